@@ -1,0 +1,353 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * datamanager core: the usage and billing store of a local LLM manager, over SQLite.
+ *
+ * A `dm_manager` is a cheap handle on a store; a process holds one store per database file, found
+ * by (device, inode), however many handles are open on it. A store has one writer connection,
+ * whose commits are shared by all callers that wait (group commit), and a pool of readers.
+ *
+ *     dm_manager *m = NULL;
+ *     dm_error err;
+ *     dm_options options = {0};
+ *     if (dm_open("usage.db", &options, &m, &err) != DM_OK)
+ *         return fail(err.text);
+ *     dm_request request = {.timestamp_s = 1.7e9, .input_tokens = 150, .output_tokens = 80};
+ *     int64_t id = 0;
+ *     dm_status rc = dm_request_add(m, DM_STR("Qwen3-Coder-30B"), &request, &id, &err);
+ *     dm_free(m);
+ *
+ * Ownership: what an `_out` pointer receives belongs to the caller and is given back with the
+ * matching `_free` or `_reset`; everything passed in is borrowed for the call. Free, reset and
+ * close accept NULL and may be repeated.
+ *
+ * Threads: any thread may call any function on any handle. `dm_free` is the exception: no other
+ * call may be inside the handle or come after it.
+ *
+ * Failure: a call that does not return DM_OK leaves its outputs untouched and the database as it
+ * was. `err` may be NULL; where it is not, it says what failed and which value was seen.
+ *
+ * Blocking: writes return when they are durable. A call waits for the file's lock, for a reader
+ * connection and for the callers before it, all together at most the handle's busy timeout
+ * (DM_BUSY). The time that its own work takes is not counted.
+ *
+ * fork(): call dm_fork_before() ahead of it and dm_fork_parent() / dm_fork_child() after it; then
+ * the same handles work on both sides. A child of a fork without them gets DM_FORKED from every
+ * call on a store that was open, and never touches the inherited SQLite handles.
+ */
+#ifndef DM_H
+#define DM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* name, message used where no better one is known */
+#define DM_STATUS_LIST(X)                                                                          \
+    X(DM_OK, "no error")                                                                           \
+    X(DM_INVALID, "invalid value")                                                                 \
+    X(DM_MODEL_NOT_FOUND, "model not found")                                                       \
+    X(DM_TIER_EXISTS, "tier exists already")                                                       \
+    X(DM_TIER_NOT_FOUND, "tier not found")                                                         \
+    X(DM_RUN_NOT_FOUND, "no run to end")                                                           \
+    X(DM_BUSY, "timed out waiting")                                                                \
+    X(DM_DISK_FULL, "disk is full")                                                                \
+    X(DM_IO, "input/output error")                                                                 \
+    X(DM_CANNOT_OPEN, "cannot open the database file")                                             \
+    X(DM_CLOSED, "the data manager is closed")                                                     \
+    X(DM_FORKED, "the store was open when this process was forked")                                \
+    X(DM_CORRUPT_DATA, "a stored value breaks the rules")                                          \
+    X(DM_DAMAGED, "the database file is damaged")                                                  \
+    X(DM_FOREIGN, "the database belongs to another program")                                       \
+    X(DM_NEWER, "the database was written by a newer version")                                     \
+    X(DM_READ_ONLY, "opened for reading only")                                                     \
+    X(DM_MOVED, "the database file was moved, removed or replaced")                                \
+    X(DM_NO_MEMORY, "out of memory")                                                               \
+    X(DM_INTERRUPTED, "interrupted")                                                               \
+    X(DM_MISUSE, "call out of order")                                                              \
+    X(DM_INTERNAL, "unexpected error")
+
+typedef enum {
+#define DM_STATUS_ENUM(name, message) name,
+    DM_STATUS_LIST(DM_STATUS_ENUM)
+#undef DM_STATUS_ENUM
+        DM_STATUS_COUNT
+} dm_status;
+
+#if defined(__GNUC__)
+#define DM_CHECKED __attribute__((warn_unused_result))
+#define DM_PRINTF(text, first) __attribute__((__format__(__printf__, text, first)))
+#else
+#define DM_CHECKED
+#define DM_PRINTF(text, first)
+#endif
+
+typedef struct {
+    dm_status code;
+    int sqlite_code; /* extended SQLite code; 0 when SQLite was not involved */
+    char text[256];  /* UTF-8, always terminated */
+} dm_error;
+
+/* "DM_BUSY" and the like; "DM_?" for a number that is none. */
+const char *dm_status_name(dm_status status);
+
+/* "SQLITE_IOERR_FSYNC" and the like; NULL for a code that SQLite does not define. */
+const char *dm_sqlite_code_name(int sqlite_code);
+
+/* Text with a length; need not be terminated. Model names are UTF-8. */
+typedef struct {
+    const char *bytes;
+    size_t length;
+} dm_str;
+
+#define DM_STR(literal) ((dm_str){(literal), sizeof(literal) - 1})
+
+/* ---- limits of what is accepted ---- */
+
+#define DM_TOKENS_MAX ((int64_t)1 << 53) /* exact as a double, as other programs read it */
+#define DM_NAME_MAX 1024                 /* bytes of UTF-8 */
+#define DM_SAFE_NAME_SIZE 23             /* "model_" + 16 hex digits + NUL */
+
+/* ---- values ---- */
+
+/* One finished request: a row of {safe}_requests without its id. */
+typedef struct {
+    double timestamp_s; /* epoch seconds, finite, >= 0 */
+    int64_t input_tokens;
+    int64_t output_tokens;
+    int64_t cache_n;  /* input tokens served from the cache */
+    int64_t prompt_n; /* input tokens that were computed */
+} dm_request;
+
+/* A run of the program or of a model. A run that has just begun ends where it starts. */
+typedef struct {
+    int64_t id;
+    double start_time_s;
+    double end_time_s;
+} dm_run;
+
+/* Prices for start_tokens < n <= end_tokens; end_tokens <= 0 means no upper bound. */
+typedef struct {
+    int64_t tier_index;
+    int64_t start_tokens;
+    int64_t end_tokens;
+    double input_price_per_million;
+    double output_price_per_million;
+    bool support_cache;
+    double cache_hit_price_per_million;
+} dm_tier;
+
+typedef struct {
+    bool use_tier_pricing;
+    double hourly_price;
+    dm_tier *tiers; /* by tier_index; NULL when there are none */
+    size_t tier_count;
+} dm_billing;
+
+typedef struct {
+    dm_run *runs; /* newest first */
+    size_t count;
+} dm_runs;
+
+typedef struct {
+    char *original_name; /* UTF-8, may not be empty, never holds NUL */
+    size_t original_length;
+    char safe_name[DM_SAFE_NAME_SIZE];
+} dm_model_name;
+
+typedef struct {
+    dm_model_name *models; /* by id, that is in order of registration */
+    size_t count;
+} dm_model_names;
+
+/* Requests as columns, newest first: element i of each column is one row. */
+typedef struct {
+    size_t count;
+    int64_t *id;
+    double *timestamp_s;
+    int64_t *input_tokens;
+    int64_t *output_tokens;
+    int64_t *cache_n;
+    int64_t *prompt_n;
+} dm_request_columns;
+
+/* Rows to add, as columns of `count` elements each; borrowed. */
+typedef struct {
+    size_t count;
+    const double *timestamp_s;
+    const int64_t *input_tokens;
+    const int64_t *output_tokens;
+    const int64_t *cache_n;
+    const int64_t *prompt_n;
+} dm_request_rows;
+
+/* Which rows: start_s <= t < end_s, at most `limit` of them, the newest (0: all). The whole of
+ * time is -INFINITY to INFINITY, see DM_WINDOW_ALL. NaN is refused. For runs, a run is in the
+ * window when it overlaps it; one that has just begun counts as the instant of its start. */
+typedef struct {
+    double start_s;
+    double end_s;
+    int64_t limit;
+} dm_window;
+
+#define DM_WINDOW_ALL ((dm_window){-INFINITY, INFINITY, 0})
+
+/* The ids that a write made: first_id .. first_id + count - 1; count is 0 for a write that adds
+ * no row. */
+typedef struct {
+    int64_t first_id;
+    int64_t count;
+} dm_ids;
+
+void dm_billing_reset(dm_billing *billing);
+void dm_runs_reset(dm_runs *runs);
+void dm_model_names_reset(dm_model_names *names);
+void dm_request_columns_reset(dm_request_columns *columns);
+
+/* ---- checks of input; every write makes them before it queues anything ---- */
+
+/* DM_INVALID names the field and the value. No SQLite, no allocation, any thread. */
+dm_status dm_request_check(const dm_request *request, dm_error *err) DM_CHECKED;
+dm_status dm_tier_check(const dm_tier *tier, dm_error *err) DM_CHECKED;
+dm_status dm_model_name_check(dm_str name, dm_error *err) DM_CHECKED;
+dm_status dm_time_check(const char *field, double time_s, dm_error *err) DM_CHECKED;
+
+/* "model_" and the first 16 hex digits of the SHA-256 of the name's bytes. */
+void dm_safe_name(dm_str name, char safe_name[DM_SAFE_NAME_SIZE]);
+
+/* ---- open and close ---- */
+
+typedef enum { DM_DURABILITY_FULL, DM_DURABILITY_NORMAL } dm_durability;
+
+typedef struct {
+    dm_durability durability; /* FULL: a returned write survives a power cut (synchronous=FULL) */
+    int pool_size;            /* most reader connections of the store, 1..1000; 0 means 10. Where
+                                 handles differ, the largest so far counts */
+    int64_t busy_timeout_ms;  /* 0 means the default of 30,000; -1: do not wait at all */
+    bool read_only;           /* never writes to the database; refuses one that must be adopted */
+    const dm_str *models;     /* names to register; may be NULL */
+    size_t model_count;
+} dm_options;
+
+typedef struct dm_manager dm_manager;
+
+/* Open the database at `path` (UTF-8 or the system's bytes, terminated; a path, never a URI),
+ * making it (0600) and its folders where they are missing and `read_only` is not set. ":memory:"
+ * is a database private to this handle. Older layouts are adopted in one transaction. A file that is not
+ * ours (DM_FOREIGN), newer (DM_NEWER), damaged (DM_DAMAGED), not a regular file or hard-linked
+ * (DM_CANNOT_OPEN) is not touched. */
+dm_status dm_open(const char *path, const dm_options *options, dm_manager **manager_out,
+                  dm_error *err) DM_CHECKED;
+
+/* Close the handle: calls inside finish or get DM_CLOSED, later ones get DM_CLOSED; open batches
+ * are dropped. The store's last close writes the log back and leaves one self-contained file,
+ * unless another process has it open. Errors of that are not reported: everything acknowledged
+ * is already durable. Must not be called from a stop hook. */
+void dm_close(dm_manager *manager);
+
+/* Close and release the memory. */
+void dm_free(dm_manager *manager);
+
+bool dm_is_closed(dm_manager *manager);
+
+/* ---- writes: each is one transaction, or joins this thread's open batch ----
+ *
+ * Inside a batch the arguments are checked at once, but nothing is written and no id is known:
+ * `*id_out` becomes 0. A write to a model not seen before registers it in the same transaction. */
+
+dm_status dm_model_register(dm_manager *m, const dm_str *names, size_t count,
+                            dm_error *err) DM_CHECKED;
+dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err) DM_CHECKED;
+
+dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out,
+                           dm_error *err) DM_CHECKED;
+/* Ends the newest run. DM_RUN_NOT_FOUND where there is none; DM_INVALID before its start. */
+dm_status dm_program_end(dm_manager *m, double end_time_s, dm_error *err) DM_CHECKED;
+dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64_t *id_out,
+                         dm_error *err) DM_CHECKED;
+dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error *err) DM_CHECKED;
+
+dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request, int64_t *id_out,
+                         dm_error *err) DM_CHECKED;
+/* All rows or none. A bad row is DM_INVALID and the text begins with "row N: ", N from 0. */
+dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows,
+                          dm_ids *ids_out, dm_error *err) DM_CHECKED;
+
+typedef enum {
+    DM_TIER_ADD,    /* DM_TIER_EXISTS where the index is taken; an untouched placeholder is not */
+    DM_TIER_UPDATE, /* DM_TIER_NOT_FOUND where it is free */
+    DM_TIER_SET     /* either */
+} dm_tier_mode;
+
+/* DM_INVALID where the tier would overlap another of the model's tiers. */
+dm_status dm_tier_put(dm_manager *m, dm_str model, const dm_tier *tier, dm_tier_mode mode,
+                      dm_error *err) DM_CHECKED;
+dm_status dm_tier_delete(dm_manager *m, dm_str model, int64_t tier_index, dm_error *err) DM_CHECKED;
+dm_status dm_hourly_price_set(dm_manager *m, dm_str model, double hourly_price,
+                              dm_error *err) DM_CHECKED;
+dm_status dm_billing_method_set(dm_manager *m, dm_str model, bool use_tier_pricing,
+                                dm_error *err) DM_CHECKED;
+
+/* ---- batches: one transaction of many writes, all or nothing ----
+ *
+ * A batch belongs to the handle and to the thread that began it; only that thread's writes through
+ * that handle join it. It holds memory, no connection and no lock: the writes are applied, in
+ * their order, when the outermost batch ends. A batch begun inside a batch is a part of it: ending
+ * it with `commit` hands its writes to the outer one, without drops them. */
+
+dm_status dm_batch_begin(dm_manager *m, dm_error *err) DM_CHECKED;
+
+/* `*ids_out` becomes an array of `*count_out` elements, one a write in order (free it with
+ * dm_ids_free); NULL and 0 for an inner batch or without `commit`. When a write fails at the end,
+ * its error is reported, nothing of the batch is stored, and the batch is over all the same.
+ * DM_MISUSE where this thread has no batch. */
+dm_status dm_batch_end(dm_manager *m, bool commit, dm_ids **ids_out, size_t *count_out,
+                       dm_error *err) DM_CHECKED;
+void dm_ids_free(dm_ids *ids);
+
+/* ---- reads: each sees one moment of the database; not what this thread's batch holds ---- */
+
+dm_status dm_models_get(dm_manager *m, dm_model_names *names_out, dm_error *err) DM_CHECKED;
+
+/* A known original name gives its safe name, a known safe name its original: `*name_out` is then
+ * a terminated string for the caller to free with dm_text_free; NULL where it is neither. */
+dm_status dm_model_lookup(dm_manager *m, dm_str name, char **name_out, size_t *length_out,
+                          dm_error *err) DM_CHECKED;
+void dm_text_free(char *text);
+
+dm_status dm_program_runs(dm_manager *m, const dm_window *window, dm_runs *runs_out,
+                          dm_error *err) DM_CHECKED;
+dm_status dm_model_runs(dm_manager *m, dm_str model, const dm_window *window, dm_runs *runs_out,
+                        dm_error *err) DM_CHECKED;
+dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
+                          dm_request_columns *columns_out, dm_error *err) DM_CHECKED;
+dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out,
+                         dm_error *err) DM_CHECKED;
+
+/* ---- process ---- */
+
+/* Called about every 50 ms from a thread that waits or works long inside a call, with none of the
+ * core's locks held; true ends the call with DM_INTERRUPTED and nothing written. NULL: none. */
+typedef bool (*dm_stop_hook)(void);
+void dm_set_stop_hook(dm_stop_hook hook);
+
+/* Before fork(): no new work begins, what runs finishes (for at most `quiet_ms`), every connection
+ * is closed without a checkpoint. Afterwards exactly one of the other two must be called, by the
+ * same thread. Where quiet was not reached in time, the child's store is unusable (DM_FORKED). */
+void dm_fork_before(int64_t quiet_ms);
+void dm_fork_parent(void);
+void dm_fork_child(void);
+
+typedef struct {
+    const char *version;   /* "3.40.1" */
+    const char *source_id; /* as sqlite3_sourceid() */
+    int version_number;    /* 3040001 */
+    bool wal_reset_race;   /* this version can lose commits to a foreign checkpoint */
+    const void *library;   /* an address inside the library, to tell two copies apart */
+} dm_sqlite_info;
+
+void dm_sqlite_info_get(dm_sqlite_info *info_out);
+
+/* The clock that timestamps use: seconds since 1970 UTC. */
+double dm_now_s(void);
+
+#endif

@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Shared inside the core, and with its C tests. The parts, from the bottom up:
+ *
+ *   error, platform, sha256, check    no SQLite handle
+ *   conn                              one hardened SQLite connection
+ *   stmt                              its prepared statements, by (statement, model)
+ *   models runtime requests pricing   what is stored: take a connection, know no threads
+ *   change                            one write as a value, and its dispatch to the four above
+ *   schema adopt                      tables, versions, older layouts
+ *   store pool writer checkpoint fork batch    threads, sharing, waiting: know no tables
+ */
+#ifndef DM_INTERNAL_H
+#define DM_INTERNAL_H
+
+#include "dm.h"
+#include "platform.h"
+
+#include <math.h>
+#include <sqlite3.h>
+
+/* Only inside the core, never returned by a public function. */
+enum {
+    DM__STALE = DM_STATUS_COUNT, /* the model's tables are gone: look its name up again */
+    DM__NEEDS_TRANSACTION        /* more than one statement after all: run again inside one */
+};
+
+/* ---- error.c ---- */
+
+/* Fill `err` (unless NULL) and return `code`. */
+dm_status dm__fail(dm_error *err, dm_status code, const char *format, ...) DM_PRINTF(3, 4);
+dm_status dm__no_memory(dm_error *err);
+/* The one place where SQLite's codes become ours. `db` may be NULL; its message is copied now, so
+ * the connection must still be the caller's. `doing` says what was tried ("insert into x"). */
+dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const char *doing);
+
+/* Every allocation of ours goes through these, so that tests can make each fail in turn. */
+void *dm__malloc(size_t size);
+void *dm__calloc(size_t count, size_t size);
+void *dm__realloc(void *memory, size_t size);
+void dm__free(void *memory);
+extern bool (*dm__allocation_fails)(void); /* tests only; NULL in use */
+
+/* ---- sha256.c (FIPS 180-4) ---- */
+
+void dm__sha256(const void *bytes, size_t length, uint8_t digest[32]);
+
+/* ---- stop.c: long work asks now and then whether to go on ---- */
+
+typedef struct {
+    int64_t next_ns; /* monotonic; 0 at first */
+} dm__stop;
+
+/* True when the hook says so; asks it at most every 50 ms. Costs a clock reading. */
+bool dm__stop_asked(dm__stop *stop);
+#define DM__STOP_ROWS 4096 /* loops over rows ask once in so many */
+
+/* ---- conn.c ---- */
+
+typedef enum {
+    /* without a model */
+    DM__STMT_BEGIN, /* deferred: a reader's snapshot */
+    DM__STMT_BEGIN_IMMEDIATE,
+    DM__STMT_COMMIT,
+    DM__STMT_ROLLBACK,
+    DM__STMT_SAVEPOINT,
+    DM__STMT_SAVEPOINT_RELEASE,
+    DM__STMT_SAVEPOINT_ROLLBACK,
+    DM__STMT_MODEL_FIND,
+    DM__STMT_MODEL_FIND_SAFE,
+    DM__STMT_MODEL_INSERT,
+    DM__STMT_MODEL_DELETE,
+    DM__STMT_MODELS_ALL,
+    DM__STMT_PROGRAM_RUN_INSERT,
+    DM__STMT_PROGRAM_RUN_NEWEST,
+    DM__STMT_PROGRAM_RUN_END,
+    DM__STMT_PROGRAM_RUNS,
+    DM__STMT_GLOBAL_COUNT,
+    /* of one model: %s in the text is its safe name */
+    DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,
+    DM__STMT_RUN_NEWEST,
+    DM__STMT_RUN_END,
+    DM__STMT_RUNS,
+    DM__STMT_REQUEST_INSERT,
+    DM__STMT_REQUESTS,
+    DM__STMT_BILLING,
+    DM__STMT_BILLING_HOURLY_SET,
+    DM__STMT_BILLING_METHOD_SET,
+    DM__STMT_TIERS,
+    DM__STMT_TIER_INSERT, /* INSERT OR REPLACE */
+    DM__STMT_TIER_DELETE,
+    DM__STMT_COUNT
+} dm__stmt_id;
+
+#define DM__MODEL_STMT_COUNT (DM__STMT_COUNT - DM__STMT_GLOBAL_COUNT)
+#define DM__MODEL_BUCKETS 256u
+#define DM__MODELS_MAX 1024u /* models remembered per connection */
+
+/* A model as one connection knows it; belongs to that connection. */
+typedef struct dm__model {
+    struct dm__model *next; /* in its bucket */
+    uint64_t hash;
+    uint64_t used; /* the connection's clock when last found, for eviction */
+    char safe[DM_SAFE_NAME_SIZE];
+    sqlite3_stmt *stmts[DM__MODEL_STMT_COUNT];
+    size_t name_length;
+    char name[]; /* not terminated */
+} dm__model;
+
+/* One connection. Used by one thread at a time; opened without SQLite's mutex. */
+typedef struct dm__conn {
+    sqlite3 *db;
+    sqlite3_stmt *stmts[DM__STMT_GLOBAL_COUNT];
+    dm__model *models[DM__MODEL_BUCKETS];
+    size_t model_count;
+    uint64_t clock;
+    dm_durability durability; /* the value of PRAGMA synchronous now */
+    int log_frames;           /* in the write-ahead log after our last commit */
+    dm__stop stop;
+} dm__conn;
+
+typedef enum { DM__CONN_WRITER, DM__CONN_READER, DM__CONN_READ_ONLY } dm__conn_kind;
+
+/* `path` is absolute or ":memory:". On success `*conn_out` is for dm__conn_close. Does not read
+ * the file: what is in it shows at the first statement. */
+dm_status dm__conn_open(const char *path, dm__conn_kind kind, dm__conn **conn_out,
+                        dm_error *err) DM_CHECKED;
+/* `checkpoint` lets SQLite write the log back when this is the file's last connection. */
+void dm__conn_close(dm__conn *conn, bool checkpoint);
+/* Run SQL that is not kept: schema changes and pragmas. Formats as sqlite3_mprintf (%Q, %w). */
+dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...) DM_CHECKED;
+dm_status dm__conn_durability_set(dm__conn *conn, dm_durability durability,
+                                  dm_error *err) DM_CHECKED;
+
+/* ---- stmt.c ---- */
+
+/* The prepared statement, reset and without bindings; stays the connection's. Give it back with
+ * dm__stmt_put, which a NULL may be passed to. */
+dm_status dm__stmt_get(dm__conn *conn, dm__stmt_id id, sqlite3_stmt **stmt_out,
+                       dm_error *err) DM_CHECKED;
+/* DM__STALE where the model's table does not exist any more. */
+dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
+                             sqlite3_stmt **stmt_out, dm_error *err) DM_CHECKED;
+void dm__stmt_put(sqlite3_stmt *stmt);
+/* Step a statement that returns no row (or whose row does not matter) to its end. */
+dm_status dm__stmt_run(dm__conn *conn, sqlite3_stmt *stmt, dm_error *err) DM_CHECKED;
+/* One row: `*row_out` is false at the end. */
+dm_status dm__stmt_step(dm__conn *conn, sqlite3_stmt *stmt, bool *row_out,
+                        dm_error *err) DM_CHECKED;
+/* Get, run, put. */
+dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err) DM_CHECKED;
+void dm__conn_statements_finalize(dm__conn *conn);
+/* After a step failed: DM__STALE if the model's table is gone, else the error. Resets nothing. */
+dm_status dm__stmt_failed(dm__conn *conn, sqlite3_stmt *stmt, int sqlite_code, dm_error *err);
+
+/* The connection's memory of models. */
+dm__model *dm__conn_model_find(dm__conn *conn, dm_str name);
+dm_status dm__conn_model_remember(dm__conn *conn, dm_str name, const char *safe,
+                                  dm__model **model_out, dm_error *err) DM_CHECKED;
+void dm__conn_model_forget(dm__conn *conn, dm__model *model); /* NULL is fine */
+
+/* Typed reads that refuse what the rules forbid: DM_CORRUPT_DATA naming table, row and column.
+ * `row_id` is for the text only. */
+typedef struct {
+    sqlite3_stmt *stmt;
+    const char *table; /* full table name */
+    int64_t row_id;
+} dm__row;
+dm_status dm__row_time(const dm__row *row, int column, double *out, dm_error *err) DM_CHECKED;
+dm_status dm__row_count(const dm__row *row, int column, int64_t *out, dm_error *err) DM_CHECKED;
+dm_status dm__row_integer(const dm__row *row, int column, int64_t *out, dm_error *err) DM_CHECKED;
+dm_status dm__row_price(const dm__row *row, int column, double *out, dm_error *err) DM_CHECKED;
+dm_status dm__row_flag(const dm__row *row, int column, bool *out, dm_error *err) DM_CHECKED;
+
+/* ---- models.c runtime.c requests.c pricing.c: on the caller's connection and transaction ---- */
+
+/* Look the name up (the connection's memory first). DM_MODEL_NOT_FOUND. */
+dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
+                         dm_error *err) DM_CHECKED;
+/* The same, registering it and making its tables where it is new. With `in_transaction` false a
+ * new name is DM__NEEDS_TRANSACTION. */
+dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
+                                     dm__model **model_out, dm_error *err) DM_CHECKED;
+dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
+/* The four tables of a model, as the manual gives them, and its billing row. Idempotent. */
+dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+
+dm_status dm__run_insert(dm__conn *conn, dm__model *model_or_null, double start_time_s,
+                         int64_t *id_out, dm_error *err) DM_CHECKED;
+dm_status dm__run_end(dm__conn *conn, dm__model *model_or_null, double end_time_s,
+                      dm_error *err) DM_CHECKED;
+dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request *request,
+                             int64_t *id_out, dm_error *err) DM_CHECKED;
+dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
+                              dm_ids *ids_out, dm_error *err) DM_CHECKED;
+dm_status dm__tier_write(dm__conn *conn, dm__model *model, const dm_tier *tier, dm_tier_mode mode,
+                         dm_error *err) DM_CHECKED;
+dm_status dm__tier_remove(dm__conn *conn, dm__model *model, int64_t tier_index,
+                          dm_error *err) DM_CHECKED;
+dm_status dm__hourly_price_write(dm__conn *conn, dm__model *model, double hourly_price,
+                                 dm_error *err) DM_CHECKED;
+dm_status dm__billing_method_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
+                                   dm_error *err) DM_CHECKED;
+
+/* ---- change.c: one write as a value ---- */
+
+typedef enum {
+    DM__CHANGE_MODEL_REGISTER,
+    DM__CHANGE_MODEL_DELETE,
+    DM__CHANGE_PROGRAM_START,
+    DM__CHANGE_PROGRAM_END,
+    DM__CHANGE_MODEL_START,
+    DM__CHANGE_MODEL_END,
+    DM__CHANGE_REQUEST_ADD,
+    DM__CHANGE_REQUESTS_ADD,
+    DM__CHANGE_TIER_PUT,
+    DM__CHANGE_TIER_DELETE,
+    DM__CHANGE_HOURLY_PRICE,
+    DM__CHANGE_BILLING_METHOD
+} dm__change_kind;
+
+typedef struct {
+    dm__change_kind kind;
+    dm_str model;
+    union {
+        double time_s;
+        dm_request request;
+        dm_request_rows rows;
+        struct {
+            dm_tier tier;
+            dm_tier_mode mode;
+        } tier_put;
+        int64_t tier_index;
+        double hourly_price;
+        bool use_tier_pricing;
+    } as;
+    dm_ids ids; /* set when applied */
+} dm__change;
+
+/* One statement when the model is known, so that it can commit by itself. */
+bool dm__change_is_single(const dm__change *change);
+/* Takes long enough that nobody else should wait for it unawares. */
+bool dm__change_is_heavy(const dm__change *change);
+/* Apply inside the caller's transaction; with `in_transaction` false, as the only statement of an
+ * automatic one (then DM__NEEDS_TRANSACTION is a possible answer, with nothing done). */
+dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transaction,
+                           dm_error *err) DM_CHECKED;
+/* A deep copy, in one allocation for dm__free; NULL without memory. */
+dm__change *dm__change_copy(const dm__change *change);
+
+/* ---- schema.c adopt.c ---- */
+
+#define DM__SCHEMA_VERSION 1
+
+/* Look before anything is written: what is this file? */
+typedef enum { DM__FILE_EMPTY, DM__FILE_OURS, DM__FILE_OLDER } dm__file_kind;
+/* DM_FOREIGN, DM_NEWER, DM_DAMAGED. */
+dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *err) DM_CHECKED;
+/* Make or adopt, inside the caller's immediate transaction; probes again there first. */
+dm_status dm__schema_prepare(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* The older layout (billing in two tables, missing columns, placeholder tiers) becomes ours. */
+dm_status dm__schema_adopt(dm__conn *conn, dm_error *err) DM_CHECKED;
+extern const char dm__schema_mapping_sql[], dm__schema_program_sql[];
+
+/* ---- store.c pool.c writer.c checkpoint.c fork.c batch.c ---- */
+
+typedef dm_status (*dm__read_fn)(dm__conn *conn, void *argument, dm_error *err);
+
+/* Run `read` on a reader connection. With `snapshot` inside one read transaction; without, the
+ * function steps one statement only. Waits for a connection and for locks; repeats `read` from
+ * the start when SQLite says busy, so it must be repeatable. */
+dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
+                   dm_error *err) DM_CHECKED;
+/* Hand the changes over as one atomic job and wait until they are durable, or put them into this
+ * thread's open batch (then each `ids` is zero). */
+dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err) DM_CHECKED;
+
+#endif

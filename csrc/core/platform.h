@@ -1,0 +1,59 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * All that the core asks of the operating system: locks, clocks, threads, files, fork. */
+#ifndef DM_PLATFORM_H
+#define DM_PLATFORM_H
+
+#include <pthread.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef pthread_mutex_t dm__mutex;
+typedef pthread_cond_t dm__cond; /* waits count on the monotonic clock */
+typedef pthread_t dm__thread;
+
+#define DM__MUTEX_INITIALIZER PTHREAD_MUTEX_INITIALIZER
+
+void dm__mutex_init(dm__mutex *mutex);
+void dm__mutex_destroy(dm__mutex *mutex);
+void dm__mutex_lock(dm__mutex *mutex);
+void dm__mutex_unlock(dm__mutex *mutex);
+
+void dm__cond_init(dm__cond *cond);
+void dm__cond_destroy(dm__cond *cond);
+void dm__cond_wait(dm__cond *cond, dm__mutex *mutex);
+/* False when `until_ns` (of dm__monotonic_ns) has passed. May wake early. */
+bool dm__cond_wait_until(dm__cond *cond, dm__mutex *mutex, int64_t until_ns);
+void dm__cond_signal(dm__cond *cond);
+void dm__cond_broadcast(dm__cond *cond);
+
+dm__thread dm__thread_self(void);
+bool dm__thread_equal(dm__thread a, dm__thread b);
+
+#define DM__MS ((int64_t)1000000) /* nanoseconds in a millisecond */
+int64_t dm__monotonic_ns(void);
+double dm__realtime_s(void);
+/* Returns early when a signal arrives. */
+void dm__sleep_ns(int64_t duration_ns);
+
+/* Counts the forks between the first process and this one, also those that no hook announced. */
+unsigned dm__fork_generation(void);
+
+/* A file as the process's store table knows it. */
+typedef struct {
+    uint64_t device;
+    uint64_t inode;
+    uint64_t links;
+    bool is_regular;
+} dm__file_id;
+
+/* 0, or an errno. None of these opens an existing file: closing any descriptor of a database drops
+ * the process's locks on it. */
+int dm__file_identify(const char *path, dm__file_id *id_out);
+int dm__file_create(const char *path);    /* 0600, exclusively; EEXIST where it exists */
+int dm__folders_create(const char *path); /* the parents of `path`, as mkdir -p */
+/* The absolute path without links, for free(); NULL with errno set. */
+char *dm__path_resolve(const char *path);
+
+#endif

@@ -1,0 +1,236 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Prepared statements. A connection keeps one of each that names no model, and with every model
+ * that it remembers one of each that does, so nothing on a hot path is prepared twice. */
+#include "dm_internal.h"
+
+#include <string.h>
+
+#define RUN_COLUMNS "SELECT id,start_time,end_time FROM "
+
+/* In a model's text every %w is its safe name. */
+static const char *const stmt_sql[DM__STMT_COUNT] = {
+    [DM__STMT_BEGIN] = "BEGIN",
+    [DM__STMT_BEGIN_IMMEDIATE] = "BEGIN IMMEDIATE",
+    [DM__STMT_COMMIT] = "COMMIT",
+    [DM__STMT_ROLLBACK] = "ROLLBACK",
+    [DM__STMT_SAVEPOINT] = "SAVEPOINT job",
+    [DM__STMT_SAVEPOINT_RELEASE] = "RELEASE job",
+    [DM__STMT_SAVEPOINT_ROLLBACK] = "ROLLBACK TO job",
+    [DM__STMT_MODEL_FIND] = "SELECT safe_name FROM model_name_mapping WHERE original_name=?1",
+    [DM__STMT_MODEL_FIND_SAFE] = "SELECT original_name FROM model_name_mapping WHERE safe_name=?1",
+    [DM__STMT_MODEL_INSERT] =
+        "INSERT INTO model_name_mapping(original_name,safe_name) VALUES(?1,?2)",
+    [DM__STMT_MODEL_DELETE] = "DELETE FROM model_name_mapping WHERE original_name=?1",
+    [DM__STMT_MODELS_ALL] = "SELECT original_name,safe_name FROM model_name_mapping ORDER BY id",
+    [DM__STMT_PROGRAM_RUN_INSERT] =
+        "INSERT INTO program_runtime(start_time,end_time) VALUES(?1,?1)",
+    [DM__STMT_PROGRAM_RUN_NEWEST] = RUN_COLUMNS "program_runtime ORDER BY id DESC LIMIT 1",
+    [DM__STMT_PROGRAM_RUN_END] = "UPDATE program_runtime SET end_time=?2 WHERE id=?1",
+    [DM__STMT_PROGRAM_RUNS] = RUN_COLUMNS "program_runtime ORDER BY id DESC",
+    [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
+    [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
+    [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
+    [DM__STMT_RUNS] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC",
+    [DM__STMT_REQUEST_INSERT] =
+        "INSERT INTO \"%w_requests\"(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
+        " VALUES(?1,?2,?3,?4,?5)",
+    [DM__STMT_REQUESTS] = "SELECT id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
+                          " FROM \"%w_requests\" ORDER BY id DESC",
+    [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
+    [DM__STMT_BILLING_HOURLY_SET] = "UPDATE \"%w_billing\" SET hourly_price=?1",
+    [DM__STMT_BILLING_METHOD_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1",
+    [DM__STMT_TIERS] =
+        "SELECT tier_index,start_tokens,end_tokens,input_price_per_million,"
+        "output_price_per_million,support_cache,cache_hit_price_per_million"
+        " FROM \"%w_tier_pricing\" ORDER BY tier_index",
+    [DM__STMT_TIER_INSERT] =
+        "INSERT OR REPLACE INTO \"%w_tier_pricing\"(tier_index,start_tokens,end_tokens,"
+        "input_price_per_million,output_price_per_million,support_cache,"
+        "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7)",
+    [DM__STMT_TIER_DELETE] = "DELETE FROM \"%w_tier_pricing\" WHERE tier_index=?1",
+};
+
+static const char *stmt_table_suffix(dm__stmt_id id)
+{
+    if (id <= DM__STMT_RUNS)
+        return "_runtime";
+    if (id <= DM__STMT_REQUESTS)
+        return "_requests";
+    return id <= DM__STMT_BILLING_METHOD_SET ? "_billing" : "_tier_pricing";
+}
+
+static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_id id)
+{
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s%s", model->safe, stmt_table_suffix(id));
+    return sqlite3_table_column_metadata(conn->db, "main", table, NULL, NULL, NULL, NULL, NULL,
+                                         NULL) == SQLITE_OK;
+}
+
+dm_status dm__stmt_get(dm__conn *conn, dm__stmt_id id, sqlite3_stmt **stmt_out, dm_error *err)
+{
+    sqlite3_stmt **slot = &conn->stmts[id];
+    if (*slot == NULL) {
+        int code = sqlite3_prepare_v3(conn->db, stmt_sql[id], -1, SQLITE_PREPARE_PERSISTENT, slot,
+                                      NULL);
+        if (code != SQLITE_OK)
+            return dm__fail_sqlite(err, conn->db, code, stmt_sql[id]);
+    }
+    *stmt_out = *slot;
+    return DM_OK;
+}
+
+dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
+                             sqlite3_stmt **stmt_out, dm_error *err)
+{
+    sqlite3_stmt **slot = &model->stmts[id - DM__STMT_GLOBAL_COUNT];
+    if (*slot == NULL) {
+        char *sql = sqlite3_mprintf(stmt_sql[id], model->safe);
+        if (sql == NULL)
+            return dm__no_memory(err);
+        int code =
+            sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
+        dm_status rc = code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, conn->db, code, sql);
+        sqlite3_free(sql);
+        if (rc != DM_OK)
+            return code == SQLITE_ERROR && !model_table_exists(conn, model, id) ? DM__STALE : rc;
+    }
+    *stmt_out = *slot;
+    return DM_OK;
+}
+
+void dm__stmt_put(sqlite3_stmt *stmt)
+{
+    if (stmt == NULL)
+        return;
+    (void)sqlite3_reset(stmt); /* repeats the error of the step, which was dealt with there */
+    (void)sqlite3_clear_bindings(stmt);
+}
+
+dm_status dm__stmt_failed(dm__conn *conn, sqlite3_stmt *stmt, int sqlite_code, dm_error *err)
+{
+    dm_status rc = dm__fail_sqlite(err, conn->db, sqlite_code, sqlite3_sql(stmt));
+    if ((sqlite_code & 0xff) != SQLITE_ERROR)
+        return rc;
+    /* A model's table may be gone since the statement was prepared. */
+    for (size_t bucket = 0; bucket < DM__MODEL_BUCKETS; bucket++)
+        for (dm__model *model = conn->models[bucket]; model != NULL; model = model->next)
+            for (int i = 0; i < DM__MODEL_STMT_COUNT; i++)
+                if (model->stmts[i] == stmt)
+                    return model_table_exists(conn, model, DM__STMT_GLOBAL_COUNT + i) ? rc
+                                                                                      : DM__STALE;
+    return rc;
+}
+
+dm_status dm__stmt_step(dm__conn *conn, sqlite3_stmt *stmt, bool *row_out, dm_error *err)
+{
+    int code = sqlite3_step(stmt);
+    if (code != SQLITE_ROW && code != SQLITE_DONE)
+        return dm__stmt_failed(conn, stmt, code, err);
+    *row_out = code == SQLITE_ROW;
+    return DM_OK;
+}
+
+dm_status dm__stmt_run(dm__conn *conn, sqlite3_stmt *stmt, dm_error *err)
+{
+    bool row = true;
+    dm_status rc = DM_OK;
+    while (row && rc == DM_OK)
+        rc = dm__stmt_step(conn, stmt, &row, err);
+    return rc;
+}
+
+dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__stmt_get(conn, id, &stmt, err);
+    if (rc == DM_OK)
+        rc = dm__stmt_run(conn, stmt, err);
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+/* ---- the connection's memory of models ---- */
+
+/* FNV-1a, 64 bit. */
+static uint64_t name_hash(dm_str name)
+{
+    uint64_t hash = 14695981039346656037u;
+    for (size_t i = 0; i < name.length; i++)
+        hash = (hash ^ (unsigned char)name.bytes[i]) * 1099511628211u;
+    return hash;
+}
+
+dm__model *dm__conn_model_find(dm__conn *conn, dm_str name)
+{
+    uint64_t hash = name_hash(name);
+    for (dm__model *model = conn->models[hash % DM__MODEL_BUCKETS]; model; model = model->next)
+        if (model->hash == hash && model->name_length == name.length &&
+            memcmp(model->name, name.bytes, name.length) == 0) {
+            model->used = ++conn->clock;
+            return model;
+        }
+    return NULL;
+}
+
+static void model_finalize(dm__model *model)
+{
+    for (int i = 0; i < DM__MODEL_STMT_COUNT; i++)
+        (void)sqlite3_finalize(model->stmts[i]);
+    dm__free(model);
+}
+
+void dm__conn_model_forget(dm__conn *conn, dm__model *model)
+{
+    if (model == NULL)
+        return;
+    dm__model **link = &conn->models[model->hash % DM__MODEL_BUCKETS];
+    while (*link != model)
+        link = &(*link)->next;
+    *link = model->next;
+    conn->model_count--;
+    model_finalize(model);
+}
+
+/* A whole pass over at most DM__MODELS_MAX entries, but only when a new one has to be learnt,
+ * which itself prepares statements. */
+static void forget_least_recent(dm__conn *conn)
+{
+    dm__model *oldest = NULL;
+    for (size_t bucket = 0; bucket < DM__MODEL_BUCKETS; bucket++)
+        for (dm__model *model = conn->models[bucket]; model != NULL; model = model->next)
+            if (oldest == NULL || model->used < oldest->used)
+                oldest = model;
+    dm__conn_model_forget(conn, oldest);
+}
+
+dm_status dm__conn_model_remember(dm__conn *conn, dm_str name, const char *safe,
+                                  dm__model **model_out, dm_error *err)
+{
+    dm__model *model = dm__calloc(1, sizeof *model + name.length);
+    if (model == NULL)
+        return dm__no_memory(err);
+    if (conn->model_count >= DM__MODELS_MAX)
+        forget_least_recent(conn);
+    model->hash = name_hash(name);
+    model->used = ++conn->clock;
+    model->name_length = name.length;
+    memcpy(model->name, name.bytes, name.length);
+    (void)sqlite3_snprintf((int)sizeof model->safe, model->safe, "%s", safe);
+    dm__model **bucket = &conn->models[model->hash % DM__MODEL_BUCKETS];
+    model->next = *bucket;
+    *bucket = model;
+    conn->model_count++;
+    *model_out = model;
+    return DM_OK;
+}
+
+void dm__conn_statements_finalize(dm__conn *conn)
+{
+    for (int i = 0; i < DM__STMT_GLOBAL_COUNT; i++)
+        (void)sqlite3_finalize(conn->stmts[i]);
+    for (size_t bucket = 0; bucket < DM__MODEL_BUCKETS; bucket++)
+        while (conn->models[bucket] != NULL)
+            dm__conn_model_forget(conn, conn->models[bucket]);
+}
