@@ -1,0 +1,123 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The store, as store.c, pool.c, writer.c, checkpoint.c, fork.c and batch.c share it. Everything
+ * in it is protected by `lock` unless a field says otherwise; no SQLite call is made with the lock
+ * held, except by fork.c, when nobody else can be inside. */
+#ifndef DM_STORE_H
+#define DM_STORE_H
+
+#include "dm_internal.h"
+
+/* One caller's writes, applied together or not at all. Lives on the caller's stack. */
+typedef enum { DM__JOB_QUEUED, DM__JOB_TAKEN, DM__JOB_DONE } dm__job_state;
+
+typedef struct dm__job {
+    struct dm__job *next;
+    dm__job_state state;
+    bool leads;     /* its thread is to lead the next group */
+    bool cancelled; /* its caller has stopped waiting: drop it if it has not begun */
+    dm__cond wake;
+    int64_t deadline_ns;
+    dm_durability durability;
+    bool heavy; /* long: goes alone, on its own thread */
+    /* The work: changes, or on a store in memory also reads. */
+    dm__change **changes;
+    size_t change_count;
+    dm__read_fn read;
+    void *read_argument;
+    bool finished; /* rc and err are set */
+    dm_status rc;
+    dm_error err;
+} dm__job;
+
+typedef struct dm__store {
+    struct dm__store *next; /* in the process's table; under its lock */
+    char *path;             /* absolute; ":memory:" */
+    uint64_t device, inode;
+    bool in_memory, read_only;
+    unsigned references; /* handles not yet freed, and the opener; under the table's lock */
+    unsigned fork_generation;
+
+    dm__mutex lock;
+    dm__cond changed; /* state, gate, pool or `inside_sqlite` */
+
+    enum { DM__STORE_OPENING, DM__STORE_OPEN, DM__STORE_CLOSING, DM__STORE_CLOSED } state;
+    unsigned open_handles;
+    bool gate_shut;         /* a fork is coming: begin nothing */
+    bool poisoned;          /* forked without quiet: never touch SQLite again */
+    unsigned inside_sqlite; /* threads that work in SQLite now */
+
+    /* pool.c */
+    dm__conn **idle;
+    int idle_count, reader_count, pool_size;
+
+    /* writer.c; `writer` and `checkpointer` are used by the leader alone */
+    dm__conn *writer, *checkpointer;
+    dm__job *queue_head, *queue_tail;
+    unsigned queued;
+    bool led;             /* some thread leads */
+    unsigned expected;    /* callers of the latest group and those queued behind it */
+    dm__cond *lingering;  /* of the leader that waits for them to come again */
+    int64_t moved_check_ns;
+    bool moved;
+} dm__store;
+
+typedef struct dm__batch {
+    struct dm__batch *next;
+    dm__thread thread;
+    unsigned depth;
+    size_t *marks; /* where each inner batch begins */
+    dm__change **changes;
+    size_t count, capacity;
+} dm__batch;
+
+struct dm_manager {
+    dm__store *store;
+    dm_durability durability;
+    int64_t busy_timeout_ns;
+    /* under the store's lock */
+    bool closed;
+    unsigned inside; /* calls on this handle */
+    dm__batch *batches;
+};
+
+/* Enter a handle: DM_CLOSED, DM_FORKED. Every success needs one dm__leave. */
+dm_status dm__enter(dm_manager *m, dm_error *err) DM_CHECKED;
+void dm__leave(dm_manager *m);
+int64_t dm__deadline_ns(const dm_manager *m);
+
+/* About to use SQLite: waits at the gate. With the lock held, which it gives up meanwhile. */
+void dm__sqlite_begin(dm__store *store);
+void dm__sqlite_end(dm__store *store);
+
+/* pool.c */
+dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
+                       dm_error *err) DM_CHECKED;
+void dm__pool_put(dm__store *store, dm__conn *conn, bool broken);
+void dm__pool_close(dm__store *store);
+
+/* writer.c */
+dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err) DM_CHECKED;
+void dm__writer_close(dm__store *store, bool checkpoint);
+/* Sleep a little before another try for a lock. DM_BUSY after the deadline, DM_INTERRUPTED. */
+dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err) DM_CHECKED;
+/* The file is no longer at its path. Asks the system at most every 100 ms unless `now`. */
+bool dm__store_moved(dm__store *store, bool now);
+
+/* checkpoint.c */
+#define DM__CHECKPOINT_FRAMES 1000 /* a log of about 4 MB */
+/* One guarded checkpoint: see the top of checkpoint.c. DM_BUSY: not this time. */
+dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error *err) DM_CHECKED;
+/* The leader's turn: when the log has grown, or `now`. Errors are left to the next commit. */
+void dm__store_checkpoint(dm__store *store, bool now);
+
+/* batch.c; with the store's lock held */
+dm__batch *dm__batch_of_thread(dm_manager *m);
+dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error *err) DM_CHECKED;
+void dm__batches_drop(dm_manager *m, bool other_threads_only);
+
+/* store.c, for fork.c: the process's table */
+extern dm__mutex dm__stores_lock;
+extern dm__store *dm__stores;
+
+#endif

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Reader connections: opened on demand, lent for one operation, waited for when all are out. */
+#include "dm_store.h"
+
+static dm_status conn_for_reading(dm__store *store, dm__conn **conn_out, dm_error *err)
+{
+    return dm__conn_open(store->path, store->read_only ? DM__CONN_READ_ONLY : DM__CONN_READER,
+                         conn_out, err);
+}
+
+/* Wait, with the lock held, until a connection is idle or may be opened and the gate is open. */
+static dm_status pool_wait(dm__store *store, int64_t deadline_ns, dm_error *err)
+{
+    dm__stop stop = {0};
+    while (store->gate_shut ||
+           (store->idle_count == 0 && store->reader_count >= store->pool_size)) {
+        int64_t now_ns = dm__monotonic_ns();
+        if (now_ns >= deadline_ns)
+            return dm__fail(err, DM_BUSY, "all %d reader connections stayed in use",
+                            store->pool_size);
+        int64_t slice_ns = now_ns + 50 * DM__MS;
+        (void)dm__cond_wait_until(&store->changed, &store->lock,
+                                  slice_ns < deadline_ns ? slice_ns : deadline_ns);
+        dm__mutex_unlock(&store->lock);
+        bool stopped = dm__stop_asked(&stop);
+        dm__mutex_lock(&store->lock);
+        if (stopped)
+            return dm__fail(err, DM_INTERRUPTED, "interrupted while waiting for a connection");
+    }
+    return DM_OK;
+}
+
+dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_out, dm_error *err)
+{
+    dm__conn *conn = NULL;
+    dm__mutex_lock(&store->lock);
+    dm_status rc = pool_wait(store, deadline_ns, err);
+    if (rc == DM_OK) {
+        store->inside_sqlite++;
+        if (store->idle_count > 0)
+            conn = store->idle[--store->idle_count];
+        else
+            store->reader_count++;
+    }
+    dm__mutex_unlock(&store->lock);
+    if (rc != DM_OK)
+        return rc;
+    if (conn == NULL)
+        rc = conn_for_reading(store, &conn, err);
+    if (rc == DM_OK)
+        *conn_out = conn;
+    else
+        dm__pool_put(store, NULL, true);
+    return rc;
+}
+
+void dm__pool_put(dm__store *store, dm__conn *conn, bool broken)
+{
+    if (broken)
+        dm__conn_close(conn, false);
+    dm__mutex_lock(&store->lock);
+    if (broken)
+        store->reader_count--;
+    else
+        store->idle[store->idle_count++] = conn;
+    dm__sqlite_end(store);
+    dm__mutex_unlock(&store->lock);
+}
+
+void dm__pool_close(dm__store *store)
+{
+    while (store->idle_count > 0)
+        dm__conn_close(store->idle[--store->idle_count], false);
+    store->reader_count = 0;
+}
