@@ -149,6 +149,8 @@ dm_status dm__stmt_step(dm__conn *conn, sqlite3_stmt *stmt, bool *row_out,
                         dm_error *err) DM_CHECKED;
 /* Get, run, put. */
 dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err) DM_CHECKED;
+/* Undo the transaction, if there is one. */
+void dm__rollback(dm__conn *conn);
 void dm__conn_statements_finalize(dm__conn *conn);
 /* After a step failed: DM__STALE if the model's table is gone, else the error. Resets nothing. */
 dm_status dm__stmt_failed(dm__conn *conn, sqlite3_stmt *stmt, int sqlite_code, dm_error *err);
@@ -223,6 +225,10 @@ typedef struct {
     dm__change_kind kind;
     dm_str model;
     union {
+        struct {
+            const dm_str *names;
+            size_t count;
+        } models;
         double time_s;
         dm_request request;
         dm_request_rows rows;

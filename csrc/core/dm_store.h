@@ -41,7 +41,7 @@ typedef struct dm__store {
     dm__mutex lock;
     dm__cond changed; /* state, gate, pool or `inside_sqlite` */
 
-    enum { DM__STORE_OPENING, DM__STORE_OPEN, DM__STORE_CLOSING, DM__STORE_CLOSED } state;
+    enum { DM__STORE_CLOSED, DM__STORE_OPENING, DM__STORE_OPEN, DM__STORE_CLOSING } state;
     unsigned open_handles;
     bool gate_shut;         /* a fork is coming: begin nothing */
     bool poisoned;          /* forked without quiet: never touch SQLite again */
@@ -114,7 +114,7 @@ void dm__store_checkpoint(dm__store *store, bool now);
 /* batch.c; with the store's lock held */
 dm__batch *dm__batch_of_thread(dm_manager *m);
 dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error *err) DM_CHECKED;
-void dm__batches_drop(dm_manager *m, bool other_threads_only);
+void dm__batches_drop(dm_manager *m);
 
 /* store.c, for fork.c: the process's table */
 extern dm__mutex dm__stores_lock;

@@ -151,6 +151,15 @@ dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err)
     return rc;
 }
 
+void dm__rollback(dm__conn *conn)
+{
+    sqlite3_stmt *stmt = NULL;
+    if (!sqlite3_get_autocommit(conn->db) &&
+        dm__stmt_get(conn, DM__STMT_ROLLBACK, &stmt, NULL) == DM_OK)
+        (void)sqlite3_step(stmt); /* an error here means that SQLite has rolled back itself */
+    dm__stmt_put(stmt);
+}
+
 /* ---- the connection's memory of models ---- */
 
 /* FNV-1a, 64 bit. */

@@ -134,7 +134,7 @@ static dm_status job_apply_in_group(dm__conn *conn, dm__job *job)
     if (!sqlite3_get_autocommit(conn->db) &&
         (dm__stmt_exec(conn, DM__STMT_SAVEPOINT_ROLLBACK, NULL) != DM_OK ||
          dm__stmt_exec(conn, DM__STMT_SAVEPOINT_RELEASE, NULL) != DM_OK))
-        (void)dm__stmt_exec(conn, DM__STMT_ROLLBACK, NULL); /* then the others run again */
+        dm__rollback(conn); /* then the others run again */
     return rc;
 }
 
@@ -187,7 +187,7 @@ static void group_commit(dm__conn *conn, dm__job *group)
     dm_error err;
     dm_status rc = dm__stmt_exec(conn, DM__STMT_COMMIT, &err);
     if (rc != DM_OK && !sqlite3_get_autocommit(conn->db))
-        (void)dm__stmt_exec(conn, DM__STMT_ROLLBACK, NULL);
+        dm__rollback(conn);
     group_fail(group, rc, &err); /* with DM_OK: all that have not failed are done */
 }
 
@@ -206,7 +206,7 @@ again:
             continue;
         job_finish(job, rc, &job->err);
         if (alone && !sqlite3_get_autocommit(conn->db))
-            (void)dm__stmt_exec(conn, DM__STMT_ROLLBACK, NULL);
+            dm__rollback(conn);
         if (alone)
             return;
         /* Some errors (disk full, no memory) end the whole transaction: the others run again

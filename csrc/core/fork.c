@@ -1,0 +1,73 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fork. SQLite keeps a process-wide list of the locks that it holds; a child inherits the list but
+ * not the locks, so even a new connection there would believe that it holds what it does not. So
+ * no connection may be open across a fork: the gate shuts, what runs in SQLite finishes, every
+ * connection is closed, and both sides open again when they next need one. All locks of the core
+ * are held across the fork, so that the child finds them in a known state. */
+#include "dm_store.h"
+
+/* Wait with the lock held until nobody is inside SQLite. */
+static bool store_quiet(dm__store *store, int64_t until_ns)
+{
+    while (store->inside_sqlite > 0)
+        if (!dm__cond_wait_until(&store->changed, &store->lock, until_ns))
+            return store->inside_sqlite == 0;
+    return true;
+}
+
+void dm_fork_before(int64_t quiet_ms)
+{
+    int64_t until_ns = dm__monotonic_ns() + quiet_ms * DM__MS;
+    dm__mutex_lock(&dm__stores_lock);
+    for (dm__store *store = dm__stores; store != NULL; store = store->next) {
+        dm__mutex_lock(&store->lock);
+        store->gate_shut = true;
+        dm__mutex_unlock(&store->lock);
+    }
+    for (dm__store *store = dm__stores; store != NULL; store = store->next) {
+        dm__mutex_lock(&store->lock); /* until after the fork */
+        if (store->poisoned || store->fork_generation != dm__fork_generation())
+            continue;
+        if (!store_quiet(store, until_ns))
+            continue;
+        if (!store->in_memory) { /* memory holds no locks, and closing would lose it */
+            dm__pool_close(store);
+            dm__writer_close(store, false);
+        }
+    }
+}
+
+void dm_fork_parent(void)
+{
+    for (dm__store *store = dm__stores; store != NULL; store = store->next) {
+        store->gate_shut = false;
+        dm__cond_broadcast(&store->changed);
+        dm__mutex_unlock(&store->lock);
+    }
+    dm__mutex_unlock(&dm__stores_lock);
+}
+
+/* The other threads do not exist here: their calls, jobs and batches are gone. */
+static void store_reset(dm__store *store)
+{
+    /* One more than before, if this was the announced fork of a store that was usable. */
+    if (store->inside_sqlite > 0 || store->fork_generation + 1 != dm__fork_generation())
+        store->poisoned = true;
+    store->fork_generation = dm__fork_generation();
+    store->gate_shut = false;
+    store->inside_sqlite = 0;
+    store->queue_head = store->queue_tail = NULL;
+    store->queued = store->expected = 0;
+    store->lingering = NULL;
+    store->led = false;
+    dm__mutex_init(&store->lock);
+    dm__cond_init(&store->changed);
+}
+
+void dm_fork_child(void)
+{
+    for (dm__store *store = dm__stores; store != NULL; store = store->next)
+        store_reset(store);
+    dm__mutex_init(&dm__stores_lock);
+}

@@ -1,0 +1,467 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One store per database file and process, found by (device, inode), and the handles on it. */
+#include "dm_store.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POOL_DEFAULT 10
+#define POOL_MAX 1000
+#define BUSY_TIMEOUT_DEFAULT_MS 30000
+
+dm__mutex dm__stores_lock = DM__MUTEX_INITIALIZER;
+dm__store *dm__stores;
+
+/* ---- inside and outside ---- */
+
+static dm_status store_usable(const dm__store *store, dm_error *err)
+{
+    if (store->poisoned || store->fork_generation != dm__fork_generation())
+        return dm__fail(err, DM_FORKED,
+                        "%s was open when this process was forked: open it after exec, or fork "
+                        "through Python's os.fork", store->path);
+    return DM_OK;
+}
+
+dm_status dm__enter(dm_manager *m, dm_error *err)
+{
+    dm_status rc = store_usable(m->store, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__mutex_lock(&m->store->lock);
+    if (m->closed)
+        rc = dm__fail(err, DM_CLOSED, "the data manager is closed");
+    else
+        m->inside++;
+    dm__mutex_unlock(&m->store->lock);
+    return rc;
+}
+
+void dm__leave(dm_manager *m)
+{
+    dm__mutex_lock(&m->store->lock);
+    if (--m->inside == 0 && m->closed)
+        dm__cond_broadcast(&m->store->changed);
+    dm__mutex_unlock(&m->store->lock);
+}
+
+int64_t dm__deadline_ns(const dm_manager *m)
+{
+    return dm__monotonic_ns() + m->busy_timeout_ns;
+}
+
+void dm__sqlite_begin(dm__store *store)
+{
+    while (store->gate_shut)
+        dm__cond_wait(&store->changed, &store->lock);
+    store->inside_sqlite++;
+}
+
+void dm__sqlite_end(dm__store *store)
+{
+    store->inside_sqlite--;
+    dm__cond_broadcast(&store->changed);
+}
+
+/* ---- reads and writes ---- */
+
+static dm_status read_repeating(dm__conn *conn, bool snapshot, dm__read_fn read, void *argument,
+                                int64_t deadline_ns, dm_error *err)
+{
+    conn->stop.next_ns = 0;
+    for (;;) {
+        dm_status rc = snapshot ? dm__stmt_exec(conn, DM__STMT_BEGIN, err) : DM_OK;
+        if (rc == DM_OK)
+            rc = read(conn, argument, err);
+        dm__rollback(conn);
+        if (rc != DM_BUSY)
+            return rc;
+        rc = dm__busy_wait(&conn->stop, deadline_ns, err);
+        if (rc != DM_OK)
+            return rc;
+    }
+}
+
+/* A database in memory has one connection: reading takes its turn among the writers. */
+static dm_status read_in_memory(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
+{
+    dm__job job = {.deadline_ns = dm__deadline_ns(m),
+                   .heavy = true,
+                   .read = read,
+                   .read_argument = argument};
+    return dm__submit(m->store, &job, err);
+}
+
+dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument, dm_error *err)
+{
+    dm_status rc = dm__enter(m, err);
+    if (rc != DM_OK)
+        return rc;
+    if (m->store->in_memory) {
+        rc = read_in_memory(m, read, argument, err);
+        goto done;
+    }
+    int64_t deadline_ns = dm__deadline_ns(m);
+    dm__conn *conn = NULL;
+    rc = dm__pool_get(m->store, deadline_ns, &conn, err);
+    if (rc != DM_OK)
+        goto done;
+    rc = read_repeating(conn, snapshot, read, argument, deadline_ns, err);
+    dm__pool_put(m->store, conn, rc == DM_IO || rc == DM_DAMAGED);
+done:
+    dm__leave(m);
+    return rc;
+}
+
+static dm_status write_now(dm_manager *m, dm__change *change, dm_error *err)
+{
+    dm__job job = {.deadline_ns = dm__deadline_ns(m),
+                   .durability = m->durability,
+                   .heavy = dm__change_is_heavy(change),
+                   .changes = &change,
+                   .change_count = 1};
+    return dm__submit(m->store, &job, err);
+}
+
+dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
+{
+    dm_status rc = dm__enter(m, err);
+    if (rc != DM_OK)
+        return rc;
+    change->ids = (dm_ids){0, 0};
+    dm__mutex_lock(&m->store->lock);
+    dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
+    dm__mutex_unlock(&m->store->lock);
+    if (m->store->read_only)
+        rc = dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", m->store->path);
+    else if (batch != NULL) /* only this thread touches it while we are inside */
+        rc = dm__batch_append(batch, change, err);
+    else
+        rc = write_now(m, change, err);
+    dm__leave(m);
+    return rc;
+}
+
+/* ---- opening ---- */
+
+static void store_free(dm__store *store)
+{
+    if (store == NULL)
+        return;
+    dm__mutex_destroy(&store->lock);
+    dm__cond_destroy(&store->changed);
+    dm__free(store->idle);
+    dm__free(store->path);
+    dm__free(store);
+}
+
+static dm__store *store_new(const char *path, const dm__file_id *id, bool read_only)
+{
+    dm__store *store = dm__calloc(1, sizeof *store);
+    if (store == NULL)
+        return NULL;
+    dm__mutex_init(&store->lock);
+    dm__cond_init(&store->changed);
+    size_t size = strlen(path) + 1;
+    store->path = dm__malloc(size);
+    if (store->path == NULL) {
+        store_free(store);
+        return NULL;
+    }
+    memcpy(store->path, path, size);
+    store->in_memory = strcmp(path, ":memory:") == 0;
+    store->device = id->device;
+    store->inode = id->inode;
+    store->read_only = read_only;
+    store->fork_generation = dm__fork_generation();
+    return store;
+}
+
+/* With the store's lock held. */
+static dm_status pool_grow(dm__store *store, int pool_size, dm_error *err)
+{
+    if (pool_size <= store->pool_size)
+        return DM_OK;
+    dm__conn **idle = dm__realloc(store->idle, (size_t)pool_size * sizeof *idle);
+    if (idle == NULL)
+        return dm__no_memory(err);
+    store->idle = idle;
+    store->pool_size = pool_size;
+    dm__cond_broadcast(&store->changed);
+    return DM_OK;
+}
+
+/* Make or adopt under the write lock; switch the log on first, which needs the file alone. */
+static dm_status store_prepare_once(dm__store *store, dm_error *err)
+{
+    dm__conn *conn = store->writer;
+    dm_status rc = DM_OK;
+    if (!store->in_memory)
+        rc = dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
+    if (rc == DM_OK)
+        rc = dm__stmt_exec(conn, DM__STMT_BEGIN_IMMEDIATE, err);
+    if (rc == DM_OK)
+        rc = dm__schema_prepare(conn, err);
+    if (rc == DM_OK)
+        rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
+    dm__rollback(conn);
+    return rc;
+}
+
+static dm_status store_probe_and_prepare(dm__store *store, dm__conn *conn, dm_error *err)
+{
+    dm__file_kind kind;
+    dm_status rc = dm__schema_probe(conn, &kind, err);
+    if (rc != DM_OK || kind == DM__FILE_OURS)
+        return rc;
+    if (store->read_only)
+        return dm__fail(err, DM_READ_ONLY, "%s %s: open it once for writing", store->path,
+                        kind == DM__FILE_EMPTY ? "holds no tables yet" : "has the older layout");
+    return store_prepare_once(store, err);
+}
+
+static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *err)
+{
+    dm__conn *conn = NULL;
+    dm__stop stop = {0};
+    dm_status rc = dm__conn_open(store->path,
+                                 store->read_only ? DM__CONN_READ_ONLY : DM__CONN_WRITER, &conn,
+                                 err);
+    if (rc == DM_OK && !store->read_only)
+        store->writer = conn;
+    while (rc == DM_OK) {
+        rc = store_probe_and_prepare(store, conn, err);
+        if (rc != DM_BUSY)
+            break;
+        rc = dm__busy_wait(&stop, deadline_ns, err);
+    }
+    if (store->read_only && rc == DM_OK)
+        store->idle[store->idle_count++] = conn, store->reader_count++;
+    else if (store->read_only)
+        dm__conn_close(conn, false);
+    else if (rc != DM_OK)
+        dm__writer_close(store, false);
+    return rc;
+}
+
+/* The path as SQLite is to see it, and what stands there. */
+static dm_status file_locate(const char *path, bool read_only, char **resolved_out,
+                             dm__file_id *id_out, dm_error *err)
+{
+    int code = dm__file_identify(path, id_out);
+    if (code == ENOENT && !read_only) {
+        code = dm__folders_create(path);
+        if (code == 0)
+            code = dm__file_create(path);
+        if (code == 0 || code == EEXIST)
+            code = dm__file_identify(path, id_out);
+    }
+    if (code != 0)
+        return dm__fail(err, code == ENOSPC ? DM_DISK_FULL : DM_CANNOT_OPEN, "%s: %s", path,
+                        strerror(code));
+    if (!id_out->is_regular)
+        return dm__fail(err, DM_CANNOT_OPEN, "%s is not a regular file", path);
+    if (id_out->links > 1)
+        return dm__fail(err, DM_CANNOT_OPEN,
+                        "%s has %llu hard links: each would have a log of its own", path,
+                        (unsigned long long)id_out->links);
+    *resolved_out = dm__path_resolve(path);
+    if (*resolved_out == NULL)
+        return dm__fail(err, DM_CANNOT_OPEN, "%s: %s", path, strerror(errno));
+    return DM_OK;
+}
+
+/* Drop a reference; frees the store after the last. */
+static void store_release(dm__store *store)
+{
+    dm__mutex_lock(&dm__stores_lock);
+    bool last = --store->references == 0;
+    if (last && !store->poisoned) { /* a poisoned one stays, so that nobody opens the file again */
+        for (dm__store **link = &dm__stores; *link != NULL; link = &(*link)->next)
+            if (*link == store) {
+                *link = store->next;
+                break;
+            }
+        store_free(store);
+    }
+    dm__mutex_unlock(&dm__stores_lock);
+}
+
+/* The store of this file with a reference more, new or known. */
+static dm__store *store_find_or_add(const char *path, const dm__file_id *id, bool read_only)
+{
+    bool in_memory = strcmp(path, ":memory:") == 0;
+    dm__mutex_lock(&dm__stores_lock);
+    dm__store *store = in_memory ? NULL : dm__stores;
+    while (store != NULL && !(store->device == id->device && store->inode == id->inode &&
+                              !store->in_memory && store->read_only == read_only))
+        store = store->next;
+    if (store == NULL) {
+        store = store_new(path, id, read_only);
+        if (store != NULL) {
+            store->next = dm__stores;
+            dm__stores = store;
+        }
+    }
+    if (store != NULL)
+        store->references++;
+    dm__mutex_unlock(&dm__stores_lock);
+    return store;
+}
+
+/* Become one of the open handles: connect where nobody has, wait while somebody does. */
+static dm_status store_join(dm__store *store, int pool_size, int64_t deadline_ns, dm_error *err)
+{
+    dm_status rc = store_usable(store, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__mutex_lock(&store->lock);
+    while (store->state != DM__STORE_OPEN && store->state != DM__STORE_CLOSED)
+        dm__cond_wait(&store->changed, &store->lock);
+    rc = pool_grow(store, pool_size, err);
+    if (rc == DM_OK && store->state == DM__STORE_CLOSED) {
+        store->state = DM__STORE_OPENING;
+        dm__sqlite_begin(store);
+        dm__mutex_unlock(&store->lock);
+        rc = store_connect(store, deadline_ns, err);
+        dm__mutex_lock(&store->lock);
+        dm__sqlite_end(store);
+        store->moved = false;
+        store->state = rc == DM_OK ? DM__STORE_OPEN : DM__STORE_CLOSED;
+        dm__cond_broadcast(&store->changed);
+    }
+    if (rc == DM_OK)
+        store->open_handles++;
+    dm__mutex_unlock(&store->lock);
+    return rc;
+}
+
+static dm_status options_check(const dm_options *options, dm_error *err)
+{
+    if (options->pool_size < 0 || options->pool_size > POOL_MAX)
+        return dm__fail(err, DM_INVALID, "pool_size must be a whole number from 1 to %d, not %d",
+                        POOL_MAX, options->pool_size);
+    if (options->busy_timeout_ms < -1)
+        return dm__fail(err, DM_INVALID, "busy_timeout must not be negative");
+    for (size_t i = 0; i < options->model_count; i++) {
+        dm_status rc = dm_model_name_check(options->models[i], err);
+        if (rc != DM_OK)
+            return rc;
+    }
+    return DM_OK;
+}
+
+static int64_t timeout_ns(int64_t busy_timeout_ms)
+{
+    if (busy_timeout_ms == 0)
+        busy_timeout_ms = BUSY_TIMEOUT_DEFAULT_MS;
+    if (busy_timeout_ms < 0)
+        busy_timeout_ms = 0;
+    int64_t longest_ms = (int64_t)86400 * 365 * 1000;
+    return (busy_timeout_ms < longest_ms ? busy_timeout_ms : longest_ms) * DM__MS;
+}
+
+static dm_status handle_open(const char *path, const dm_options *options, dm_manager *m,
+                             dm_error *err)
+{
+    dm__file_id id = {0, 0, 1, true};
+    char *resolved = NULL;
+    dm_status rc = DM_OK;
+    bool in_memory = strcmp(path, ":memory:") == 0;
+    if (!in_memory)
+        rc = file_locate(path, options->read_only, &resolved, &id, err);
+    if (rc != DM_OK)
+        return rc;
+    m->store = store_find_or_add(in_memory ? path : resolved, &id, options->read_only);
+    free(resolved);
+    if (m->store == NULL)
+        return dm__no_memory(err);
+    rc = store_join(m->store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT,
+                    dm__deadline_ns(m), err);
+    if (rc != DM_OK)
+        store_release(m->store);
+    return rc;
+}
+
+dm_status dm_open(const char *path, const dm_options *options, dm_manager **manager_out,
+                  dm_error *err)
+{
+    dm_status rc = options_check(options, err);
+    if (rc != DM_OK)
+        return rc;
+    dm_manager *m = dm__calloc(1, sizeof *m);
+    if (m == NULL)
+        return dm__no_memory(err);
+    m->durability = options->durability;
+    m->busy_timeout_ns = timeout_ns(options->busy_timeout_ms);
+    rc = handle_open(path, options, m, err);
+    if (rc != DM_OK) {
+        dm__free(m);
+        return rc;
+    }
+    if (options->model_count > 0 && !options->read_only)
+        rc = dm_model_register(m, options->models, options->model_count, err);
+    if (rc != DM_OK)
+        dm_free(m);
+    else
+        *manager_out = m;
+    return rc;
+}
+
+/* ---- closing ---- */
+
+/* The last handle has gone. Nobody is inside, and who opens now waits for us. */
+static void store_disconnect(dm__store *store)
+{
+    store->state = DM__STORE_CLOSING;
+    dm__sqlite_begin(store);
+    dm__mutex_unlock(&store->lock);
+    bool moved = dm__store_moved(store, true);
+    if (!moved)
+        dm__store_checkpoint(store, true);
+    dm__pool_close(store);
+    dm__writer_close(store, !moved); /* last: SQLite then removes the log */
+    dm__mutex_lock(&store->lock);
+    dm__sqlite_end(store);
+    store->state = DM__STORE_CLOSED;
+    dm__cond_broadcast(&store->changed);
+}
+
+void dm_close(dm_manager *m)
+{
+    if (m == NULL || store_usable(m->store, NULL) != DM_OK)
+        return;
+    dm__store *store = m->store;
+    dm__mutex_lock(&store->lock);
+    bool first = !m->closed;
+    m->closed = true;
+    while (m->inside > 0)
+        dm__cond_wait(&store->changed, &store->lock);
+    if (first) {
+        dm__batches_drop(m);
+        if (--store->open_handles == 0)
+            store_disconnect(store);
+    }
+    dm__mutex_unlock(&store->lock);
+}
+
+void dm_free(dm_manager *m)
+{
+    if (m == NULL)
+        return;
+    dm_close(m);
+    store_release(m->store);
+    dm__free(m);
+}
+
+bool dm_is_closed(dm_manager *m)
+{
+    if (store_usable(m->store, NULL) != DM_OK)
+        return false;
+    dm__mutex_lock(&m->store->lock);
+    bool closed = m->closed;
+    dm__mutex_unlock(&m->store->lock);
+    return closed;
+}
