@@ -54,11 +54,16 @@ static void batch_unlink(dm_manager *m, dm__batch *batch)
     *link = batch->next;
 }
 
-void dm__batches_drop(dm_manager *m)
+void dm__batches_drop(dm_manager *m, bool other_threads_only)
 {
-    while (m->batches != NULL) {
-        dm__batch *batch = m->batches;
-        m->batches = batch->next;
+    dm__batch **link = &m->batches;
+    while (*link != NULL) {
+        dm__batch *batch = *link;
+        if (other_threads_only && dm__thread_equal(batch->thread, dm__thread_self())) {
+            link = &batch->next;
+            continue;
+        }
+        *link = batch->next;
         batch_free(batch);
     }
 }

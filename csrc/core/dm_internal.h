@@ -41,6 +41,13 @@ void *dm__realloc(void *memory, size_t size);
 void dm__free(void *memory);
 extern bool (*dm__allocation_fails)(void); /* tests only; NULL in use */
 
+bool dm__is_utf8(dm_str text);
+
+/* ---- check.c ---- */
+
+dm_status dm__price_check(const char *field, double price, dm_error *err) DM_CHECKED;
+dm_status dm__tier_index_check(int64_t tier_index, dm_error *err) DM_CHECKED;
+
 /* ---- sha256.c (FIPS 180-4) ---- */
 
 void dm__sha256(const void *bytes, size_t length, uint8_t digest[32]);

@@ -77,7 +77,8 @@ struct dm_manager {
     int64_t busy_timeout_ns;
     /* under the store's lock */
     bool closed;
-    unsigned inside; /* calls on this handle */
+    unsigned fork_generation; /* in which `inside` and `batches` were true */
+    unsigned inside;          /* calls on this handle */
     dm__batch *batches;
 };
 
@@ -114,7 +115,7 @@ void dm__store_checkpoint(dm__store *store, bool now);
 /* batch.c; with the store's lock held */
 dm__batch *dm__batch_of_thread(dm_manager *m);
 dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error *err) DM_CHECKED;
-void dm__batches_drop(dm_manager *m);
+void dm__batches_drop(dm_manager *m, bool other_threads_only);
 
 /* store.c, for fork.c: the process's table */
 extern dm__mutex dm__stores_lock;

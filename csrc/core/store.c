@@ -25,12 +25,24 @@ static dm_status store_usable(const dm__store *store, dm_error *err)
     return DM_OK;
 }
 
+/* After a fork the calls and batches of the parent's other threads do not exist here. With the
+ * store's lock held. */
+static void handle_after_fork(dm_manager *m)
+{
+    if (m->fork_generation == m->store->fork_generation)
+        return;
+    m->fork_generation = m->store->fork_generation;
+    m->inside = 0;
+    dm__batches_drop(m, true);
+}
+
 dm_status dm__enter(dm_manager *m, dm_error *err)
 {
     dm_status rc = store_usable(m->store, err);
     if (rc != DM_OK)
         return rc;
     dm__mutex_lock(&m->store->lock);
+    handle_after_fork(m);
     if (m->closed)
         rc = dm__fail(err, DM_CLOSED, "the data manager is closed");
     else
@@ -380,6 +392,7 @@ static dm_status handle_open(const char *path, const dm_options *options, dm_man
         return dm__no_memory(err);
     rc = store_join(m->store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT,
                     dm__deadline_ns(m), err);
+    m->fork_generation = m->store->fork_generation;
     if (rc != DM_OK)
         store_release(m->store);
     return rc;
@@ -435,12 +448,13 @@ void dm_close(dm_manager *m)
         return;
     dm__store *store = m->store;
     dm__mutex_lock(&store->lock);
+    handle_after_fork(m);
     bool first = !m->closed;
     m->closed = true;
     while (m->inside > 0)
         dm__cond_wait(&store->changed, &store->lock);
     if (first) {
-        dm__batches_drop(m);
+        dm__batches_drop(m, false);
         if (--store->open_handles == 0)
             store_disconnect(store);
     }

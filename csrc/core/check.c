@@ -1,0 +1,129 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What is accepted. Pure: no SQLite, no clock, no allocation. */
+#include "dm_internal.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define WHOLE_NUMBER "a whole number from 0 to 9007199254740992"
+#define TIER_INDEX_MAX 2147483647
+
+/* The shortest text that reads back as the same number. */
+static const char *number_text(double value, char text[32])
+{
+    for (int digits = 1; digits <= 17; digits++) {
+        (void)snprintf(text, 32, "%.*g", digits, value);
+        double back = 0;
+        if (sscanf(text, "%lf", &back) == 1 && back == value)
+            break;
+    }
+    return text;
+}
+
+dm_status dm_time_check(const char *field, double time_s, dm_error *err)
+{
+    char text[32];
+    if (isfinite(time_s) && time_s >= 0)
+        return DM_OK;
+    return dm__fail(err, DM_INVALID, "%s must be a finite number of seconds since 1970, not %s",
+                    field, number_text(time_s, text));
+}
+
+static dm_status count_check(const char *field, int64_t value, dm_error *err)
+{
+    if (value >= 0 && value <= DM_TOKENS_MAX)
+        return DM_OK;
+    return dm__fail(err, DM_INVALID, "%s must be " WHOLE_NUMBER ", not %lld", field,
+                    (long long)value);
+}
+
+dm_status dm_request_check(const dm_request *request, dm_error *err)
+{
+    dm_status rc = dm_time_check("timestamp", request->timestamp_s, err);
+    if (rc == DM_OK)
+        rc = count_check("input_tokens", request->input_tokens, err);
+    if (rc == DM_OK)
+        rc = count_check("output_tokens", request->output_tokens, err);
+    if (rc == DM_OK)
+        rc = count_check("cache_n", request->cache_n, err);
+    if (rc == DM_OK)
+        rc = count_check("prompt_n", request->prompt_n, err);
+    return rc;
+}
+
+dm_status dm__price_check(const char *field, double price, dm_error *err)
+{
+    char text[32];
+    if (isfinite(price) && price >= 0)
+        return DM_OK;
+    return dm__fail(err, DM_INVALID, "%s must be a finite price of at least 0, not %s", field,
+                    number_text(price, text));
+}
+
+dm_status dm__tier_index_check(int64_t tier_index, dm_error *err)
+{
+    if (tier_index >= 0 && tier_index <= TIER_INDEX_MAX)
+        return DM_OK;
+    return dm__fail(err, DM_INVALID, "tier_index must be a whole number from 0 to %d, not %lld",
+                    TIER_INDEX_MAX, (long long)tier_index);
+}
+
+dm_status dm_tier_check(const dm_tier *tier, dm_error *err)
+{
+    dm_status rc = dm__tier_index_check(tier->tier_index, err);
+    if (rc == DM_OK)
+        rc = count_check("start_tokens", tier->start_tokens, err);
+    if (rc == DM_OK && tier->end_tokens > 0)
+        rc = count_check("end_tokens", tier->end_tokens, err);
+    if (rc == DM_OK && tier->end_tokens > 0 && tier->end_tokens <= tier->start_tokens)
+        rc = dm__fail(err, DM_INVALID,
+                      "end_tokens must be above start_tokens %lld (or 0 for no upper bound), "
+                      "not %lld",
+                      (long long)tier->start_tokens, (long long)tier->end_tokens);
+    if (rc == DM_OK)
+        rc = dm__price_check("input_price_per_million", tier->input_price_per_million, err);
+    if (rc == DM_OK)
+        rc = dm__price_check("output_price_per_million", tier->output_price_per_million, err);
+    if (rc == DM_OK)
+        rc = dm__price_check("cache_hit_price_per_million", tier->cache_hit_price_per_million, err);
+    return rc;
+}
+
+dm_status dm_model_name_check(dm_str name, dm_error *err)
+{
+    if (name.length == 0)
+        return dm__fail(err, DM_INVALID, "model_name must not be empty");
+    if (name.length > DM_NAME_MAX)
+        return dm__fail(err, DM_INVALID, "model_name must have at most %d bytes of UTF-8, not %zu",
+                        DM_NAME_MAX, name.length);
+    if (memchr(name.bytes, 0, name.length) != NULL)
+        return dm__fail(err, DM_INVALID, "model_name must not hold a NUL character");
+    if (!dm__is_utf8(name))
+        return dm__fail(err, DM_INVALID, "model_name must be valid UTF-8");
+    return DM_OK;
+}
+
+void dm_safe_name(dm_str name, char safe_name[DM_SAFE_NAME_SIZE])
+{
+    uint8_t digest[32];
+    dm__sha256(name.bytes, name.length, digest);
+    (void)memcpy(safe_name, "model_", 6);
+    for (size_t i = 0; i < 8; i++)
+        (void)snprintf(safe_name + 6 + 2 * i, 3, "%02x", digest[i]);
+}
+
+double dm_now_s(void)
+{
+    return dm__realtime_s();
+}
+
+void dm_sqlite_info_get(dm_sqlite_info *info_out)
+{
+    int number = sqlite3_libversion_number();
+    *info_out = (dm_sqlite_info){.version = sqlite3_libversion(),
+                                 .source_id = sqlite3_sourceid(),
+                                 .version_number = number,
+                                 .wal_reset_race = number >= 3007000 && number < 3051003,
+                                 .library = (const void *)sqlite3_version};
+}

@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT */
+#include "dm_internal.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+bool (*dm__allocation_fails)(void);
+
+void *dm__malloc(size_t size)
+{
+    return dm__allocation_fails != NULL && dm__allocation_fails() ? NULL : malloc(size);
+}
+
+void *dm__calloc(size_t count, size_t size)
+{
+    return dm__allocation_fails != NULL && dm__allocation_fails() ? NULL : calloc(count, size);
+}
+
+void *dm__realloc(void *memory, size_t size)
+{
+    return dm__allocation_fails != NULL && dm__allocation_fails() ? NULL : realloc(memory, size);
+}
+
+void dm__free(void *memory)
+{
+    free(memory);
+}
+
+static const struct {
+    const char *name, *message;
+} statuses[] = {
+#define STATUS_ROW(name, message) {#name, message},
+    DM_STATUS_LIST(STATUS_ROW)
+#undef STATUS_ROW
+};
+
+const char *dm_status_name(dm_status status)
+{
+    return (unsigned)status < DM_STATUS_COUNT ? statuses[status].name : "DM_?";
+}
+
+/* The length of the valid UTF-8 sequence at `text`, 0 where there is none. RFC 3629. */
+static size_t utf8_sequence(const unsigned char *text, size_t left)
+{
+    unsigned char lead = text[0];
+    size_t length = lead < 0x80 ? 1 : lead < 0xC2 ? 0 : lead < 0xE0 ? 2 : lead < 0xF0 ? 3
+                    : lead < 0xF5                                   ? 4
+                                                                    : 0;
+    if (length == 0 || length > left)
+        return 0;
+    for (size_t i = 1; i < length; i++)
+        if ((text[i] & 0xC0) != 0x80)
+            return 0;
+    if ((lead == 0xE0 && text[1] < 0xA0) || (lead == 0xED && text[1] > 0x9F) ||
+        (lead == 0xF0 && text[1] < 0x90) || (lead == 0xF4 && text[1] > 0x8F))
+        return 0;
+    return length;
+}
+
+bool dm__is_utf8(dm_str text)
+{
+    const unsigned char *bytes = (const unsigned char *)text.bytes;
+    for (size_t i = 0, length; i < text.length; i += length)
+        if ((length = utf8_sequence(bytes + i, text.length - i)) == 0)
+            return false;
+    return true;
+}
+
+/* Messages of SQLite may quote bytes of a damaged file; a cut may split a character. */
+static void make_utf8(char *text)
+{
+    size_t size = strlen(text);
+    for (size_t i = 0; i < size;) {
+        size_t length = utf8_sequence((unsigned char *)text + i, size - i);
+        if (length == 0 && i + 4 > size && size + 1 >= sizeof((dm_error *)0)->text) {
+            text[i] = '\0';
+            return;
+        }
+        if (length == 0)
+            text[i] = '?';
+        i += length == 0 ? 1 : length;
+    }
+}
+
+dm_status dm__fail(dm_error *err, dm_status code, const char *format, ...)
+{
+    if (err == NULL)
+        return code;
+    err->code = code;
+    err->sqlite_code = 0;
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(err->text, sizeof err->text, format, arguments);
+    va_end(arguments);
+    make_utf8(err->text);
+    return code;
+}
+
+dm_status dm__no_memory(dm_error *err)
+{
+    return dm__fail(err, DM_NO_MEMORY, "%s", statuses[DM_NO_MEMORY].message);
+}
+
+static dm_status status_of_sqlite(int sqlite_code)
+{
+    if (sqlite_code == SQLITE_IOERR_NOMEM)
+        return DM_NO_MEMORY;
+    switch (sqlite_code & 0xff) {
+    case SQLITE_BUSY:
+    case SQLITE_LOCKED:
+    case SQLITE_PROTOCOL:
+        return DM_BUSY;
+    case SQLITE_FULL:
+        return DM_DISK_FULL;
+    case SQLITE_IOERR:
+        return DM_IO;
+    case SQLITE_NOMEM:
+        return DM_NO_MEMORY;
+    case SQLITE_CORRUPT:
+    case SQLITE_NOTADB:
+        return DM_DAMAGED;
+    case SQLITE_READONLY:
+        return DM_READ_ONLY;
+    case SQLITE_CANTOPEN:
+    case SQLITE_PERM:
+    case SQLITE_AUTH:
+        return DM_CANNOT_OPEN;
+    case SQLITE_INTERRUPT:
+        return DM_INTERRUPTED;
+    default:
+        return DM_INTERNAL;
+    }
+}
+
+dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const char *doing)
+{
+    dm_status code = status_of_sqlite(sqlite_code);
+    if (err == NULL)
+        return code;
+    (void)dm__fail(err, code, "%s: %s (%.120s)", statuses[code].message,
+                   db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code), doing);
+    err->sqlite_code = sqlite_code;
+    return code;
+}
+
+#define CODE(name)                                                                                 \
+    {                                                                                              \
+        name, #name                                                                                \
+    }
+static const struct {
+    int code;
+    const char *name;
+} sqlite_codes[] = {
+    CODE(SQLITE_ERROR),          CODE(SQLITE_INTERNAL),          CODE(SQLITE_PERM),
+    CODE(SQLITE_ABORT),          CODE(SQLITE_BUSY),              CODE(SQLITE_LOCKED),
+    CODE(SQLITE_NOMEM),          CODE(SQLITE_READONLY),          CODE(SQLITE_INTERRUPT),
+    CODE(SQLITE_IOERR),          CODE(SQLITE_CORRUPT),           CODE(SQLITE_NOTFOUND),
+    CODE(SQLITE_FULL),           CODE(SQLITE_CANTOPEN),          CODE(SQLITE_PROTOCOL),
+    CODE(SQLITE_SCHEMA),         CODE(SQLITE_TOOBIG),            CODE(SQLITE_CONSTRAINT),
+    CODE(SQLITE_MISMATCH),       CODE(SQLITE_MISUSE),            CODE(SQLITE_NOLFS),
+    CODE(SQLITE_AUTH),           CODE(SQLITE_RANGE),             CODE(SQLITE_NOTADB),
+    CODE(SQLITE_BUSY_RECOVERY),  CODE(SQLITE_BUSY_SNAPSHOT),     CODE(SQLITE_LOCKED_SHAREDCACHE),
+    CODE(SQLITE_IOERR_READ),     CODE(SQLITE_IOERR_SHORT_READ),  CODE(SQLITE_IOERR_WRITE),
+    CODE(SQLITE_IOERR_FSYNC),    CODE(SQLITE_IOERR_DIR_FSYNC),   CODE(SQLITE_IOERR_TRUNCATE),
+    CODE(SQLITE_IOERR_FSTAT),    CODE(SQLITE_IOERR_UNLOCK),      CODE(SQLITE_IOERR_RDLOCK),
+    CODE(SQLITE_IOERR_DELETE),   CODE(SQLITE_IOERR_NOMEM),       CODE(SQLITE_IOERR_ACCESS),
+    CODE(SQLITE_IOERR_LOCK),     CODE(SQLITE_IOERR_CLOSE),       CODE(SQLITE_IOERR_SHMOPEN),
+    CODE(SQLITE_IOERR_SHMSIZE),  CODE(SQLITE_IOERR_SHMLOCK),     CODE(SQLITE_IOERR_SHMMAP),
+    CODE(SQLITE_CORRUPT_VTAB),   CODE(SQLITE_READONLY_RECOVERY), CODE(SQLITE_READONLY_CANTLOCK),
+    CODE(SQLITE_READONLY_DBMOVED), CODE(SQLITE_READONLY_CANTINIT),
+    CODE(SQLITE_READONLY_DIRECTORY), CODE(SQLITE_CANTOPEN_ISDIR), CODE(SQLITE_CANTOPEN_FULLPATH),
+};
+
+const char *dm_sqlite_code_name(int sqlite_code)
+{
+    for (size_t i = 0; i < sizeof sqlite_codes / sizeof *sqlite_codes; i++)
+        if (sqlite_codes[i].code == sqlite_code)
+            return sqlite_codes[i].name;
+    return sqlite_code > 0xff ? dm_sqlite_code_name(sqlite_code & 0xff) : NULL;
+}
