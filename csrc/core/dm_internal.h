@@ -181,6 +181,9 @@ dm_status dm__row_integer(const dm__row *row, int column, int64_t *out, dm_error
 dm_status dm__row_price(const dm__row *row, int column, double *out, dm_error *err) DM_CHECKED;
 dm_status dm__row_flag(const dm__row *row, int column, bool *out, dm_error *err) DM_CHECKED;
 
+/* Room for element `count` of a malloc'ed array (`&array`). */
+bool dm__array_grow(void *array_pointer, size_t *capacity, size_t count, size_t element_size);
+
 /* ---- models.c runtime.c requests.c pricing.c: on the caller's connection and transaction ---- */
 
 /* Look the name up (the connection's memory first). DM_MODEL_NOT_FOUND. */
@@ -191,6 +194,7 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err) DM_CHECKED;
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
+bool dm__safe_name_ok(const char *safe, size_t length);
 /* The four tables of a model, as the manual gives them, and its billing row. Idempotent. */
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 
@@ -210,6 +214,16 @@ dm_status dm__hourly_price_write(dm__conn *conn, dm__model *model, double hourly
                                  dm_error *err) DM_CHECKED;
 dm_status dm__billing_method_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
                                    dm_error *err) DM_CHECKED;
+
+/* A read of one model's tables, for dm__read: `from` may be called again, from the start. */
+typedef struct dm__model_read {
+    dm_str name;
+    dm_status (*from)(dm__conn *conn, dm__model *model, struct dm__model_read *read, dm_error *err);
+    const dm_window *window;
+    void *out;
+} dm__model_read;
+dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err) DM_CHECKED;
+dm_status dm__window_check(const dm_window *window, dm_error *err) DM_CHECKED;
 
 /* ---- change.c: one write as a value ---- */
 
