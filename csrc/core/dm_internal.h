@@ -2,11 +2,12 @@
  *
  * Shared inside the core, and with its C tests. The parts, from the bottom up:
  *
- *   error, platform, sha256, check    no SQLite handle
+ *   error platform stop sha256 check  no SQLite handle
+ *   values                            single values and results
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   models runtime requests pricing   what is stored: take a connection, know no threads
- *   change                            one write as a value, and its dispatch to the four above
+ *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint fork batch    threads, sharing, waiting: know no tables
  */
@@ -287,7 +288,8 @@ dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *er
 dm_status dm__schema_prepare(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* The older layout (billing in two tables, missing columns, placeholder tiers) becomes ours. */
 dm_status dm__schema_adopt(dm__conn *conn, dm_error *err) DM_CHECKED;
-extern const char dm__schema_mapping_sql[], dm__schema_program_sql[];
+/* The first column of the first row. */
+dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err) DM_CHECKED;
 
 /* ---- store.c pool.c writer.c checkpoint.c fork.c batch.c ---- */
 

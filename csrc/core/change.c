@@ -1,0 +1,169 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * One write as a value: checked, queued or kept in a batch, applied later on the writer. */
+#include "dm_internal.h"
+
+#include <string.h>
+
+bool dm__change_is_single(const dm__change *change)
+{
+    return change->kind == DM__CHANGE_REQUEST_ADD || change->kind == DM__CHANGE_MODEL_START ||
+           change->kind == DM__CHANGE_PROGRAM_START;
+}
+
+bool dm__change_is_heavy(const dm__change *change)
+{
+    return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_REGISTER ||
+           (change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.count > 100);
+}
+
+static dm_status apply_to_model(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
+{
+    switch (change->kind) {
+    case DM__CHANGE_MODEL_START:
+        return dm__run_insert(conn, model, change->as.time_s, &change->ids.first_id, err);
+    case DM__CHANGE_MODEL_END:
+        return dm__run_end(conn, model, change->as.time_s, err);
+    case DM__CHANGE_REQUEST_ADD:
+        return dm__request_insert(conn, model, &change->as.request, &change->ids.first_id, err);
+    case DM__CHANGE_REQUESTS_ADD:
+        return dm__requests_insert(conn, model, &change->as.rows, &change->ids, err);
+    case DM__CHANGE_TIER_PUT:
+        return dm__tier_write(conn, model, &change->as.tier_put.tier, change->as.tier_put.mode,
+                              err);
+    case DM__CHANGE_TIER_DELETE:
+        return dm__tier_remove(conn, model, change->as.tier_index, err);
+    case DM__CHANGE_HOURLY_PRICE:
+        return dm__hourly_price_write(conn, model, change->as.hourly_price, err);
+    default:
+        return dm__billing_method_write(conn, model, change->as.use_tier_pricing, err);
+    }
+}
+
+/* What cannot succeed on a model without rows must not register it. */
+static bool needs_known_model(const dm__change *change)
+{
+    return change->kind == DM__CHANGE_MODEL_END || change->kind == DM__CHANGE_TIER_DELETE ||
+           (change->kind == DM__CHANGE_TIER_PUT && change->as.tier_put.mode == DM_TIER_UPDATE);
+}
+
+static dm_status model_apply(dm__conn *conn, dm__change *change, bool in_transaction, dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (int attempt = 0; attempt < 2; attempt++) {
+        dm__model *model = NULL;
+        rc = needs_known_model(change)
+                 ? dm__model_find(conn, change->model, &model, err)
+                 : dm__model_find_or_register(conn, change->model, in_transaction, &model, err);
+        if (rc == DM_OK)
+            rc = apply_to_model(conn, model, change, err);
+        if (rc != (dm_status)DM__STALE)
+            return rc;
+        /* Deleted by another process, or registered in a transaction that was undone. */
+        dm__conn_model_forget(conn, dm__conn_model_find(conn, change->model));
+    }
+    return dm__fail(err, DM_CORRUPT_DATA, "a table of model '%.*s' is missing",
+                    (int)(change->model.length < 100 ? change->model.length : 100),
+                    change->model.bytes);
+}
+
+static dm_status models_register(dm__conn *conn, dm__change *change, dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < change->as.models.count && rc == DM_OK; i++) {
+        dm__model *model = NULL;
+        rc = dm__model_find_or_register(conn, change->as.models.names[i], true, &model, err);
+    }
+    return rc;
+}
+
+dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transaction, dm_error *err)
+{
+    change->ids = (dm_ids){0, 0};
+    dm_status rc;
+    switch (change->kind) {
+    case DM__CHANGE_MODEL_REGISTER:
+        rc = models_register(conn, change, err);
+        break;
+    case DM__CHANGE_MODEL_DELETE:
+        rc = dm__model_drop(conn, change->model, err);
+        break;
+    case DM__CHANGE_PROGRAM_START:
+        rc = dm__run_insert(conn, NULL, change->as.time_s, &change->ids.first_id, err);
+        break;
+    case DM__CHANGE_PROGRAM_END:
+        rc = dm__run_end(conn, NULL, change->as.time_s, err);
+        break;
+    default:
+        rc = model_apply(conn, change, in_transaction, err);
+    }
+    if (rc == DM_OK && dm__change_is_single(change))
+        change->ids.count = 1;
+    return rc;
+}
+
+/* ---- deep copy: the change, then its arrays, then its text, in one piece ---- */
+
+static char *append(char *at, const void *bytes, size_t size)
+{
+    if (size > 0)
+        memcpy(at, bytes, size);
+    return at + size;
+}
+
+static dm__change *copy_rows(const dm__change *change)
+{
+    size_t column = change->as.rows.count * 8;
+    dm__change *copy = dm__malloc(sizeof *copy + 5 * column + change->model.length);
+    if (copy == NULL)
+        return NULL;
+    *copy = *change;
+    char *at = (char *)(copy + 1);
+    const void **columns[] = {(const void **)&copy->as.rows.timestamp_s,
+                              (const void **)&copy->as.rows.input_tokens,
+                              (const void **)&copy->as.rows.output_tokens,
+                              (const void **)&copy->as.rows.cache_n,
+                              (const void **)&copy->as.rows.prompt_n};
+    for (size_t i = 0; i < 5; i++) {
+        char *begin = at;
+        at = append(at, *columns[i], column);
+        *columns[i] = begin;
+    }
+    copy->model.bytes = at;
+    (void)append(at, change->model.bytes, change->model.length);
+    return copy;
+}
+
+static dm__change *copy_names(const dm__change *change)
+{
+    size_t count = change->as.models.count, text = 0;
+    for (size_t i = 0; i < count; i++)
+        text += change->as.models.names[i].length;
+    dm__change *copy = dm__malloc(sizeof *copy + count * sizeof(dm_str) + text);
+    if (copy == NULL)
+        return NULL;
+    *copy = *change;
+    dm_str *names = (dm_str *)(void *)(copy + 1);
+    char *at = (char *)(names + count);
+    for (size_t i = 0; i < count; i++) {
+        names[i] = (dm_str){at, change->as.models.names[i].length};
+        at = append(at, change->as.models.names[i].bytes, names[i].length);
+    }
+    copy->as.models.names = names;
+    return copy;
+}
+
+dm__change *dm__change_copy(const dm__change *change)
+{
+    if (change->kind == DM__CHANGE_REQUESTS_ADD)
+        return copy_rows(change);
+    if (change->kind == DM__CHANGE_MODEL_REGISTER)
+        return copy_names(change);
+    dm__change *copy = dm__malloc(sizeof *copy + change->model.length);
+    if (copy == NULL)
+        return NULL;
+    *copy = *change;
+    copy->model.bytes = (char *)(copy + 1);
+    (void)append((char *)(copy + 1), change->model.bytes, change->model.length);
+    return copy;
+}

@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What is stored of prices: tiers, the hourly price, which of the two counts. */
+#include "dm_internal.h"
+
+#include <string.h>
+
+/* What the older class gave every model before anybody set a price. */
+static bool tier_is_placeholder(const dm_tier *tier)
+{
+    return tier->tier_index == 1 && tier->start_tokens == 0 && tier->end_tokens == 32768 &&
+           tier->input_price_per_million == 0 && tier->output_price_per_million == 0 &&
+           !tier->support_cache && tier->cache_hit_price_per_million == 0;
+}
+
+static dm_status tier_read(const char *table, sqlite3_stmt *stmt, dm_tier *tier, dm_error *err)
+{
+    dm__row row = {stmt, table, sqlite3_column_int64(stmt, 0)};
+    tier->tier_index = row.row_id;
+    dm_status rc = dm__row_count(&row, 1, &tier->start_tokens, err);
+    if (rc == DM_OK)
+        rc = dm__row_integer(&row, 2, &tier->end_tokens, err);
+    if (rc == DM_OK)
+        rc = dm__row_price(&row, 3, &tier->input_price_per_million, err);
+    if (rc == DM_OK)
+        rc = dm__row_price(&row, 4, &tier->output_price_per_million, err);
+    if (rc == DM_OK)
+        rc = dm__row_flag(&row, 5, &tier->support_cache, err);
+    if (rc == DM_OK)
+        rc = dm__row_price(&row, 6, &tier->cache_hit_price_per_million, err);
+    return rc;
+}
+
+/* All tiers without the placeholder, by index, into `billing`. */
+static dm_status tiers_read(dm__conn *conn, dm__model *model, dm_billing *billing, dm_error *err)
+{
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_tier_pricing", model->safe);
+    size_t capacity = 0;
+    bool more = true;
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIERS, &stmt, err);
+    while (rc == DM_OK && (rc = dm__stmt_step(conn, stmt, &more, err)) == DM_OK && more) {
+        dm_tier tier = {0};
+        rc = tier_read(table, stmt, &tier, err);
+        if (rc != DM_OK || tier_is_placeholder(&tier))
+            continue;
+        if (dm__array_grow(&billing->tiers, &capacity, billing->tier_count, sizeof tier))
+            billing->tiers[billing->tier_count++] = tier;
+        else
+            rc = dm__no_memory(err);
+    }
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+static bool tiers_overlap(const dm_tier *a, const dm_tier *b)
+{
+    int64_t a_end = a->end_tokens > 0 ? a->end_tokens : INT64_MAX;
+    int64_t b_end = b->end_tokens > 0 ? b->end_tokens : INT64_MAX;
+    return a->start_tokens < b_end && b->start_tokens < a_end;
+}
+
+static dm_status tier_admit(const dm_billing *billing, const dm_tier *tier, dm_tier_mode mode,
+                            dm_error *err)
+{
+    bool exists = false;
+    for (size_t i = 0; i < billing->tier_count; i++) {
+        const dm_tier *other = &billing->tiers[i];
+        if (other->tier_index == tier->tier_index)
+            exists = true;
+        else if (tiers_overlap(tier, other))
+            return dm__fail(err, DM_INVALID,
+                            "tier %lld (%lld to %lld tokens) would overlap tier %lld "
+                            "(%lld to %lld tokens)",
+                            (long long)tier->tier_index, (long long)tier->start_tokens,
+                            (long long)tier->end_tokens, (long long)other->tier_index,
+                            (long long)other->start_tokens, (long long)other->end_tokens);
+    }
+    if (exists && mode == DM_TIER_ADD)
+        return dm__fail(err, DM_TIER_EXISTS, "tier %lld exists already",
+                        (long long)tier->tier_index);
+    if (!exists && mode == DM_TIER_UPDATE)
+        return dm__fail(err, DM_TIER_NOT_FOUND, "there is no tier %lld",
+                        (long long)tier->tier_index);
+    return DM_OK;
+}
+
+dm_status dm__tier_write(dm__conn *conn, dm__model *model, const dm_tier *tier, dm_tier_mode mode,
+                         dm_error *err)
+{
+    dm_billing billing = {0};
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = tiers_read(conn, model, &billing, err);
+    if (rc == DM_OK)
+        rc = tier_admit(&billing, tier, mode, err);
+    if (rc == DM_OK)
+        rc = dm__model_stmt_get(conn, model, DM__STMT_TIER_INSERT, &stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_int64(stmt, 1, tier->tier_index);
+        (void)sqlite3_bind_int64(stmt, 2, tier->start_tokens);
+        (void)sqlite3_bind_int64(stmt, 3, tier->end_tokens);
+        (void)sqlite3_bind_double(stmt, 4, tier->input_price_per_million);
+        (void)sqlite3_bind_double(stmt, 5, tier->output_price_per_million);
+        (void)sqlite3_bind_int(stmt, 6, tier->support_cache);
+        (void)sqlite3_bind_double(stmt, 7, tier->cache_hit_price_per_million);
+        rc = dm__stmt_run(conn, stmt, err);
+    }
+    dm__stmt_put(stmt);
+    dm_billing_reset(&billing);
+    return rc;
+}
+
+dm_status dm__tier_remove(dm__conn *conn, dm__model *model, int64_t tier_index, dm_error *err)
+{
+    dm_billing billing = {0};
+    sqlite3_stmt *stmt = NULL;
+    bool exists = false;
+    dm_status rc = tiers_read(conn, model, &billing, err);
+    for (size_t i = 0; i < billing.tier_count; i++)
+        exists |= billing.tiers[i].tier_index == tier_index;
+    dm_billing_reset(&billing);
+    if (rc == DM_OK && !exists)
+        rc = dm__fail(err, DM_TIER_NOT_FOUND, "there is no tier %lld", (long long)tier_index);
+    if (rc == DM_OK)
+        rc = dm__model_stmt_get(conn, model, DM__STMT_TIER_DELETE, &stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_int64(stmt, 1, tier_index);
+        rc = dm__stmt_run(conn, stmt, err);
+    }
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+/* The row is there from the model's beginning, unless another program took it. */
+static dm_status billing_update(dm__conn *conn, dm__model *model, sqlite3_stmt *stmt, dm_error *err)
+{
+    dm_status rc = dm__stmt_run(conn, stmt, err);
+    if (rc == DM_OK && sqlite3_changes(conn->db) == 0) {
+        rc = dm__model_tables_create(conn, model->safe, err);
+        (void)sqlite3_reset(stmt);
+        if (rc == DM_OK)
+            rc = dm__stmt_run(conn, stmt, err);
+    }
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+dm_status dm__hourly_price_write(dm__conn *conn, dm__model *model, double hourly_price,
+                                 dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_BILLING_HOURLY_SET, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_double(stmt, 1, hourly_price);
+    return billing_update(conn, model, stmt, err);
+}
+
+dm_status dm__billing_method_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
+                                   dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_BILLING_METHOD_SET, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_int(stmt, 1, use_tier_pricing);
+    return billing_update(conn, model, stmt, err);
+}
+
+static dm_status billing_read(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
+{
+    dm_billing *billing = read->out;
+    dm_billing_reset(billing);
+    billing->use_tier_pricing = true;
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_billing", model->safe);
+    bool found = false;
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_BILLING, &stmt, err);
+    if (rc == DM_OK)
+        rc = dm__stmt_step(conn, stmt, &found, err);
+    if (rc == DM_OK && found) {
+        dm__row row = {stmt, table, 1};
+        rc = dm__row_flag(&row, 0, &billing->use_tier_pricing, err);
+        if (rc == DM_OK)
+            rc = dm__row_price(&row, 1, &billing->hourly_price, err);
+    }
+    dm__stmt_put(stmt);
+    return rc == DM_OK ? tiers_read(conn, model, billing, err) : rc;
+}
+
+static dm_status model_billing_read(dm__conn *conn, void *argument, dm_error *err)
+{
+    return dm__read_model(conn, argument, err);
+}
+
+dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out, dm_error *err)
+{
+    dm_billing billing = {0};
+    dm__model_read read = {model, billing_read, NULL, &billing};
+    dm_status rc = dm__read(m, true, model_billing_read, &read, err);
+    if (rc == DM_OK)
+        *billing_out = billing;
+    else
+        dm_billing_reset(&billing);
+    return rc;
+}

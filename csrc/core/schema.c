@@ -1,0 +1,93 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What file is this, and making it ours. */
+#include "dm_internal.h"
+
+static const char mapping_sql[] = "CREATE TABLE IF NOT EXISTS model_name_mapping (\n"
+                                  "    id INTEGER PRIMARY KEY AUTOINCREMENT,\n"
+                                  "    original_name TEXT UNIQUE NOT NULL,\n"
+                                  "    safe_name TEXT UNIQUE NOT NULL,\n"
+                                  "    created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP\n)";
+
+static const char program_sql[] = "CREATE TABLE IF NOT EXISTS program_runtime (\n"
+                                  "    id INTEGER PRIMARY KEY AUTOINCREMENT,\n"
+                                  "    start_time REAL NOT NULL,\n"
+                                  "    end_time REAL NOT NULL\n)";
+
+dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    int code = sqlite3_prepare_v2(conn->db, sql, -1, &stmt, NULL);
+    if (code == SQLITE_OK)
+        code = sqlite3_step(stmt);
+    dm_status rc = DM_OK;
+    if (code == SQLITE_ROW)
+        *out = sqlite3_column_int64(stmt, 0);
+    else
+        rc = dm__fail_sqlite(err, conn->db, code == SQLITE_DONE ? SQLITE_ERROR : code, sql);
+    (void)sqlite3_finalize(stmt);
+    return rc;
+}
+
+static bool table_has(dm__conn *conn, const char *table, const char *const *columns)
+{
+    for (; *columns != NULL; columns++)
+        if (sqlite3_table_column_metadata(conn->db, "main", table, *columns, NULL, NULL, NULL, NULL,
+                                          NULL) != SQLITE_OK)
+            return false;
+    return true;
+}
+
+dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *err)
+{
+    static const char *const mapping_columns[] = {"id", "original_name", "safe_name", NULL};
+    static const char *const run_columns[] = {"id", "start_time", "end_time", NULL};
+    int64_t objects = 0, version = 0, older = 0;
+    dm_status rc = dm__conn_integer(
+        conn, "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+        &objects, err);
+    if (rc == DM_OK)
+        rc = dm__conn_integer(conn, "PRAGMA user_version", &version, err);
+    if (rc != DM_OK)
+        return rc;
+    if (objects == 0) {
+        *kind_out = DM__FILE_EMPTY;
+        return DM_OK;
+    }
+    bool mapping = table_has(conn, "model_name_mapping", mapping_columns);
+    bool program = table_has(conn, "program_runtime", run_columns);
+    if (!mapping && !(program && objects == 1))
+        return dm__fail(err, DM_FOREIGN,
+                        "the database belongs to another program: it has tables, but not ours");
+    if (version > DM__SCHEMA_VERSION)
+        return dm__fail(err, DM_NEWER,
+                        "the database was written by a newer version: its format is %lld, the "
+                        "newest known here is %d",
+                        (long long)version, DM__SCHEMA_VERSION);
+    /* The class that we replace may have come back to a file that was ours already. */
+    rc = dm__conn_integer(conn,
+                          "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE type='table' AND"
+                          " (name LIKE '%\\_hourly\\_price' ESCAPE '\\' OR"
+                          "  name LIKE '%\\_billing\\_method' ESCAPE '\\'))",
+                          &older, err);
+    if (rc == DM_OK)
+        *kind_out = mapping && program && version == DM__SCHEMA_VERSION && !older ? DM__FILE_OURS
+                                                                                  : DM__FILE_OLDER;
+    return rc;
+}
+
+dm_status dm__schema_prepare(dm__conn *conn, dm_error *err)
+{
+    dm__file_kind kind;
+    dm_status rc = dm__schema_probe(conn, &kind, err); /* another process may have been faster */
+    if (rc != DM_OK || kind == DM__FILE_OURS)
+        return rc;
+    rc = dm__conn_exec(conn, err, "%s", mapping_sql);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err, "%s", program_sql);
+    if (rc == DM_OK && kind == DM__FILE_OLDER)
+        rc = dm__schema_adopt(conn, err);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err, "PRAGMA user_version=%d", DM__SCHEMA_VERSION);
+    return rc;
+}
