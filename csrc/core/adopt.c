@@ -81,22 +81,6 @@ static dm_status names_read(dm__conn *conn, safe_name **names, size_t *count, dm
     return rc;
 }
 
-/* Old tables of models that the mapping does not name would make the file look older for ever. */
-static dm_status version_settle(dm__conn *conn, dm_error *err)
-{
-    int64_t left = 0;
-    dm_status rc = dm__conn_integer(conn,
-                                    "SELECT count(*) FROM sqlite_schema WHERE type='table' AND"
-                                    " (name LIKE 'model\\_%\\_hourly\\_price' ESCAPE '\\' OR"
-                                    "  name LIKE 'model\\_%\\_billing\\_method' ESCAPE '\\')",
-                                    &left, err);
-    if (rc == DM_OK && left > 0)
-        rc = dm__fail(err, DM_CORRUPT_DATA,
-                      "%lld tables of the older layout belong to no model in model_name_mapping",
-                      (long long)left);
-    return rc;
-}
-
 dm_status dm__schema_adopt(dm__conn *conn, dm_error *err)
 {
     safe_name *names = NULL;
@@ -105,5 +89,5 @@ dm_status dm__schema_adopt(dm__conn *conn, dm_error *err)
     for (size_t i = 0; i < count && rc == DM_OK; i++)
         rc = model_adopt(conn, names[i].safe, err);
     dm__free(names);
-    return rc == DM_OK ? version_settle(conn, err) : rc;
+    return rc;
 }

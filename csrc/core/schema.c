@@ -65,11 +65,15 @@ dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *er
                         "newest known here is %d",
                         (long long)version, DM__SCHEMA_VERSION);
     /* The class that we replace may have come back to a file that was ours already. */
-    rc = dm__conn_integer(conn,
-                          "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE type='table' AND"
-                          " (name LIKE '%\\_hourly\\_price' ESCAPE '\\' OR"
-                          "  name LIKE '%\\_billing\\_method' ESCAPE '\\'))",
-                          &older, err);
+    if (mapping)
+        rc = dm__conn_integer(
+            conn,
+            "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE type='table' AND"
+            " (name LIKE '%\\_hourly\\_price' ESCAPE '\\' AND substr(name,1,length(name)-13) IN"
+            "  (SELECT safe_name FROM model_name_mapping) OR"
+            "  name LIKE '%\\_billing\\_method' ESCAPE '\\' AND substr(name,1,length(name)-15) IN"
+            "  (SELECT safe_name FROM model_name_mapping)))",
+            &older, err);
     if (rc == DM_OK)
         *kind_out = mapping && program && version == DM__SCHEMA_VERSION && !older ? DM__FILE_OURS
                                                                                   : DM__FILE_OLDER;
