@@ -125,5 +125,5 @@ void dm_sqlite_info_get(dm_sqlite_info *info_out)
                                  .source_id = sqlite3_sourceid(),
                                  .version_number = number,
                                  .wal_reset_race = number >= 3007000 && number < 3051003,
-                                 .library = (const void *)sqlite3_version};
+                                 .memory_used = sqlite3_memory_used()};
 }

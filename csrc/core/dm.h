@@ -342,7 +342,7 @@ typedef struct {
     const char *source_id; /* as sqlite3_sourceid() */
     int version_number;    /* 3040001 */
     bool wal_reset_race;   /* this version can lose commits to a foreign checkpoint */
-    const void *library;   /* an address inside the library, to tell two copies apart */
+    int64_t memory_used;   /* bytes that this copy of SQLite has allocated in the process */
 } dm_sqlite_info;
 
 void dm_sqlite_info_get(dm_sqlite_info *info_out);

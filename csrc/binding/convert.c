@@ -1,0 +1,223 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Python's values to the core's. The rules on ranges are the core's (check.c); here is what only
+ * Python can get wrong: types. */
+#include "module.h"
+
+#include <math.h>
+#include <string.h>
+
+#define WHOLE_NUMBER "a whole number from 0 to 9007199254740992"
+
+/* NumPy's bool is a number to Python's C API, but a flag is no count. */
+static bool is_flag(PyObject *object)
+{
+    return PyBool_Check(object) || strncmp(Py_TYPE(object)->tp_name, "numpy.bool", 10) == 0;
+}
+
+static bool is_real(PyObject *object)
+{
+    const PyNumberMethods *number = Py_TYPE(object)->tp_as_number;
+    return number != NULL && (number->nb_float != NULL || number->nb_index != NULL) &&
+           !is_flag(object);
+}
+
+int to_name(module_state *state, PyObject *object, dm_str *out)
+{
+    if (!PyUnicode_Check(object))
+        return raise_invalid(state, "model_name must be a str, not %.100s (%R)",
+                             Py_TYPE(object)->tp_name, object);
+    Py_ssize_t length = 0;
+    out->bytes = PyUnicode_AsUTF8AndSize(object, &length);
+    out->length = (size_t)length;
+    if (out->bytes != NULL)
+        return 0;
+    PyErr_Clear();
+    return raise_invalid(state, "model_name must not hold lone surrogates: %R", object);
+}
+
+static int to_real(module_state *state, PyObject *object, const char *field, const char *wanted,
+                   double *out)
+{
+    if (PyFloat_CheckExact(object)) {
+        *out = PyFloat_AS_DOUBLE(object);
+        return 0;
+    }
+    if (!is_real(object))
+        return raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
+    *out = PyFloat_AsDouble(object);
+    if (*out != -1.0 || !PyErr_Occurred())
+        return 0;
+    PyErr_Clear();
+    return raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
+}
+
+int to_time(module_state *state, PyObject *object, const char *field, double *out)
+{
+    return to_real(state, object, field, "a finite number of seconds since 1970", out);
+}
+
+int to_price(module_state *state, PyObject *object, const char *field, double *out)
+{
+    return to_real(state, object, field, "a finite price of at least 0", out);
+}
+
+static int refuse_count(module_state *state, PyObject *object, const char *field)
+{
+    PyErr_Clear();
+    return raise_invalid(state, "%s must be " WHOLE_NUMBER ", not %R", field, object);
+}
+
+static int count_of_float(module_state *state, PyObject *object, const char *field, int64_t *out)
+{
+    double value = PyFloat_AsDouble(object);
+    if (PyErr_Occurred() || value != floor(value) || fabs(value) > (double)DM_TOKENS_MAX)
+        return refuse_count(state, object, field);
+    *out = (int64_t)value;
+    return 0;
+}
+
+int to_count(module_state *state, PyObject *object, const char *field, int64_t *out)
+{
+    if (!is_real(object))
+        return refuse_count(state, object, field);
+    if (PyFloat_Check(object))
+        return count_of_float(state, object, field, out);
+    if (!PyLong_Check(object) && !PyIndex_Check(object))
+        return count_of_float(state, object, field, out);
+    PyObject *whole = PyLong_Check(object) ? Py_NewRef(object) : PyNumber_Index(object);
+    int overflow = 0;
+    long long value = whole == NULL ? -1 : PyLong_AsLongLongAndOverflow(whole, &overflow);
+    Py_XDECREF(whole);
+    if (overflow != 0 || (value == -1 && PyErr_Occurred()))
+        return refuse_count(state, object, field);
+    *out = value;
+    return 0;
+}
+
+int to_flag(module_state *state, PyObject *object, const char *field, bool *out)
+{
+    long value = -1;
+    if (is_flag(object)) {
+        value = PyObject_IsTrue(object);
+    } else if (PyLong_Check(object) || PyIndex_Check(object)) {
+        int64_t whole = -1;
+        if (to_count(state, object, field, &whole) == 0 && whole <= 1)
+            value = (long)whole;
+        PyErr_Clear();
+    }
+    if (value != 0 && value != 1)
+        return raise_invalid(state, "%s must be True or False, not %R", field, object);
+    *out = value == 1;
+    return 0;
+}
+
+/* A list or tuple of exactly `count` items: a new reference. */
+static PyObject *to_items(module_state *state, PyObject *object, const char *what,
+                          const char *fields, Py_ssize_t count)
+{
+    bool text = PyUnicode_Check(object) || PyBytes_Check(object) || PyByteArray_Check(object);
+    PyObject *items = NULL;
+    if (PyTuple_CheckExact(object))
+        items = Py_NewRef(object);
+    else if (!text && PySequence_Check(object) && !PyDict_Check(object))
+        items = PySequence_Tuple(object); /* a copy: converting may run code that changes a list */
+    if (items == NULL) {
+        if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError))
+            return NULL;
+        PyErr_Clear();
+        (void)raise_invalid(state, "%s must be a sequence of %zd values (%s), not %R", what, count,
+                            fields, object);
+        return NULL;
+    }
+    if (PyTuple_GET_SIZE(items) != count) {
+        (void)raise_invalid(state, "%s must have %zd values (%s), not %zd", what, count, fields,
+                            PyTuple_GET_SIZE(items));
+        Py_CLEAR(items);
+    }
+    return items;
+}
+
+int to_request(module_state *state, PyObject *object, dm_request *out)
+{
+    PyObject *items = to_items(state, object, "request_data",
+                               "timestamp, input_tokens, output_tokens, cache_n, prompt_n", 5);
+    if (items == NULL)
+        return -1;
+    int rc = to_time(state, PyTuple_GET_ITEM(items, 0), "timestamp", &out->timestamp_s);
+    if (rc == 0)
+        rc = to_count(state, PyTuple_GET_ITEM(items, 1), "input_tokens", &out->input_tokens);
+    if (rc == 0)
+        rc = to_count(state, PyTuple_GET_ITEM(items, 2), "output_tokens", &out->output_tokens);
+    if (rc == 0)
+        rc = to_count(state, PyTuple_GET_ITEM(items, 3), "cache_n", &out->cache_n);
+    if (rc == 0)
+        rc = to_count(state, PyTuple_GET_ITEM(items, 4), "prompt_n", &out->prompt_n);
+    Py_DECREF(items);
+    return rc;
+}
+
+static int to_whole(module_state *state, PyObject *object, const char *field, int64_t *out)
+{
+    return to_count(state, object, field, out); /* negative ones pass: the core judges them */
+}
+
+int to_tier(module_state *state, PyObject *object, dm_tier *out)
+{
+    if (record_to_tier(state, object, out))
+        return 0;
+    PyObject *items = to_items(state, object, "tier_data",
+                               "tier_index, start_tokens, end_tokens, input_price_per_million, "
+                               "output_price_per_million, support_cache, "
+                               "cache_hit_price_per_million",
+                               7);
+    if (items == NULL)
+        return -1;
+    int rc = to_whole(state, PyTuple_GET_ITEM(items, 0), "tier_index", &out->tier_index);
+    if (rc == 0)
+        rc = to_whole(state, PyTuple_GET_ITEM(items, 1), "start_tokens", &out->start_tokens);
+    if (rc == 0)
+        rc = to_whole(state, PyTuple_GET_ITEM(items, 2), "end_tokens", &out->end_tokens);
+    if (rc == 0)
+        rc = to_price(state, PyTuple_GET_ITEM(items, 3), "input_price_per_million",
+                      &out->input_price_per_million);
+    if (rc == 0)
+        rc = to_price(state, PyTuple_GET_ITEM(items, 4), "output_price_per_million",
+                      &out->output_price_per_million);
+    if (rc == 0)
+        rc = to_flag(state, PyTuple_GET_ITEM(items, 5), "support_cache", &out->support_cache);
+    PyObject *hit = PyTuple_GET_ITEM(items, 6);
+    out->cache_hit_price_per_million = 0;
+    if (rc == 0 && (out->support_cache || hit != Py_None))
+        rc = to_price(state, hit, "cache_hit_price_per_million",
+                      &out->cache_hit_price_per_million);
+    Py_DECREF(items);
+    return rc;
+}
+
+static bool given(PyObject *object)
+{
+    return object != NULL && object != Py_None;
+}
+
+int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject *end,
+              PyObject *limit, dm_window *out)
+{
+    *out = DM_WINDOW_ALL;
+    double length_min = 0;
+    if (given(minutes) &&
+        to_real(state, minutes, "minutes", "a finite number of at least 0", &length_min) < 0)
+        return -1;
+    if (!isfinite(length_min) || length_min < 0)
+        return raise_invalid(state, "minutes must be a finite number of at least 0, not %R",
+                             minutes);
+    if (length_min > 0 && (given(start) || given(end)))
+        return raise_invalid(state, "minutes and start or end exclude each other");
+    if (length_min > 0)
+        out->start_s = dm_now_s() - length_min * 60;
+    if (given(start) && to_time(state, start, "start", &out->start_s) < 0)
+        return -1;
+    if (given(end) && to_time(state, end, "end", &out->end_s) < 0)
+        return -1;
+    return given(limit) ? to_count(state, limit, "limit", &out->limit) : 0;
+}

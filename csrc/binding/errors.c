@@ -1,0 +1,107 @@
+/* SPDX-License-Identifier: MIT */
+#include "module.h"
+
+#include <stdarg.h>
+
+/* Each is also the built-in that a caller would expect. */
+static const struct {
+    dm_status status;
+    const char *name, *built_in, *doc;
+} error_table[] = {
+    {DM_INVALID, "InvalidDataError", "ValueError",
+     "A value was refused; the text names the field and the value. Nothing was stored."},
+    {DM_MODEL_NOT_FOUND, "ModelNotFoundError", "ValueError", "No model has this name."},
+    {DM_TIER_EXISTS, "TierExistsError", "ValueError", "The model has a tier of this index."},
+    {DM_TIER_NOT_FOUND, "TierNotFoundError", "LookupError", "The model has no such tier."},
+    {DM_RUN_NOT_FOUND, "RunNotFoundError", "LookupError", "There is no run to end."},
+    {DM_BUSY, "BusyError", "TimeoutError",
+     "The database, or a connection to it, was not free within busy_timeout. Nothing was stored."},
+    {DM_DISK_FULL, "DiskFullError", "OSError", "No room on the disk. Nothing was stored."},
+    {DM_IO, "StorageError", "OSError", "The disk failed. Nothing was stored."},
+    {DM_CANNOT_OPEN, "CannotOpenError", "OSError", "The file cannot be opened or made."},
+    {DM_CLOSED, "ClosedError", "RuntimeError", "The data manager is closed."},
+    {DM_FORKED, "ForkedStoreError", "RuntimeError",
+     "The process was forked with the store open and without Python's fork hooks."},
+    {DM_CORRUPT_DATA, "CorruptDataError", "ValueError",
+     "A value in the file breaks the rules; the text names table and row."},
+    {DM_DAMAGED, "DamagedDatabaseError", "OSError", "The file is damaged, or no database."},
+    {DM_FOREIGN, "ForeignDatabaseError", "ValueError", "The database is another program's."},
+    {DM_NEWER, "NewerDatabaseError", "RuntimeError", "A newer version wrote the database."},
+    {DM_READ_ONLY, "ReadOnlyError", "PermissionError", "Opened for reading only."},
+    {DM_MOVED, "FileMovedError", "OSError", "The open file was moved, removed or replaced."},
+};
+
+static PyObject *error_new(PyObject *module, const char *name, const char *doc, PyObject *bases)
+{
+    char full[80];
+    PyOS_snprintf(full, sizeof full, "datamanager.%s", name);
+    PyObject *error = PyErr_NewExceptionWithDoc(full, doc, bases, NULL);
+    if (error != NULL && PyModule_AddObjectRef(module, name, error) < 0)
+        Py_CLEAR(error);
+    return error;
+}
+
+int errors_add(PyObject *module, module_state *state)
+{
+    state->error = error_new(module, "DataManagerError",
+                             "The base of all errors of this package. sqlite_errorcode and "
+                             "sqlite_errorname are set where SQLite spoke.",
+                             NULL);
+    PyObject *builtins = PyImport_ImportModule("builtins");
+    int rc = state->error == NULL || builtins == NULL ? -1 : 0;
+    for (size_t i = 0; i < sizeof error_table / sizeof *error_table && rc == 0; i++) {
+        PyObject *built_in = PyObject_GetAttrString(builtins, error_table[i].built_in);
+        PyObject *bases = built_in ? PyTuple_Pack(2, state->error, built_in) : NULL;
+        PyObject *error =
+            bases ? error_new(module, error_table[i].name, error_table[i].doc, bases) : NULL;
+        state->errors[error_table[i].status] = error;
+        rc = error == NULL ? -1 : 0;
+        Py_XDECREF(bases);
+        Py_XDECREF(built_in);
+    }
+    Py_XDECREF(builtins);
+    return rc;
+}
+
+static int sqlite_code_attach(PyObject *exception, int sqlite_code)
+{
+    const char *name = dm_sqlite_code_name(sqlite_code);
+    PyObject *code = PyLong_FromLong(sqlite_code);
+    PyObject *text = name != NULL ? PyUnicode_FromString(name) : PyUnicode_FromString("unknown");
+    int rc = code == NULL || text == NULL ||
+                     PyObject_SetAttrString(exception, "sqlite_errorcode", code) < 0 ||
+                     PyObject_SetAttrString(exception, "sqlite_errorname", text) < 0
+                 ? -1
+                 : 0;
+    Py_XDECREF(code);
+    Py_XDECREF(text);
+    return rc;
+}
+
+void *raise_error(module_state *state, dm_status rc, const dm_error *err)
+{
+    if (PyErr_Occurred()) /* a signal's handler came first */
+        return NULL;
+    if (rc == DM_NO_MEMORY)
+        return PyErr_NoMemory();
+    if (rc == DM_INTERRUPTED) {
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+        return NULL;
+    }
+    PyObject *type = state->errors[rc] != NULL ? state->errors[rc] : state->error;
+    PyObject *exception = PyObject_CallFunction(type, "s", err->text);
+    if (exception != NULL &&
+        (err->sqlite_code == 0 || sqlite_code_attach(exception, err->sqlite_code) == 0))
+        PyErr_SetObject(type, exception);
+    Py_XDECREF(exception);
+    return NULL;
+}
+
+int raise_invalid(module_state *state, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    PyErr_FormatV(state->errors[DM_INVALID], format, arguments);
+    va_end(arguments);
+    return -1;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Where the core meets the interpreter: the GIL, Ctrl-C, fork. */
+#include "module.h"
+
+#include <stdatomic.h>
+
+#define FORK_QUIET_MS 5000
+
+static _Thread_local PyThreadState *released;
+
+/* Signals are handled on the main thread only; the others need not ask for the GIL. */
+static _Atomic(unsigned long) main_thread;
+
+void core_enter(void)
+{
+    released = PyEval_SaveThread();
+}
+
+void core_leave(void)
+{
+    PyThreadState *thread = released;
+    released = NULL;
+    PyEval_RestoreThread(thread);
+}
+
+static bool stop_on_signal(void)
+{
+    if (released == NULL || PyThread_get_thread_ident() != atomic_load(&main_thread))
+        return false;
+    core_leave();
+    bool stop = PyErr_Occurred() != NULL || PyErr_CheckSignals() != 0;
+    core_enter();
+    return stop;
+}
+
+static PyObject *fork_before(PyObject *module, PyObject *none)
+{
+    (void)module, (void)none;
+    core_enter(); /* those who must finish may need the GIL to get on */
+    dm_fork_before(FORK_QUIET_MS);
+    core_leave();
+    Py_RETURN_NONE;
+}
+
+static PyObject *fork_parent(PyObject *module, PyObject *none)
+{
+    (void)module, (void)none;
+    dm_fork_parent();
+    Py_RETURN_NONE;
+}
+
+static PyObject *fork_child(PyObject *module, PyObject *none)
+{
+    (void)module, (void)none;
+    dm_fork_child();
+    atomic_store(&main_thread, PyThread_get_thread_ident());
+    Py_RETURN_NONE;
+}
+
+static PyMethodDef fork_methods[] = {
+    {"before", fork_before, METH_NOARGS, NULL},
+    {"after_in_parent", fork_parent, METH_NOARGS, NULL},
+    {"after_in_child", fork_child, METH_NOARGS, NULL},
+};
+
+static int fork_hooks_register(void)
+{
+    int rc = -1;
+    PyObject *os = PyImport_ImportModule("os"), *register_function = NULL, *result = NULL;
+    PyObject *keywords = PyDict_New(), *none = PyTuple_New(0);
+    if (os == NULL || keywords == NULL || none == NULL)
+        goto done;
+    register_function = PyObject_GetAttrString(os, "register_at_fork");
+    if (register_function == NULL) { /* Windows has no fork */
+        PyErr_Clear();
+        rc = 0;
+        goto done;
+    }
+    for (size_t i = 0; i < 3; i++) {
+        PyObject *function = PyCFunction_New(&fork_methods[i], NULL);
+        int set = function == NULL
+                      ? -1
+                      : PyDict_SetItemString(keywords, fork_methods[i].ml_name, function);
+        Py_XDECREF(function);
+        if (set < 0)
+            goto done;
+    }
+    result = PyObject_Call(register_function, none, keywords);
+    rc = result == NULL ? -1 : 0;
+done:
+    Py_XDECREF(result);
+    Py_XDECREF(register_function);
+    Py_XDECREF(none);
+    Py_XDECREF(keywords);
+    Py_XDECREF(os);
+    return rc;
+}
+
+static int main_thread_find(void)
+{
+    PyObject *threading = PyImport_ImportModule("threading");
+    PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
+    PyObject *ident = thread ? PyObject_GetAttrString(thread, "ident") : NULL;
+    if (ident != NULL && ident != Py_None)
+        atomic_store(&main_thread, PyLong_AsUnsignedLong(ident));
+    Py_XDECREF(ident);
+    Py_XDECREF(thread);
+    Py_XDECREF(threading);
+    return PyErr_Occurred() ? -1 : 0;
+}
+
+/* The process has one core and one set of hooks, whichever interpreter comes first. */
+int hooks_install(PyObject *module)
+{
+    (void)module;
+    static atomic_flag installed = ATOMIC_FLAG_INIT;
+    if (atomic_flag_test_and_set(&installed))
+        return 0;
+    if (main_thread_find() < 0 || fork_hooks_register() < 0)
+        return -1;
+    dm_set_stop_hook(stop_on_signal);
+    return 0;
+}

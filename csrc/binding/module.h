@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What the parts of the binding share. */
+#ifndef DM_MODULE_H
+#define DM_MODULE_H
+
+#define PY_SSIZE_T_CLEAN
+#include <Python.h>
+#include <structmember.h>
+
+#include "dm.h"
+
+enum { RECORD_RUN, RECORD_REQUEST, RECORD_TIER, RECORD_BILLING, RECORD_COUNT };
+
+typedef struct {
+    PyObject *error; /* DataManagerError */
+    PyObject *errors[DM_STATUS_COUNT];
+    PyTypeObject *manager_type, *batch_type, *requests_type, *column_type;
+    PyTypeObject *record_types[RECORD_COUNT];
+} module_state;
+
+extern PyModuleDef module_def;
+module_state *state_of_type(PyTypeObject *type);
+
+/* ---- hooks.c ---- */
+
+/* Around every core call: nothing between them may touch a Python object. After core_leave an
+ * exception may be set by a signal's handler, whatever the core returned. */
+void core_enter(void);
+void core_leave(void);
+int hooks_install(PyObject *module);
+
+/* ---- errors.c ---- */
+
+int errors_add(PyObject *module, module_state *state);
+/* The only place where a status becomes an exception. Returns NULL. */
+void *raise_error(module_state *state, dm_status rc, const dm_error *err);
+/* InvalidDataError. Returns -1. */
+int raise_invalid(module_state *state, const char *format, ...);
+
+/* ---- args.c ---- */
+
+typedef struct {
+    const char *function;
+    const char *names[8]; /* ends with NULL */
+    int required;
+    int positional; /* how many may be given by position */
+} arg_spec;
+
+/* Fills `out` (borrowed; NULL where not given). */
+int args_parse(const arg_spec *spec, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
+               PyObject **out);
+
+/* ---- convert.c: -1 with InvalidDataError naming the field ---- */
+
+int to_name(module_state *state, PyObject *object, dm_str *out);
+int to_time(module_state *state, PyObject *object, const char *field, double *out);
+int to_price(module_state *state, PyObject *object, const char *field, double *out);
+int to_count(module_state *state, PyObject *object, const char *field, int64_t *out);
+int to_flag(module_state *state, PyObject *object, const char *field, bool *out);
+int to_request(module_state *state, PyObject *object, dm_request *out);
+int to_tier(module_state *state, PyObject *object, dm_tier *out);
+int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject *end,
+              PyObject *limit, dm_window *out);
+
+/* ---- rows.c: many rows as columns ---- */
+
+typedef struct {
+    dm_request_rows rows;
+    void *owned[5];
+    Py_buffer views[5];
+    bool has_view[5];
+} row_columns;
+
+int to_rows(module_state *state, PyObject *object, row_columns *out);
+void row_columns_reset(row_columns *columns);
+
+/* ---- records.c ---- */
+
+int records_add(PyObject *module, module_state *state);
+PyObject *run_new(module_state *state, const dm_run *run);
+PyObject *tier_new(module_state *state, const dm_tier *tier);
+PyObject *billing_new(module_state *state, const dm_billing *billing);
+PyObject *request_new(module_state *state, const dm_request_columns *columns, size_t at);
+bool record_to_tier(module_state *state, PyObject *object, dm_tier *out);
+
+/* ---- requests.c, column.c ---- */
+
+typedef struct {
+    PyObject_HEAD
+    PyObject *owner; /* capsule of the columns, shared by all slices */
+    const dm_request_columns *columns;
+    Py_ssize_t start, step, length;
+} requests_object;
+
+int requests_add(PyObject *module, module_state *state);
+/* Takes over what `columns` holds, also when it fails. */
+PyObject *requests_new(module_state *state, dm_request_columns *columns);
+int column_add(PyObject *module, module_state *state);
+PyObject *column_new(module_state *state, requests_object *requests, const void *data, char format);
+
+/* ---- manager.c, batch.c ---- */
+
+typedef struct {
+    PyObject_HEAD
+    dm_manager *core;
+    PyObject *path;
+    PyObject *weak_references;
+} manager_object;
+
+int manager_add(PyObject *module, module_state *state);
+int batch_add(PyObject *module, module_state *state);
+PyObject *batch_new(module_state *state, manager_object *manager);
+/* The core's handle; NULL with ClosedError where the object was never opened. */
+dm_manager *manager_core(manager_object *self);
+
+#endif

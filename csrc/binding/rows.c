@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Many rows at once: an iterable of rows, or a mapping of columns, which are borrowed where their
+ * memory is already what the core reads. */
+#include "module.h"
+
+#include <string.h>
+
+static const char *const column_names[5] = {"timestamp", "input_tokens", "output_tokens", "cache_n",
+                                            "prompt_n"};
+
+void row_columns_reset(row_columns *columns)
+{
+    for (int i = 0; i < 5; i++) {
+        PyMem_Free(columns->owned[i]);
+        if (columns->has_view[i])
+            PyBuffer_Release(&columns->views[i]);
+    }
+    memset(columns, 0, sizeof *columns);
+}
+
+static void column_set(row_columns *columns, int i, const void *data)
+{
+    const int64_t **counts[] = {NULL, &columns->rows.input_tokens, &columns->rows.output_tokens,
+                                &columns->rows.cache_n, &columns->rows.prompt_n};
+    if (i == 0)
+        columns->rows.timestamp_s = data;
+    else
+        *counts[i] = data;
+}
+
+/* "row N: " before the text of the InvalidDataError that is set. */
+static int prefix_row(module_state *state, size_t row)
+{
+    if (!PyErr_ExceptionMatches(state->errors[DM_INVALID]))
+        return -1;
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    PyErr_NormalizeException(&type, &value, &trace);
+    (void)raise_invalid(state, "row %zu: %S", row, value);
+    Py_XDECREF(type);
+    Py_XDECREF(value);
+    Py_XDECREF(trace);
+    return -1;
+}
+
+/* ---- rows ---- */
+
+static int rows_reserve(row_columns *columns, size_t *capacity)
+{
+    if (columns->rows.count < *capacity)
+        return 0;
+    size_t wanted = *capacity == 0 ? 256 : *capacity * 2;
+    for (int i = 0; i < 5; i++) {
+        void *grown = PyMem_Realloc(columns->owned[i], wanted * 8);
+        if (grown == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+        columns->owned[i] = grown;
+    }
+    *capacity = wanted;
+    return 0;
+}
+
+static int row_append(module_state *state, PyObject *row, row_columns *columns)
+{
+    dm_request request;
+    size_t at = columns->rows.count;
+    if (to_request(state, row, &request) < 0)
+        return prefix_row(state, at);
+    ((double *)columns->owned[0])[at] = request.timestamp_s;
+    ((int64_t *)columns->owned[1])[at] = request.input_tokens;
+    ((int64_t *)columns->owned[2])[at] = request.output_tokens;
+    ((int64_t *)columns->owned[3])[at] = request.cache_n;
+    ((int64_t *)columns->owned[4])[at] = request.prompt_n;
+    columns->rows.count++;
+    return 0;
+}
+
+static int rows_of_iterable(module_state *state, PyObject *object, row_columns *columns)
+{
+    size_t capacity = 0;
+    PyObject *iterator = PyObject_GetIter(object), *row = NULL;
+    if (iterator == NULL) {
+        PyErr_Clear();
+        return raise_invalid(state, "rows must be an iterable of rows or a mapping of columns, "
+                             "not %R", object);
+    }
+    int rc = 0;
+    while (rc == 0 && (row = PyIter_Next(iterator)) != NULL) {
+        rc = rows_reserve(columns, &capacity);
+        if (rc == 0)
+            rc = row_append(state, row, columns);
+        if (rc == 0 && columns->rows.count % 4096 == 0)
+            rc = PyErr_CheckSignals();
+        Py_DECREF(row);
+    }
+    Py_DECREF(iterator);
+    for (int i = 0; i < 5; i++)
+        column_set(columns, i, columns->owned[i]);
+    return rc < 0 || PyErr_Occurred() ? -1 : 0;
+}
+
+/* ---- columns ---- */
+
+/* Element `at` of a buffer as a number; false where its format is no real number's. */
+static bool element_read(const char *at, char format, Py_ssize_t size, bool *is_real_out,
+                         double *real, int64_t *whole)
+{
+    *is_real_out = format == 'd' || format == 'f';
+    if (format == 'd') {
+        memcpy(real, at, sizeof *real);
+    } else if (format == 'f') {
+        float single;
+        memcpy(&single, at, sizeof single);
+        *real = single;
+    } else if (strchr("bhilqn", format) != NULL) {
+        int8_t i8;
+        int16_t i16;
+        int32_t i32;
+        if (size == 8)
+            memcpy(whole, at, 8);
+        else if (size == 4)
+            memcpy(&i32, at, 4), *whole = i32;
+        else if (size == 2)
+            memcpy(&i16, at, 2), *whole = i16;
+        else
+            memcpy(&i8, at, 1), *whole = i8;
+    } else if (strchr("BHILQN", format) != NULL) {
+        uint64_t value = 0;
+        uint16_t u16;
+        uint32_t u32;
+        if (size == 8)
+            memcpy(&value, at, 8);
+        else if (size == 4)
+            memcpy(&u32, at, 4), value = u32;
+        else if (size == 2)
+            memcpy(&u16, at, 2), value = u16;
+        else
+            value = (unsigned char)*at;
+        *whole = value > INT64_MAX ? INT64_MAX : (int64_t)value;
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static int element_store(module_state *state, row_columns *columns, int i, size_t row, bool real_in,
+                         double real, int64_t whole)
+{
+    if (i == 0) {
+        ((double *)columns->owned[0])[row] = real_in ? real : (double)whole;
+        return 0;
+    }
+    if (real_in && !(real >= -(double)DM_TOKENS_MAX && real <= (double)DM_TOKENS_MAX &&
+                     real == (double)(int64_t)real)) {
+        PyObject *value = PyFloat_FromDouble(real);
+        if (value != NULL)
+            (void)raise_invalid(state, "row %zu: %s must be a whole number from 0 to "
+                                "9007199254740992, not %R", row, column_names[i], value);
+        Py_XDECREF(value);
+        return -1;
+    }
+    ((int64_t *)columns->owned[i])[row] = real_in ? (int64_t)real : whole;
+    return 0;
+}
+
+static int column_of_view(module_state *state, row_columns *columns, int i)
+{
+    Py_buffer *view = &columns->views[i];
+    const char *format = view->format == NULL ? "B" : view->format;
+    if (*format == '@' || *format == '=' || *format == (PY_BIG_ENDIAN ? '>' : '<'))
+        format++;
+    if (view->ndim != 1 || format[0] == '\0' || format[1] != '\0')
+        return raise_invalid(state, "column %s must have one dimension of numbers",
+                             column_names[i]);
+    size_t count = (size_t)view->shape[0];
+    if (view->strides[0] == 8 && (i == 0 ? *format == 'd' : strchr("lqn", *format) != NULL)) {
+        column_set(columns, i, view->buf);
+        return 0;
+    }
+    columns->owned[i] = PyMem_Malloc(count * 8 + 1);
+    if (columns->owned[i] == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t row = 0; row < count; row++) {
+        bool is_real_value = false;
+        double real = 0;
+        int64_t whole = 0;
+        if (!element_read((const char *)view->buf + (Py_ssize_t)row * view->strides[0], *format,
+                          view->itemsize, &is_real_value, &real, &whole))
+            return raise_invalid(state, "column %s must hold numbers, not format '%s'",
+                                 column_names[i], format);
+        if (element_store(state, columns, i, row, is_real_value, real, whole) < 0)
+            return -1;
+    }
+    column_set(columns, i, columns->owned[i]);
+    return 0;
+}
+
+static int column_of_sequence(module_state *state, PyObject *object, row_columns *columns, int i,
+                              size_t *count)
+{
+    PyObject *items = PyUnicode_Check(object) ? NULL : PySequence_Tuple(object);
+    if (items == NULL) {
+        PyErr_Clear();
+        return raise_invalid(state, "column %s must be a sequence of numbers, not %.100s",
+                             column_names[i], Py_TYPE(object)->tp_name);
+    }
+    *count = (size_t)PyTuple_GET_SIZE(items);
+    columns->owned[i] = PyMem_Malloc(*count * 8 + 1);
+    int rc = columns->owned[i] == NULL ? (PyErr_NoMemory(), -1) : 0;
+    for (size_t row = 0; row < *count && rc == 0; row++) {
+        PyObject *item = PyTuple_GET_ITEM(items, (Py_ssize_t)row);
+        rc = i == 0 ? to_time(state, item, column_names[i], (double *)columns->owned[i] + row)
+                    : to_count(state, item, column_names[i], (int64_t *)columns->owned[i] + row);
+        if (rc < 0)
+            rc = prefix_row(state, row);
+        else if (row % 4096 == 4095)
+            rc = PyErr_CheckSignals();
+    }
+    Py_DECREF(items);
+    column_set(columns, i, columns->owned[i]);
+    return rc;
+}
+
+static int column_read(module_state *state, PyObject *object, row_columns *columns, int i,
+                       size_t *count)
+{
+    if (!PyObject_CheckBuffer(object) || PyBytes_Check(object))
+        return column_of_sequence(state, object, columns, i, count);
+    if (PyObject_GetBuffer(object, &columns->views[i], PyBUF_FORMAT | PyBUF_STRIDES) < 0)
+        return -1;
+    columns->has_view[i] = true;
+    int rc = column_of_view(state, columns, i);
+    *count = rc == 0 ? (size_t)columns->views[i].shape[0] : 0;
+    return rc;
+}
+
+static int rows_of_mapping(module_state *state, PyObject *object, row_columns *columns)
+{
+    Py_ssize_t size = PyMapping_Size(object);
+    for (int i = 0; i < 5; i++) {
+        PyObject *column = PyMapping_GetItemString(object, column_names[i]);
+        if (column == NULL) {
+            PyErr_Clear();
+            return raise_invalid(state, "rows has no column %s", column_names[i]);
+        }
+        size_t count = 0;
+        int rc = column_read(state, column, columns, i, &count);
+        Py_DECREF(column);
+        if (rc < 0)
+            return -1;
+        if (i > 0 && count != columns->rows.count)
+            return raise_invalid(state, "column %s has %zu values, but timestamp has %zu",
+                                 column_names[i], count, columns->rows.count);
+        columns->rows.count = count;
+    }
+    if (size != 5)
+        return raise_invalid(state, "rows must have the columns timestamp, input_tokens, "
+                             "output_tokens, cache_n and prompt_n and no others: %zd given", size);
+    return 0;
+}
+
+int to_rows(module_state *state, PyObject *object, row_columns *out)
+{
+    bool mapping = PyDict_Check(object) ||
+                   (PyMapping_Check(object) && PyObject_HasAttrString(object, "keys"));
+    return mapping ? rows_of_mapping(state, object, out) : rows_of_iterable(state, object, out);
+}
