@@ -202,6 +202,8 @@ void dm_billing_reset(dm_billing *billing);
 void dm_runs_reset(dm_runs *runs);
 void dm_model_names_reset(dm_model_names *names);
 void dm_request_columns_reset(dm_request_columns *columns);
+/* Room for one column of `count` values, to be owned by a dm_request_columns; NULL: no memory. */
+void *dm_array_new(size_t count);
 
 /* ---- checks of input; every write makes them before it queues anything ---- */
 

@@ -42,6 +42,11 @@ void dm_request_columns_reset(dm_request_columns *columns)
     *columns = (dm_request_columns){0};
 }
 
+void *dm_array_new(size_t count)
+{
+    return dm__malloc(count * 8 + 1); /* never of size 0, which may be NULL */
+}
+
 void dm_text_free(char *text)
 {
     dm__free(text);

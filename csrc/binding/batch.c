@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What `with manager.batch() as b` gives. */
+#include "module.h"
+
+#include <stddef.h>
+
+typedef struct {
+    PyObject_HEAD
+    manager_object *manager;
+    PyObject *ids; /* None until the batch has been stored */
+} batch_object;
+
+PyObject *batch_new(module_state *state, manager_object *manager)
+{
+    batch_object *self = (batch_object *)state->batch_type->tp_alloc(state->batch_type, 0);
+    if (self != NULL) {
+        self->manager = (manager_object *)Py_NewRef(manager);
+        self->ids = Py_NewRef(Py_None);
+    }
+    return (PyObject *)self;
+}
+
+static PyObject *batch_enter(PyObject *object, PyObject *none)
+{
+    (void)none;
+    batch_object *self = (batch_object *)object;
+    dm_error err;
+    dm_manager *core = manager_core(self->manager);
+    if (core == NULL)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_batch_begin(core, &err);
+    core_leave();
+    if (rc != DM_OK)
+        return raise_error(state_of_type(Py_TYPE(object)), rc, &err);
+    return Py_NewRef(object);
+}
+
+/* Per write: the id of a row, the range of many, None for a write that adds none. */
+static PyObject *ids_list(const dm_ids *ids, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        long long first = ids[i].first_id, last = ids[i].first_id + ids[i].count;
+        PyObject *item = ids[i].count == 0   ? Py_NewRef(Py_None)
+                         : ids[i].count == 1 ? PyLong_FromLongLong(first)
+                                             : PyObject_CallFunction((PyObject *)&PyRange_Type,
+                                                                     "LL", first, last);
+        if (item == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, item);
+    }
+    return list;
+}
+
+static PyObject *batch_exit(PyObject *object, PyObject *args)
+{
+    batch_object *self = (batch_object *)object;
+    PyObject *type = Py_None, *value = Py_None, *trace = Py_None;
+    dm_ids *ids = NULL;
+    size_t count = 0;
+    dm_error err;
+    dm_manager *core = manager_core(self->manager);
+    if (core == NULL || !PyArg_ParseTuple(args, "|OOO:__exit__", &type, &value, &trace))
+        return NULL;
+    bool commit = type == Py_None;
+    core_enter();
+    dm_status rc = dm_batch_end(core, commit, &ids, &count, &err);
+    core_leave();
+    if (rc == DM_OK && commit) {
+        PyObject *list = ids_list(ids, count);
+        if (list != NULL)
+            Py_SETREF(self->ids, list);
+    }
+    dm_ids_free(ids);
+    if ((rc != DM_OK && commit) || PyErr_Occurred())
+        return raise_error(state_of_type(Py_TYPE(object)), rc, &err);
+    Py_RETURN_FALSE; /* an exception goes on, whatever happened to the batch */
+}
+
+static void batch_dealloc(PyObject *object)
+{
+    PyTypeObject *type = Py_TYPE(object);
+    Py_XDECREF(((batch_object *)object)->manager);
+    Py_XDECREF(((batch_object *)object)->ids);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static PyMethodDef batch_methods[] = {
+    {"__enter__", batch_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", batch_exit, METH_VARARGS, "Store the batch; after an exception drop it."},
+    {NULL, NULL, 0, NULL}};
+
+static PyMemberDef batch_members[] = {
+    {"ids", T_OBJECT, offsetof(batch_object, ids), READONLY,
+     "per write in order: an int, a range, or None; None until the batch is stored"},
+    {NULL, 0, 0, 0, NULL}};
+
+static PyType_Slot batch_slots[] = {
+    {Py_tp_doc, "The writes of one thread that become one transaction."},
+    {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_methods, batch_methods},
+    {Py_tp_members, batch_members},
+    {0, NULL}};
+
+static PyType_Spec batch_spec = {
+    .name = "datamanager.Batch",
+    .basicsize = sizeof(batch_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .slots = batch_slots,
+};
+
+int batch_add(PyObject *module, module_state *state)
+{
+    state->batch_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &batch_spec, NULL);
+    return state->batch_type == NULL ? -1 : PyModule_AddType(module, state->batch_type);
+}

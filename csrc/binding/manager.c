@@ -1,0 +1,740 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The Manager type: one short function per method. Each parses, gives the GIL up for one call of
+ * the core, takes it back, and converts or raises. */
+#include "module.h"
+
+#include <math.h>
+#include <stddef.h>
+
+#define DEFAULT_PATH "webui/monitoring.db"
+
+typedef struct {
+    module_state *state;
+    dm_manager *core;
+    PyObject *args[8];
+    dm_error err;
+} call;
+
+dm_manager *manager_core(manager_object *self)
+{
+    if (self->core == NULL) {
+        module_state *state = state_of_type(Py_TYPE(self));
+        PyErr_SetString(state->errors[DM_CLOSED], "the data manager is not open");
+    }
+    return self->core;
+}
+
+static int call_begin(call *c, PyObject *self, const arg_spec *spec, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames)
+{
+    c->state = state_of_type(Py_TYPE(self));
+    c->core = manager_core((manager_object *)self);
+    return c->core == NULL ? -1 : args_parse(spec, args, nargs, kwnames, c->args);
+}
+
+static PyObject *finish_none(call *c, dm_status rc)
+{
+    if (rc != DM_OK || PyErr_Occurred())
+        return raise_error(c->state, rc, &c->err);
+    Py_RETURN_NONE;
+}
+
+/* The id of a new row; None inside a batch, where it is not known yet. */
+static PyObject *finish_id(call *c, dm_status rc, int64_t id)
+{
+    if (rc != DM_OK || PyErr_Occurred())
+        return raise_error(c->state, rc, &c->err);
+    if (id == 0)
+        Py_RETURN_NONE;
+    return PyLong_FromLongLong(id);
+}
+
+#define METHOD_ARGS PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
+
+/* ---- open and close ---- */
+
+static int models_read(module_state *state, PyObject *models, PyObject **kept, dm_str **names,
+                       size_t *count)
+{
+    if (models == NULL || models == Py_None)
+        return 0;
+    if (PyUnicode_Check(models))
+        return raise_invalid(state, "models must be an iterable of names, not one str");
+    *kept = PySequence_Tuple(models);
+    if (*kept == NULL)
+        return -1;
+    *count = (size_t)PyTuple_GET_SIZE(*kept);
+    *names = PyMem_Calloc(*count + 1, sizeof **names);
+    if (*names == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t i = 0; i < *count; i++)
+        if (to_name(state, PyTuple_GET_ITEM(*kept, (Py_ssize_t)i), &(*names)[i]) < 0)
+            return -1;
+    return 0;
+}
+
+static int durability_read(module_state *state, PyObject *object, dm_durability *out)
+{
+    *out = DM_DURABILITY_FULL;
+    if (object == NULL || (PyUnicode_Check(object) &&
+                           PyUnicode_CompareWithASCIIString(object, "full") == 0))
+        return 0;
+    *out = DM_DURABILITY_NORMAL;
+    if (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "normal") == 0)
+        return 0;
+    return raise_invalid(state, "durability must be 'full' or 'normal', not %R", object);
+}
+
+static int options_read(module_state *state, PyObject *const *given, dm_options *options)
+{
+    int64_t pool_size = 10;
+    double timeout_s = 30;
+    if (durability_read(state, given[0], &options->durability) < 0 ||
+        (given[1] != NULL && to_count(state, given[1], "pool_size", &pool_size) < 0) ||
+        (given[2] != NULL && to_time(state, given[2], "busy_timeout", &timeout_s) < 0) ||
+        (given[3] != NULL && to_flag(state, given[3], "read_only", &options->read_only) < 0))
+        return -1;
+    if (pool_size < 1 || pool_size > 1000)
+        return raise_invalid(state, "pool_size must be a whole number from 1 to 1000, not %R",
+                             given[1]);
+    if (!(timeout_s >= 0) || isinf(timeout_s))
+        return raise_invalid(state, "busy_timeout must be a finite number of seconds of at least "
+                             "0, not %R", given[2]);
+    options->pool_size = (int)pool_size;
+    double timeout_ms = ceil(timeout_s * 1000);
+    options->busy_timeout_ms = timeout_ms == 0 ? -1 : timeout_ms > 1e15 ? 1000000000000000
+                                                                        : (int64_t)timeout_ms;
+    return 0;
+}
+
+static int manager_open(manager_object *self, module_state *state, PyObject *path,
+                        const dm_options *options)
+{
+    PyObject *bytes = NULL;
+    if (!PyUnicode_FSConverter(path, &bytes)) {
+        if (PyErr_ExceptionMatches(PyExc_ValueError)) {
+            PyErr_Clear();
+            return raise_invalid(state, "db_path must not hold a NUL character: %R", path);
+        }
+        return -1;
+    }
+    dm_manager *core = NULL;
+    dm_error err;
+    const char *name = PyBytes_AS_STRING(bytes);
+    core_enter();
+    dm_status rc = dm_open(name, options, &core, &err);
+    core_leave();
+    Py_DECREF(bytes);
+    if (rc == DM_OK && PyErr_Occurred()) {
+        core_enter();
+        dm_free(core);
+        core_leave();
+        return -1;
+    }
+    if (rc != DM_OK) {
+        (void)raise_error(state, rc, &err);
+        return -1;
+    }
+    self->core = core;
+    self->path = PyObject_Str(path);
+    return self->path == NULL ? -1 : 0;
+}
+
+static int manager_init(PyObject *object, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"db_path",      "models",    "durability", "pool_size",
+                            "busy_timeout", "read_only", NULL};
+    manager_object *self = (manager_object *)object;
+    module_state *state = state_of_type(Py_TYPE(object));
+    PyObject *path = Py_None, *models = NULL, *given[4] = {0}, *kept = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$OOOOO:DataManager", names, &path, &models,
+                                     &given[0], &given[1], &given[2], &given[3]))
+        return -1;
+    if (self->core != NULL) {
+        PyErr_SetString(state->error, "the data manager is open already");
+        return -1;
+    }
+    dm_options options = {0};
+    dm_str *model_names = NULL;
+    int rc = options_read(state, given, &options);
+    if (rc == 0)
+        rc = models_read(state, models, &kept, &model_names, &options.model_count);
+    options.models = model_names;
+    PyObject *chosen = path == Py_None ? PyUnicode_FromString(DEFAULT_PATH) : Py_NewRef(path);
+    if (rc == 0)
+        rc = chosen == NULL ? -1 : manager_open(self, state, chosen, &options);
+    Py_XDECREF(chosen);
+    PyMem_Free(model_names);
+    Py_XDECREF(kept);
+    return rc;
+}
+
+static PyObject *manager_close(PyObject *self, PyObject *none)
+{
+    (void)none;
+    dm_manager *core = ((manager_object *)self)->core;
+    core_enter();
+    dm_close(core);
+    core_leave();
+    Py_RETURN_NONE;
+}
+
+static PyObject *manager_enter(PyObject *self, PyObject *none)
+{
+    (void)none;
+    module_state *state = state_of_type(Py_TYPE(self));
+    dm_manager *core = manager_core((manager_object *)self);
+    if (core == NULL)
+        return NULL;
+    if (dm_is_closed(core)) {
+        PyErr_SetString(state->errors[DM_CLOSED], "the data manager is closed");
+        return NULL;
+    }
+    return Py_NewRef(self);
+}
+
+static PyObject *manager_exit(PyObject *self, PyObject *args)
+{
+    return manager_close(self, args);
+}
+
+static void manager_dealloc(PyObject *object)
+{
+    manager_object *self = (manager_object *)object;
+    PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
+    if (self->weak_references != NULL)
+        PyObject_ClearWeakRefs(object);
+    if (self->core != NULL) {
+        core_enter();
+        dm_free(self->core);
+        core_leave();
+    }
+    Py_XDECREF(self->path);
+    type->tp_free(object);
+    Py_DECREF(type);
+}
+
+static int manager_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    Py_VISIT(Py_TYPE(self));
+    return 0;
+}
+
+/* ---- runs ---- */
+
+static PyObject *program_start(METHOD_ARGS)
+{
+    static const arg_spec spec = {"add_program_runtime_start", {"start_time"}, 1, 1};
+    call c;
+    double time_s;
+    int64_t id = 0;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_time(c.state, c.args[0], "start_time", &time_s) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_program_start(c.core, time_s, &id, &c.err);
+    core_leave();
+    return finish_id(&c, rc, id);
+}
+
+static PyObject *program_end(METHOD_ARGS)
+{
+    static const arg_spec spec = {"update_program_runtime_end", {"end_time"}, 1, 1};
+    call c;
+    double time_s;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_time(c.state, c.args[0], "end_time", &time_s) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_program_end(c.core, time_s, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
+static PyObject *model_start(METHOD_ARGS)
+{
+    static const arg_spec spec = {"add_model_runtime_start", {"model_name", "start_time"}, 2, 2};
+    call c;
+    dm_str model;
+    double time_s;
+    int64_t id = 0;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 ||
+        to_time(c.state, c.args[1], "start_time", &time_s) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_model_start(c.core, model, time_s, &id, &c.err);
+    core_leave();
+    return finish_id(&c, rc, id);
+}
+
+static PyObject *model_end(METHOD_ARGS)
+{
+    static const arg_spec spec = {"update_model_runtime_end", {"model_name", "end_time"}, 2, 2};
+    call c;
+    dm_str model;
+    double time_s;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 ||
+        to_time(c.state, c.args[1], "end_time", &time_s) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_model_end(c.core, model, time_s, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
+static PyObject *finish_runs(call *c, dm_status rc, dm_runs *runs)
+{
+    PyObject *list = NULL;
+    if (rc != DM_OK || PyErr_Occurred())
+        (void)raise_error(c->state, rc, &c->err);
+    else
+        list = PyList_New((Py_ssize_t)runs->count);
+    for (size_t i = 0; list != NULL && i < runs->count; i++) {
+        PyObject *run = run_new(c->state, &runs->runs[i]);
+        if (run == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, run);
+    }
+    dm_runs_reset(runs);
+    return list;
+}
+
+static PyObject *program_runs(METHOD_ARGS)
+{
+    static const arg_spec spec = {"get_program_runtime", {"limit", "start", "end"}, 0, 1};
+    call c;
+    dm_window window;
+    dm_runs runs = {0};
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_window(c.state, NULL, c.args[1], c.args[2], c.args[0], &window) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_program_runs(c.core, &window, &runs, &c.err);
+    core_leave();
+    return finish_runs(&c, rc, &runs);
+}
+
+static PyObject *model_runs(METHOD_ARGS)
+{
+    static const arg_spec spec = {
+        "get_model_runtime", {"model_name", "limit", "start", "end"}, 1, 2};
+    call c;
+    dm_str model;
+    dm_window window;
+    dm_runs runs = {0};
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 ||
+        to_window(c.state, NULL, c.args[2], c.args[3], c.args[1], &window) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_model_runs(c.core, model, &window, &runs, &c.err);
+    core_leave();
+    return finish_runs(&c, rc, &runs);
+}
+
+/* ---- requests ---- */
+
+static PyObject *request_add(METHOD_ARGS)
+{
+    static const arg_spec spec = {"add_model_request", {"model_name", "request_data"}, 2, 2};
+    call c;
+    dm_str model;
+    dm_request request;
+    int64_t id = 0;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 || to_request(c.state, c.args[1], &request) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_request_add(c.core, model, &request, &id, &c.err);
+    core_leave();
+    return finish_id(&c, rc, id);
+}
+
+/* range(first, first + count): the ids of one transaction follow each other. */
+static PyObject *ids_range(dm_ids ids)
+{
+    return PyObject_CallFunction((PyObject *)&PyRange_Type, "LL", (long long)ids.first_id,
+                                 (long long)(ids.first_id + ids.count));
+}
+
+static PyObject *requests_add_many(METHOD_ARGS)
+{
+    static const arg_spec spec = {"add_model_requests", {"model_name", "rows"}, 2, 2};
+    call c;
+    dm_str model;
+    row_columns columns = {0};
+    dm_ids ids = {0, 0};
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0)
+        return NULL;
+    if (to_rows(c.state, c.args[1], &columns) < 0) {
+        row_columns_reset(&columns);
+        return NULL;
+    }
+    size_t count = columns.rows.count;
+    core_enter();
+    dm_status rc = dm_requests_add(c.core, model, &columns.rows, &ids, &c.err);
+    core_leave();
+    row_columns_reset(&columns);
+    if (rc != DM_OK || PyErr_Occurred())
+        return raise_error(c.state, rc, &c.err);
+    if (ids.count == 0 && count > 0)
+        Py_RETURN_NONE; /* inside a batch */
+    return ids_range(ids);
+}
+
+static PyObject *requests_get(METHOD_ARGS)
+{
+    static const arg_spec spec = {
+        "get_model_requests", {"model_name", "minutes", "start", "end", "limit"}, 1, 2};
+    call c;
+    dm_str model;
+    dm_window window;
+    dm_request_columns columns = {0};
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 ||
+        to_window(c.state, c.args[1], c.args[2], c.args[3], c.args[4], &window) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_requests_get(c.core, model, &window, &columns, &c.err);
+    core_leave();
+    if (rc == DM_OK && !PyErr_Occurred())
+        return requests_new(c.state, &columns);
+    dm_request_columns_reset(&columns);
+    return raise_error(c.state, rc, &c.err);
+}
+
+/* ---- prices ---- */
+
+static PyObject *tier_put(PyObject *self, const arg_spec *spec, dm_tier_mode mode,
+                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    call c;
+    dm_str model;
+    dm_tier tier;
+    if (call_begin(&c, self, spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 || to_tier(c.state, c.args[1], &tier) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_tier_put(c.core, model, &tier, mode, &c.err);
+    core_leave();
+    if (rc != DM_OK || PyErr_Occurred() || mode == DM_TIER_UPDATE)
+        return finish_none(&c, rc);
+    return PyLong_FromLongLong(tier.tier_index);
+}
+
+static PyObject *tier_add(METHOD_ARGS)
+{
+    static const arg_spec spec = {"add_tier_pricing", {"model_name", "tier_data"}, 2, 2};
+    return tier_put(self, &spec, DM_TIER_ADD, args, nargs, kwnames);
+}
+
+static PyObject *tier_update(METHOD_ARGS)
+{
+    static const arg_spec spec = {"update_tier_pricing", {"model_name", "tier_data"}, 2, 2};
+    return tier_put(self, &spec, DM_TIER_UPDATE, args, nargs, kwnames);
+}
+
+static PyObject *tier_set(METHOD_ARGS)
+{
+    static const arg_spec spec = {"set_tier_pricing", {"model_name", "tier_data"}, 2, 2};
+    return tier_put(self, &spec, DM_TIER_SET, args, nargs, kwnames);
+}
+
+static PyObject *tier_delete(METHOD_ARGS)
+{
+    static const arg_spec spec = {"delete_tier_pricing", {"model_name", "tier_index"}, 2, 2};
+    call c;
+    dm_str model;
+    int64_t tier_index;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 ||
+        to_count(c.state, c.args[1], "tier_index", &tier_index) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_tier_delete(c.core, model, tier_index, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
+static PyObject *hourly_price_set(METHOD_ARGS)
+{
+    static const arg_spec spec = {"update_hourly_price", {"model_name", "hourly_price"}, 2, 2};
+    call c;
+    dm_str model;
+    double price;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 ||
+        to_price(c.state, c.args[1], "hourly_price", &price) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_hourly_price_set(c.core, model, price, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
+static PyObject *billing_method_set(METHOD_ARGS)
+{
+    static const arg_spec spec = {
+        "update_billing_method", {"model_name", "use_tier_pricing"}, 2, 2};
+    call c;
+    dm_str model;
+    bool use_tiers;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0 ||
+        to_flag(c.state, c.args[1], "use_tier_pricing", &use_tiers) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_billing_method_set(c.core, model, use_tiers, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
+static PyObject *billing_get(METHOD_ARGS)
+{
+    static const arg_spec spec = {"get_model_billing", {"model_name"}, 1, 1};
+    call c;
+    dm_str model;
+    dm_billing billing = {0};
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_billing_get(c.core, model, &billing, &c.err);
+    core_leave();
+    PyObject *result = rc != DM_OK || PyErr_Occurred() ? raise_error(c.state, rc, &c.err)
+                                                       : billing_new(c.state, &billing);
+    dm_billing_reset(&billing);
+    return result;
+}
+
+/* ---- models ---- */
+
+static PyObject *safe_name_compute(METHOD_ARGS)
+{
+    static const arg_spec spec = {"get_safe_model_name", {"model_name"}, 1, 1};
+    call c;
+    dm_str model;
+    char safe[DM_SAFE_NAME_SIZE];
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0)
+        return NULL;
+    dm_status rc = dm_model_name_check(model, &c.err);
+    if (rc == DM_OK && dm_is_closed(c.core)) {
+        PyErr_SetString(c.state->errors[DM_CLOSED], "the data manager is closed");
+        return NULL;
+    }
+    if (rc != DM_OK)
+        return raise_error(c.state, rc, &c.err);
+    dm_safe_name(model, safe);
+    return PyUnicode_FromString(safe);
+}
+
+static PyObject *name_lookup(METHOD_ARGS)
+{
+    static const arg_spec spec = {"get_model_safe_name", {"model_name"}, 1, 1};
+    call c;
+    dm_str name;
+    char *other = NULL;
+    size_t length = 0;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &name) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_model_lookup(c.core, name, &other, &length, &c.err);
+    core_leave();
+    PyObject *result;
+    if (rc != DM_OK || PyErr_Occurred())
+        result = raise_error(c.state, rc, &c.err);
+    else
+        result = other == NULL ? Py_NewRef(Py_None)
+                               : PyUnicode_DecodeUTF8(other, (Py_ssize_t)length, "replace");
+    dm_text_free(other);
+    return result;
+}
+
+static PyObject *models_get(PyObject *self, PyObject *none)
+{
+    (void)none;
+    module_state *state = state_of_type(Py_TYPE(self));
+    dm_manager *core = manager_core((manager_object *)self);
+    dm_model_names names = {0};
+    dm_error err;
+    if (core == NULL)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_models_get(core, &names, &err);
+    core_leave();
+    PyObject *list = rc != DM_OK || PyErr_Occurred() ? raise_error(state, rc, &err)
+                                                     : PyList_New((Py_ssize_t)names.count);
+    for (size_t i = 0; list != NULL && i < names.count; i++) {
+        PyObject *name = PyUnicode_FromStringAndSize(names.models[i].original_name,
+                                                     (Py_ssize_t)names.models[i].original_length);
+        if (name == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, name);
+    }
+    dm_model_names_reset(&names);
+    return list;
+}
+
+static PyObject *model_delete(METHOD_ARGS)
+{
+    static const arg_spec spec = {"delete_model_tables", {"model_name"}, 1, 1};
+    call c;
+    dm_str model;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[0], &model) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_model_delete(c.core, model, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
+static PyObject *manager_batch(PyObject *self, PyObject *none)
+{
+    (void)none;
+    module_state *state = state_of_type(Py_TYPE(self));
+    dm_manager *core = manager_core((manager_object *)self);
+    if (core == NULL)
+        return NULL;
+    if (dm_is_closed(core)) {
+        PyErr_SetString(state->errors[DM_CLOSED], "the data manager is closed");
+        return NULL;
+    }
+    return batch_new(state, (manager_object *)self);
+}
+
+/* ---- the type ---- */
+
+static PyObject *manager_closed(PyObject *self, void *none)
+{
+    (void)none;
+    dm_manager *core = ((manager_object *)self)->core;
+    return PyBool_FromLong(core == NULL || dm_is_closed(core));
+}
+
+static PyObject *manager_repr(PyObject *self)
+{
+    manager_object *manager = (manager_object *)self;
+    const char *name = strrchr(Py_TYPE(self)->tp_name, '.');
+    bool closed = manager->core == NULL || dm_is_closed(manager->core);
+    return PyUnicode_FromFormat("<%s %R%s>", name == NULL ? Py_TYPE(self)->tp_name : name + 1,
+                                manager->path == NULL ? Py_None : manager->path,
+                                closed ? ", closed" : "");
+}
+
+#define CALL(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+
+static PyMethodDef manager_methods[] = {
+    {"close", manager_close, METH_NOARGS,
+     "close($self, /)\n--\n\nClose the handle; calls in other threads finish or get ClosedError."},
+    {"__enter__", manager_enter, METH_NOARGS, "__enter__($self, /)\n--\n\n"},
+    {"__exit__", manager_exit, METH_VARARGS, "Close."},
+    {"add_program_runtime_start", CALL(program_start),
+     "add_program_runtime_start($self, /, start_time)\n--\n\nBegin a run of the program at "
+     "start_time (epoch seconds). Returns its id."},
+    {"update_program_runtime_end", CALL(program_end),
+     "update_program_runtime_end($self, /, end_time)\n--\n\nEnd the newest run of the program, or "
+     "move its end on. Raises RunNotFoundError where there is none."},
+    {"get_program_runtime", CALL(program_runs),
+     "get_program_runtime($self, /, limit=0, *, start=None, end=None)\n--\n\nRuns of the program, "
+     "newest first; limit=0 means all."},
+    {"add_model_runtime_start", CALL(model_start),
+     "add_model_runtime_start($self, /, model_name, start_time)\n--\n\nBegin a run of the model at "
+     "start_time (epoch seconds). Returns its id."},
+    {"update_model_runtime_end", CALL(model_end),
+     "update_model_runtime_end($self, /, model_name, end_time)\n--\n\nEnd the model's newest run. "
+     "Raises RunNotFoundError where it has none."},
+    {"get_model_runtime", CALL(model_runs),
+     "get_model_runtime($self, /, model_name, limit=0, *, start=None, end=None)\n--\n\nRuns of the "
+     "model, newest first, that overlap start <= t < end (epoch seconds); limit=0 means all."},
+    {"add_model_request", CALL(request_add),
+     "add_model_request($self, /, model_name, request_data)\n--\n\nRecord one request: [timestamp "
+     "(epoch seconds), input_tokens, output_tokens, cache_n, prompt_n]. Returns its id when it is "
+     "durable; None inside a batch."},
+    {"add_model_requests", CALL(requests_add_many),
+     "add_model_requests($self, /, model_name, rows)\n--\n\nRecord many requests in one "
+     "transaction: an iterable of 5-value rows, or a mapping of columns. Returns the range of "
+     "their ids. A bad row raises InvalidDataError naming its position; nothing is stored."},
+    {"get_model_requests", CALL(requests_get),
+     "get_model_requests($self, /, model_name, minutes=0, *, start=None, end=None, limit=0)\n--\n\n"
+     "Requests of the model, newest first: of the last minutes (0: all), or start <= timestamp < "
+     "end (epoch seconds); limit=0 means all."},
+    {"add_tier_pricing", CALL(tier_add),
+     "add_tier_pricing($self, /, model_name, tier_data)\n--\n\nAdd a tier: [tier_index, "
+     "start_tokens, end_tokens, input price, output price, support_cache, cache hit price], "
+     "prices per million tokens. Raises TierExistsError where the index is taken."},
+    {"update_tier_pricing", CALL(tier_update),
+     "update_tier_pricing($self, /, model_name, tier_data)\n--\n\nChange a tier. Raises "
+     "TierNotFoundError where there is none of its index."},
+    {"set_tier_pricing", CALL(tier_set),
+     "set_tier_pricing($self, /, model_name, tier_data)\n--\n\nAdd or change a tier."},
+    {"delete_tier_pricing", CALL(tier_delete),
+     "delete_tier_pricing($self, /, model_name, tier_index)\n--\n\nRemove a tier. Raises "
+     "TierNotFoundError where there is none of this index."},
+    {"update_hourly_price", CALL(hourly_price_set),
+     "update_hourly_price($self, /, model_name, hourly_price)\n--\n\nSet the price per hour."},
+    {"update_billing_method", CALL(billing_method_set),
+     "update_billing_method($self, /, model_name, use_tier_pricing)\n--\n\nBill by tiers (True) or "
+     "by the hour (False)."},
+    {"get_model_billing", CALL(billing_get),
+     "get_model_billing($self, /, model_name)\n--\n\nHow the model is billed."},
+    {"get_safe_model_name", CALL(safe_name_compute),
+     "get_safe_model_name($self, /, model_name)\n--\n\nThe name of the model's tables, computed "
+     "from its name."},
+    {"get_model_safe_name", CALL(name_lookup),
+     "get_model_safe_name($self, /, model_name)\n--\n\nA known model's safe name, or the model of "
+     "a known safe name; None where it is neither."},
+    {"get_models", models_get, METH_NOARGS,
+     "get_models($self, /)\n--\n\nThe names of all models, in order of registration."},
+    {"delete_model_tables", CALL(model_delete),
+     "delete_model_tables($self, /, model_name)\n--\n\nDelete the model and all its records."},
+    {"batch", manager_batch, METH_NOARGS,
+     "batch($self, /)\n--\n\nA context in which this thread's writes become one transaction, all "
+     "or nothing, made when it ends."},
+    {NULL, NULL, 0, NULL}};
+
+static PyMemberDef manager_members[] = {
+    {"db_path", T_OBJECT, offsetof(manager_object, path), READONLY, "the path given at opening"},
+    {"__weaklistoffset__", T_PYSSIZET, offsetof(manager_object, weak_references), READONLY, NULL},
+    {NULL, 0, 0, 0, NULL}};
+
+static PyGetSetDef manager_getset[] = {
+    {"closed", manager_closed, NULL, "whether the handle is closed", NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyType_Slot manager_slots[] = {
+    {Py_tp_doc,
+     "Manager(db_path=None, *, models=None, durability='full', pool_size=10, busy_timeout=30.0, "
+     "read_only=False)\n--\n\nA handle on the usage and billing store in one SQLite file."},
+    {Py_tp_init, manager_init},
+    {Py_tp_dealloc, manager_dealloc},
+    {Py_tp_traverse, manager_traverse},
+    {Py_tp_repr, manager_repr},
+    {Py_tp_methods, manager_methods},
+    {Py_tp_members, manager_members},
+    {Py_tp_getset, manager_getset},
+    {0, NULL}};
+
+static PyType_Spec manager_spec = {
+    .name = "datamanager._core.Manager",
+    .basicsize = sizeof(manager_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_BASETYPE | Py_TPFLAGS_HAVE_GC,
+    .slots = manager_slots,
+};
+
+int manager_add(PyObject *module, module_state *state)
+{
+    state->manager_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &manager_spec, NULL);
+    return state->manager_type == NULL ? -1 : PyModule_AddType(module, state->manager_type);
+}

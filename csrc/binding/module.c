@@ -1,0 +1,95 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * datamanager._core: the module and its state. */
+#include "module.h"
+
+PyMODINIT_FUNC PyInit__core(void);
+
+module_state *state_of_type(PyTypeObject *type)
+{
+    return PyModule_GetState(PyType_GetModuleByDef(type, &module_def));
+}
+
+static PyObject *sqlite_info(PyObject *module, PyObject *none)
+{
+    (void)module, (void)none;
+    dm_sqlite_info info;
+    dm_sqlite_info_get(&info);
+    return Py_BuildValue("{s:s,s:s,s:N,s:L}", "version", info.version, "source_id", info.source_id,
+                         "wal_reset_race", PyBool_FromLong(info.wal_reset_race), "memory_used",
+                         (long long)info.memory_used);
+}
+
+static PyMethodDef module_methods[] = {
+    {"sqlite_info", sqlite_info, METH_NOARGS,
+     "sqlite_info($module, /)\n--\n\nThe SQLite library in use, as a dict."},
+    {NULL, NULL, 0, NULL}};
+
+static int module_exec(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    if (errors_add(module, state) < 0 || records_add(module, state) < 0 ||
+        column_add(module, state) < 0 || requests_add(module, state) < 0 ||
+        batch_add(module, state) < 0 || manager_add(module, state) < 0)
+        return -1;
+    return hooks_install(module);
+}
+
+static int module_traverse(PyObject *module, visitproc visit, void *arg)
+{
+    module_state *state = PyModule_GetState(module);
+    Py_VISIT(state->error);
+    for (int i = 0; i < DM_STATUS_COUNT; i++)
+        Py_VISIT(state->errors[i]);
+    for (int i = 0; i < RECORD_COUNT; i++)
+        Py_VISIT(state->record_types[i]);
+    Py_VISIT(state->column_type);
+    Py_VISIT(state->requests_type);
+    Py_VISIT(state->batch_type);
+    Py_VISIT(state->manager_type);
+    return 0;
+}
+
+static int module_clear(PyObject *module)
+{
+    module_state *state = PyModule_GetState(module);
+    Py_CLEAR(state->error);
+    for (int i = 0; i < DM_STATUS_COUNT; i++)
+        Py_CLEAR(state->errors[i]);
+    for (int i = 0; i < RECORD_COUNT; i++)
+        Py_CLEAR(state->record_types[i]);
+    Py_CLEAR(state->column_type);
+    Py_CLEAR(state->requests_type);
+    Py_CLEAR(state->batch_type);
+    Py_CLEAR(state->manager_type);
+    return 0;
+}
+
+static void module_free(void *module)
+{
+    (void)module_clear(module);
+}
+
+static PyModuleDef_Slot module_slots[] = {
+    {Py_mod_exec, module_exec},
+#ifdef Py_mod_multiple_interpreters
+    {Py_mod_multiple_interpreters, Py_MOD_PER_INTERPRETER_GIL_SUPPORTED},
+#endif
+    {0, NULL}};
+
+PyModuleDef module_def = {
+    PyModuleDef_HEAD_INIT,
+    .m_name = "datamanager._core",
+    .m_doc = "The C engine of datamanager.",
+    .m_size = sizeof(module_state),
+    .m_methods = module_methods,
+    .m_slots = module_slots,
+    .m_traverse = module_traverse,
+    .m_clear = module_clear,
+    .m_free = module_free,
+};
+
+PyMODINIT_FUNC PyInit__core(void)
+{
+    return PyModuleDef_Init(&module_def);
+}

@@ -1,0 +1,289 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * ModelRequests: a read-only sequence over columns, which slices share. A record is made only when
+ * one is looked at. */
+#include "module.h"
+
+#define CAPSULE "datamanager.columns"
+
+static requests_object *as_requests(PyObject *self)
+{
+    return (requests_object *)self;
+}
+
+static void columns_free(PyObject *capsule)
+{
+    dm_request_columns *columns = PyCapsule_GetPointer(capsule, CAPSULE);
+    dm_request_columns_reset(columns);
+    PyMem_RawFree(columns);
+}
+
+static PyObject *view_new(PyTypeObject *type, PyObject *owner, const dm_request_columns *columns,
+                          Py_ssize_t start, Py_ssize_t step, Py_ssize_t length)
+{
+    requests_object *self = (requests_object *)type->tp_alloc(type, 0);
+    if (self == NULL)
+        return NULL;
+    self->owner = Py_NewRef(owner);
+    self->columns = columns;
+    self->start = start;
+    self->step = step;
+    self->length = length;
+    return (PyObject *)self;
+}
+
+PyObject *requests_new(module_state *state, dm_request_columns *columns)
+{
+    dm_request_columns *kept = PyMem_RawMalloc(sizeof *kept);
+    PyObject *owner = kept == NULL ? PyErr_NoMemory() : PyCapsule_New(kept, CAPSULE, columns_free);
+    if (owner == NULL) {
+        PyMem_RawFree(kept);
+        dm_request_columns_reset(columns);
+        return NULL;
+    }
+    *kept = *columns;
+    *columns = (dm_request_columns){0};
+    PyObject *self =
+        view_new(state->requests_type, owner, kept, 0, 1, (Py_ssize_t)kept->count);
+    Py_DECREF(owner);
+    return self;
+}
+
+static void requests_dealloc(PyObject *self)
+{
+    PyTypeObject *type = Py_TYPE(self);
+    Py_XDECREF(as_requests(self)->owner);
+    type->tp_free(self);
+    Py_DECREF(type);
+}
+
+static Py_ssize_t requests_length(PyObject *self)
+{
+    return as_requests(self)->length;
+}
+
+static PyObject *requests_item(PyObject *self, Py_ssize_t i)
+{
+    requests_object *requests = as_requests(self);
+    if (i < 0 || i >= requests->length) {
+        PyErr_SetString(PyExc_IndexError, "ModelRequests index out of range");
+        return NULL;
+    }
+    return request_new(state_of_type(Py_TYPE(self)), requests->columns,
+                       (size_t)(requests->start + i * requests->step));
+}
+
+static PyObject *requests_subscript(PyObject *self, PyObject *key)
+{
+    requests_object *requests = as_requests(self);
+    if (PySlice_Check(key)) {
+        Py_ssize_t start, stop, step;
+        if (PySlice_Unpack(key, &start, &stop, &step) < 0)
+            return NULL;
+        Py_ssize_t length = PySlice_AdjustIndices(requests->length, &start, &stop, step);
+        return view_new(Py_TYPE(self), requests->owner, requests->columns,
+                        requests->start + start * requests->step,
+                        length > 1 ? step * requests->step : 1, length);
+    }
+    Py_ssize_t i = PyNumber_AsSsize_t(key, PyExc_IndexError);
+    if (i == -1 && PyErr_Occurred())
+        return NULL;
+    return requests_item(self, i < 0 ? i + requests->length : i);
+}
+
+static PyObject *requests_list(PyObject *self, PyObject *none)
+{
+    (void)none;
+    return PySequence_List(self);
+}
+
+/* As a list would: with any sequence that is no text, element by element. */
+static PyObject *requests_compare(PyObject *self, PyObject *other, int op)
+{
+    bool comparable = PyList_Check(other) || PyTuple_Check(other) ||
+                      Py_TYPE(other) == Py_TYPE(self);
+    if ((op != Py_EQ && op != Py_NE) || !comparable)
+        Py_RETURN_NOTIMPLEMENTED;
+    bool equal = PySequence_Size(other) == as_requests(self)->length;
+    for (Py_ssize_t i = 0; equal && i < as_requests(self)->length; i++) {
+        PyObject *mine = requests_item(self, i), *theirs = PySequence_GetItem(other, i);
+        int same = mine && theirs ? PyObject_RichCompareBool(mine, theirs, Py_EQ) : -1;
+        Py_XDECREF(mine);
+        Py_XDECREF(theirs);
+        if (same < 0)
+            return NULL;
+        equal = same == 1;
+    }
+    return PyBool_FromLong(equal == (op == Py_EQ));
+}
+
+static PyObject *requests_repr(PyObject *self)
+{
+    Py_ssize_t length = as_requests(self)->length;
+    if (length == 0)
+        return PyUnicode_FromString("ModelRequests([])");
+    PyObject *first = requests_item(self, 0);
+    PyObject *text = first == NULL ? NULL
+                     : length == 1 ? PyUnicode_FromFormat("ModelRequests([%R])", first)
+                                   : PyUnicode_FromFormat("ModelRequests([%R, ...], %zd in all)",
+                                                          first, length);
+    Py_XDECREF(first);
+    return text;
+}
+
+static PyObject *requests_index(PyObject *self, PyObject *value)
+{
+    Py_ssize_t at = PySequence_Index(self, value);
+    return at < 0 ? NULL : PyLong_FromSsize_t(at);
+}
+
+static PyObject *requests_count(PyObject *self, PyObject *value)
+{
+    Py_ssize_t count = PySequence_Count(self, value);
+    return count < 0 ? NULL : PyLong_FromSsize_t(count);
+}
+
+/* A pickle holds plain records: it needs this package, not its memory. */
+static PyObject *requests_reduce(PyObject *self, PyObject *none)
+{
+    PyObject *records = requests_list(self, none);
+    return records == NULL ? NULL : Py_BuildValue("(O(N))", Py_TYPE(self), records);
+}
+
+static void record_store(dm_request_columns *columns, size_t at, const long long whole[5],
+                         double timestamp_s)
+{
+    columns->id[at] = whole[0];
+    columns->timestamp_s[at] = timestamp_s;
+    columns->input_tokens[at] = whole[1];
+    columns->output_tokens[at] = whole[2];
+    columns->cache_n[at] = whole[3];
+    columns->prompt_n[at] = whole[4];
+}
+
+static int columns_alloc(dm_request_columns *columns, size_t count)
+{
+    void **arrays[] = {(void **)&columns->id,           (void **)&columns->timestamp_s,
+                       (void **)&columns->input_tokens, (void **)&columns->output_tokens,
+                       (void **)&columns->cache_n,      (void **)&columns->prompt_n};
+    for (size_t i = 0; i < 6; i++) {
+        *arrays[i] = dm_array_new(count);
+        if (*arrays[i] == NULL) {
+            PyErr_NoMemory();
+            return -1;
+        }
+    }
+    columns->count = count;
+    return 0;
+}
+
+/* ModelRequests(records): what a pickle calls. */
+static PyObject *requests_tp_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
+{
+    static char *names[] = {"records", NULL};
+    PyObject *iterable = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "O:ModelRequests", names, &iterable))
+        return NULL;
+    module_state *state = state_of_type(type);
+    PyObject *records = PySequence_Tuple(iterable);
+    dm_request_columns columns = {0};
+    int rc = records == NULL ? -1 : columns_alloc(&columns, (size_t)PyTuple_GET_SIZE(records));
+    for (size_t i = 0; rc == 0 && i < columns.count; i++) {
+        PyObject *record = PyTuple_GET_ITEM(records, (Py_ssize_t)i);
+        PyObject *values = Py_TYPE(record) == state->record_types[RECORD_REQUEST]
+                               ? PyObject_CallMethod(record, "__reduce__", NULL)
+                               : NULL;
+        long long whole[5];
+        double timestamp_s;
+        if (values == NULL && !PyErr_Occurred())
+            PyErr_SetString(PyExc_TypeError, "ModelRequests() takes ModelRequest records");
+        if (values == NULL || !PyArg_ParseTuple(PyTuple_GET_ITEM(values, 1), "LdLLLL", &whole[0],
+                                                &timestamp_s, &whole[1], &whole[2], &whole[3],
+                                                &whole[4]))
+            rc = -1;
+        else
+            record_store(&columns, i, whole, timestamp_s);
+        Py_XDECREF(values);
+    }
+    Py_XDECREF(records);
+    if (rc == 0)
+        return requests_new(state, &columns);
+    dm_request_columns_reset(&columns);
+    return NULL;
+}
+
+/* ---- columns ---- */
+
+static PyObject *requests_column(PyObject *self, void *which)
+{
+    requests_object *requests = as_requests(self);
+    const dm_request_columns *columns = requests->columns;
+    const void *data[] = {columns->id,            columns->timestamp_s, columns->input_tokens,
+                          columns->output_tokens, columns->cache_n,     columns->prompt_n};
+    Py_ssize_t i = (Py_ssize_t)(intptr_t)which;
+    return column_new(state_of_type(Py_TYPE(self)), requests, data[i], i == 1 ? 'd' : 'q');
+}
+
+static const char *const column_names[6] = {"id",            "timestamp", "input_tokens",
+                                            "output_tokens", "cache_n",   "prompt_n"};
+
+static PyObject *requests_columns(PyObject *self, void *none)
+{
+    (void)none;
+    PyObject *columns = PyDict_New();
+    for (intptr_t i = 0; columns != NULL && i < 6; i++) {
+        PyObject *column = requests_column(self, (void *)i);
+        if (column == NULL || PyDict_SetItemString(columns, column_names[i], column) < 0)
+            Py_CLEAR(columns);
+        Py_XDECREF(column);
+    }
+    return columns;
+}
+
+static PyGetSetDef requests_getset[] = {
+    {"id", requests_column, NULL, "row ids, int64", (void *)0},
+    {"timestamp", requests_column, NULL, "epoch seconds, float64", (void *)1},
+    {"input_tokens", requests_column, NULL, "tokens of the prompts, int64", (void *)2},
+    {"output_tokens", requests_column, NULL, "tokens generated, int64", (void *)3},
+    {"cache_n", requests_column, NULL, "input tokens served from the cache, int64", (void *)4},
+    {"prompt_n", requests_column, NULL, "input tokens computed, int64", (void *)5},
+    {"columns", requests_columns, NULL, "dict of all columns by name, without a copy", NULL},
+    {NULL, NULL, NULL, NULL, NULL}};
+
+static PyMethodDef requests_methods[] = {
+    {"index", requests_index, METH_O, "index($self, value, /)\n--\n\nThe first place of a record."},
+    {"count", requests_count, METH_O, "count($self, value, /)\n--\n\nHow often a record occurs."},
+    {"__reduce__", requests_reduce, METH_NOARGS, "How to pickle the sequence."},
+    {NULL, NULL, 0, NULL}};
+
+static PyType_Slot requests_slots[] = {
+    {Py_tp_doc,
+     "ModelRequests(records)\n--\n\nA read-only sequence of ModelRequest, newest first, over "
+     "columns in memory. A slice shares them; .timestamp, .input_tokens and so on are columns "
+     "that NumPy, Arrow and memoryview read without a copy."},
+    {Py_tp_new, requests_tp_new},
+    {Py_tp_dealloc, requests_dealloc},
+    {Py_tp_repr, requests_repr},
+    {Py_tp_richcompare, requests_compare},
+    {Py_tp_hash, PyObject_HashNotImplemented},
+    {Py_tp_methods, requests_methods},
+    {Py_tp_getset, requests_getset},
+    {Py_sq_length, requests_length},
+    {Py_sq_item, requests_item},
+    {Py_mp_length, requests_length},
+    {Py_mp_subscript, requests_subscript},
+    {0, NULL}};
+
+static PyType_Spec requests_spec = {
+    .name = "datamanager.ModelRequests",
+    .basicsize = sizeof(requests_object),
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_SEQUENCE,
+    .slots = requests_slots,
+};
+
+int requests_add(PyObject *module, module_state *state)
+{
+    state->requests_type =
+        (PyTypeObject *)PyType_FromModuleAndSpec(module, &requests_spec, NULL);
+    return state->requests_type == NULL ? -1 : PyModule_AddType(module, state->requests_type);
+}
