@@ -6,8 +6,7 @@
 #include <stddef.h>
 
 typedef struct {
-    PyObject_HEAD
-    manager_object *manager;
+    PyObject_HEAD manager_object *manager;
     PyObject *ids; /* None until the batch has been stored */
 } batch_object;
 
@@ -43,10 +42,10 @@ static PyObject *ids_list(const dm_ids *ids, size_t count)
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list != NULL && i < count; i++) {
         long long first = ids[i].first_id, last = ids[i].first_id + ids[i].count;
-        PyObject *item = ids[i].count == 0   ? Py_NewRef(Py_None)
-                         : ids[i].count == 1 ? PyLong_FromLongLong(first)
-                                             : PyObject_CallFunction((PyObject *)&PyRange_Type,
-                                                                     "LL", first, last);
+        PyObject *item = ids[i].count == 0 ? Py_NewRef(Py_None)
+                         : ids[i].count == 1
+                             ? PyLong_FromLongLong(first)
+                             : PyObject_CallFunction((PyObject *)&PyRange_Type, "LL", first, last);
         if (item == NULL)
             Py_CLEAR(list);
         else

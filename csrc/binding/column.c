@@ -4,8 +4,7 @@
 #include "module.h"
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *owner;
+    PyObject_HEAD PyObject *owner;
     const char *data;
     Py_ssize_t length, stride;
     char format[2]; /* 'd' or 'q' */
@@ -64,20 +63,20 @@ static int column_getbuffer(PyObject *self, Py_buffer *view, int flags)
     if ((flags & PyBUF_WRITABLE) == PyBUF_WRITABLE ||
         (!contiguous && (flags & PyBUF_STRIDES) != PyBUF_STRIDES)) {
         view->obj = NULL;
-        PyErr_SetString(PyExc_BufferError, contiguous ? "a Column is read-only"
-                                                      : "this Column is not contiguous");
+        PyErr_SetString(PyExc_BufferError,
+                        contiguous ? "a Column is read-only" : "this Column is not contiguous");
         return -1;
     }
-    *view = (Py_buffer){.buf = (void *)column->data,
-                        .obj = Py_NewRef(self),
-                        .len = column->length * 8,
-                        .itemsize = 8,
-                        .readonly = 1,
-                        .ndim = 1,
-                        .format = flags & PyBUF_FORMAT ? column->format : NULL,
-                        .shape = flags & PyBUF_ND ? &column->length : NULL,
-                        .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? &column->stride
-                                                                            : NULL};
+    *view =
+        (Py_buffer){.buf = (void *)column->data,
+                    .obj = Py_NewRef(self),
+                    .len = column->length * 8,
+                    .itemsize = 8,
+                    .readonly = 1,
+                    .ndim = 1,
+                    .format = flags & PyBUF_FORMAT ? column->format : NULL,
+                    .shape = flags & PyBUF_ND ? &column->length : NULL,
+                    .strides = (flags & PyBUF_STRIDES) == PyBUF_STRIDES ? &column->stride : NULL};
     return 0;
 }
 

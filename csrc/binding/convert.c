@@ -189,8 +189,7 @@ int to_tier(module_state *state, PyObject *object, dm_tier *out)
     PyObject *hit = PyTuple_GET_ITEM(items, 6);
     out->cache_hit_price_per_million = 0;
     if (rc == 0 && (out->support_cache || hit != Py_None))
-        rc = to_price(state, hit, "cache_hit_price_per_million",
-                      &out->cache_hit_price_per_million);
+        rc = to_price(state, hit, "cache_hit_price_per_million", &out->cache_hit_price_per_million);
     Py_DECREF(items);
     return rc;
 }

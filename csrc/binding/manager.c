@@ -79,8 +79,8 @@ static int models_read(module_state *state, PyObject *models, PyObject **kept, d
 static int durability_read(module_state *state, PyObject *object, dm_durability *out)
 {
     *out = DM_DURABILITY_FULL;
-    if (object == NULL || (PyUnicode_Check(object) &&
-                           PyUnicode_CompareWithASCIIString(object, "full") == 0))
+    if (object == NULL ||
+        (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "full") == 0))
         return 0;
     *out = DM_DURABILITY_NORMAL;
     if (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "normal") == 0)
@@ -101,12 +101,15 @@ static int options_read(module_state *state, PyObject *const *given, dm_options 
         return raise_invalid(state, "pool_size must be a whole number from 1 to 1000, not %R",
                              given[1]);
     if (!(timeout_s >= 0) || isinf(timeout_s))
-        return raise_invalid(state, "busy_timeout must be a finite number of seconds of at least "
-                             "0, not %R", given[2]);
+        return raise_invalid(state,
+                             "busy_timeout must be a finite number of seconds of at least "
+                             "0, not %R",
+                             given[2]);
     options->pool_size = (int)pool_size;
     double timeout_ms = ceil(timeout_s * 1000);
-    options->busy_timeout_ms = timeout_ms == 0 ? -1 : timeout_ms > 1e15 ? 1000000000000000
-                                                                        : (int64_t)timeout_ms;
+    options->busy_timeout_ms = timeout_ms == 0     ? -1
+                               : timeout_ms > 1e15 ? 1000000000000000
+                                                   : (int64_t)timeout_ms;
     return 0;
 }
 
@@ -633,7 +636,7 @@ static PyObject *manager_repr(PyObject *self)
                                 closed ? ", closed" : "");
 }
 
-#define CALL(function) (PyCFunction)(void (*)(void))function, METH_FASTCALL | METH_KEYWORDS
+#define CALL(function) (PyCFunction)(void (*)(void)) function, METH_FASTCALL | METH_KEYWORDS
 
 static PyMethodDef manager_methods[] = {
     {"close", manager_close, METH_NOARGS,

@@ -87,8 +87,7 @@ bool record_to_tier(module_state *state, PyObject *object, dm_tier *out);
 /* ---- requests.c, column.c ---- */
 
 typedef struct {
-    PyObject_HEAD
-    PyObject *owner; /* capsule of the columns, shared by all slices */
+    PyObject_HEAD PyObject *owner; /* capsule of the columns, shared by all slices */
     const dm_request_columns *columns;
     Py_ssize_t start, step, length;
 } requests_object;
@@ -102,8 +101,7 @@ PyObject *column_new(module_state *state, requests_object *requests, const void 
 /* ---- manager.c, batch.c ---- */
 
 typedef struct {
-    PyObject_HEAD
-    dm_manager *core;
+    PyObject_HEAD dm_manager *core;
     PyObject *path;
     PyObject *weak_references;
 } manager_object;

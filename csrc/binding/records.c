@@ -14,12 +14,15 @@ typedef union {
 } field_value;
 
 typedef struct {
-    PyObject_HEAD
-    field_value fields[1]; /* as many as its kind has */
+    PyObject_HEAD field_value fields[1]; /* as many as its kind has */
 } record_object;
 
-typedef enum { FIELD_REAL = T_DOUBLE, FIELD_WHOLE = T_LONGLONG, FIELD_FLAG = T_BOOL,
-               FIELD_LIST = T_OBJECT_EX } field_kind;
+typedef enum {
+    FIELD_REAL = T_DOUBLE,
+    FIELD_WHOLE = T_LONGLONG,
+    FIELD_FLAG = T_BOOL,
+    FIELD_LIST = T_OBJECT_EX
+} field_kind;
 
 typedef struct {
     const char *name;
@@ -438,7 +441,7 @@ bool record_to_tier(module_state *state, PyObject *object, dm_tier *out)
     if (Py_TYPE(object) != state->record_types[RECORD_TIER])
         return false;
     const field_value *fields = ((record_object *)object)->fields;
-    *out = (dm_tier){fields[0].whole, fields[1].whole, fields[2].whole, fields[3].real,
-                     fields[4].real, fields[5].flag != 0, fields[6].real};
+    *out = (dm_tier){fields[0].whole, fields[1].whole,     fields[2].whole, fields[3].real,
+                     fields[4].real,  fields[5].flag != 0, fields[6].real};
     return true;
 }

@@ -43,8 +43,7 @@ PyObject *requests_new(module_state *state, dm_request_columns *columns)
     }
     *kept = *columns;
     *columns = (dm_request_columns){0};
-    PyObject *self =
-        view_new(state->requests_type, owner, kept, 0, 1, (Py_ssize_t)kept->count);
+    PyObject *self = view_new(state->requests_type, owner, kept, 0, 1, (Py_ssize_t)kept->count);
     Py_DECREF(owner);
     return self;
 }
@@ -100,8 +99,8 @@ static PyObject *requests_list(PyObject *self, PyObject *none)
 /* As a list would: with any sequence that is no text, element by element. */
 static PyObject *requests_compare(PyObject *self, PyObject *other, int op)
 {
-    bool comparable = PyList_Check(other) || PyTuple_Check(other) ||
-                      Py_TYPE(other) == Py_TYPE(self);
+    bool comparable =
+        PyList_Check(other) || PyTuple_Check(other) || Py_TYPE(other) == Py_TYPE(self);
     if ((op != Py_EQ && op != Py_NE) || !comparable)
         Py_RETURN_NOTIMPLEMENTED;
     bool equal = PySequence_Size(other) == as_requests(self)->length;
@@ -123,10 +122,10 @@ static PyObject *requests_repr(PyObject *self)
     if (length == 0)
         return PyUnicode_FromString("ModelRequests([])");
     PyObject *first = requests_item(self, 0);
-    PyObject *text = first == NULL ? NULL
-                     : length == 1 ? PyUnicode_FromFormat("ModelRequests([%R])", first)
-                                   : PyUnicode_FromFormat("ModelRequests([%R, ...], %zd in all)",
-                                                          first, length);
+    PyObject *text =
+        first == NULL ? NULL
+        : length == 1 ? PyUnicode_FromFormat("ModelRequests([%R])", first)
+                      : PyUnicode_FromFormat("ModelRequests([%R, ...], %zd in all)", first, length);
     Py_XDECREF(first);
     return text;
 }
@@ -197,9 +196,9 @@ static PyObject *requests_tp_new(PyTypeObject *type, PyObject *args, PyObject *k
         double timestamp_s;
         if (values == NULL && !PyErr_Occurred())
             PyErr_SetString(PyExc_TypeError, "ModelRequests() takes ModelRequest records");
-        if (values == NULL || !PyArg_ParseTuple(PyTuple_GET_ITEM(values, 1), "LdLLLL", &whole[0],
-                                                &timestamp_s, &whole[1], &whole[2], &whole[3],
-                                                &whole[4]))
+        if (values == NULL ||
+            !PyArg_ParseTuple(PyTuple_GET_ITEM(values, 1), "LdLLLL", &whole[0], &timestamp_s,
+                              &whole[1], &whole[2], &whole[3], &whole[4]))
             rc = -1;
         else
             record_store(&columns, i, whole, timestamp_s);
@@ -218,14 +217,15 @@ static PyObject *requests_column(PyObject *self, void *which)
 {
     requests_object *requests = as_requests(self);
     const dm_request_columns *columns = requests->columns;
-    const void *data[] = {columns->id,            columns->timestamp_s, columns->input_tokens,
-                          columns->output_tokens, columns->cache_n,     columns->prompt_n};
+    const void *data[] = {columns->id,           columns->timestamp_s,
+                          columns->input_tokens, columns->output_tokens,
+                          columns->cache_n,      columns->prompt_n};
     Py_ssize_t i = (Py_ssize_t)(intptr_t)which;
     return column_new(state_of_type(Py_TYPE(self)), requests, data[i], i == 1 ? 'd' : 'q');
 }
 
-static const char *const column_names[6] = {"id",            "timestamp", "input_tokens",
-                                            "output_tokens", "cache_n",   "prompt_n"};
+static const char *const column_names[6] = {"id",      "timestamp", "input_tokens", "output_tokens",
+                                            "cache_n", "prompt_n"};
 
 static PyObject *requests_columns(PyObject *self, void *none)
 {
@@ -283,7 +283,6 @@ static PyType_Spec requests_spec = {
 
 int requests_add(PyObject *module, module_state *state)
 {
-    state->requests_type =
-        (PyTypeObject *)PyType_FromModuleAndSpec(module, &requests_spec, NULL);
+    state->requests_type = (PyTypeObject *)PyType_FromModuleAndSpec(module, &requests_spec, NULL);
     return state->requests_type == NULL ? -1 : PyModule_AddType(module, state->requests_type);
 }

@@ -84,8 +84,10 @@ static int rows_of_iterable(module_state *state, PyObject *object, row_columns *
     PyObject *iterator = PyObject_GetIter(object), *row = NULL;
     if (iterator == NULL) {
         PyErr_Clear();
-        return raise_invalid(state, "rows must be an iterable of rows or a mapping of columns, "
-                             "not %R", object);
+        return raise_invalid(state,
+                             "rows must be an iterable of rows or a mapping of columns, "
+                             "not %R",
+                             object);
     }
     int rc = 0;
     while (rc == 0 && (row = PyIter_Next(iterator)) != NULL) {
@@ -157,8 +159,10 @@ static int element_store(module_state *state, row_columns *columns, int i, size_
                      real == (double)(int64_t)real)) {
         PyObject *value = PyFloat_FromDouble(real);
         if (value != NULL)
-            (void)raise_invalid(state, "row %zu: %s must be a whole number from 0 to "
-                                "9007199254740992, not %R", row, column_names[i], value);
+            (void)raise_invalid(state,
+                                "row %zu: %s must be a whole number from 0 to "
+                                "9007199254740992, not %R",
+                                row, column_names[i], value);
         Py_XDECREF(value);
         return -1;
     }
@@ -259,14 +263,16 @@ static int rows_of_mapping(module_state *state, PyObject *object, row_columns *c
         columns->rows.count = count;
     }
     if (size != 5)
-        return raise_invalid(state, "rows must have the columns timestamp, input_tokens, "
-                             "output_tokens, cache_n and prompt_n and no others: %zd given", size);
+        return raise_invalid(state,
+                             "rows must have the columns timestamp, input_tokens, "
+                             "output_tokens, cache_n and prompt_n and no others: %zd given",
+                             size);
     return 0;
 }
 
 int to_rows(module_state *state, PyObject *object, row_columns *out)
 {
-    bool mapping = PyDict_Check(object) ||
-                   (PyMapping_Check(object) && PyObject_HasAttrString(object, "keys"));
+    bool mapping =
+        PyDict_Check(object) || (PyMapping_Check(object) && PyObject_HasAttrString(object, "keys"));
     return mapping ? rows_of_mapping(state, object, out) : rows_of_iterable(state, object, out);
 }

@@ -119,11 +119,10 @@ static dm__change *copy_rows(const dm__change *change)
         return NULL;
     *copy = *change;
     char *at = (char *)(copy + 1);
-    const void **columns[] = {(const void **)&copy->as.rows.timestamp_s,
-                              (const void **)&copy->as.rows.input_tokens,
-                              (const void **)&copy->as.rows.output_tokens,
-                              (const void **)&copy->as.rows.cache_n,
-                              (const void **)&copy->as.rows.prompt_n};
+    const void **columns[] = {
+        (const void **)&copy->as.rows.timestamp_s, (const void **)&copy->as.rows.input_tokens,
+        (const void **)&copy->as.rows.output_tokens, (const void **)&copy->as.rows.cache_n,
+        (const void **)&copy->as.rows.prompt_n};
     for (size_t i = 0; i < 5; i++) {
         char *begin = at;
         at = append(at, *columns[i], column);

@@ -6,7 +6,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define WHOLE_NUMBER "a whole number from 0 to 9007199254740992"
+#define WHOLE_NUMBER   "a whole number from 0 to 9007199254740992"
 #define TIER_INDEX_MAX 2147483647
 
 /* The shortest text that reads back as the same number. */

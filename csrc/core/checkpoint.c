@@ -22,8 +22,8 @@ dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error 
     if (rc != DM_OK)
         return rc;
     int log = -1, done = -1;
-    int code = sqlite3_wal_checkpoint_v2(checkpointer->db, "main", SQLITE_CHECKPOINT_PASSIVE, &log,
-                                         &done);
+    int code =
+        sqlite3_wal_checkpoint_v2(checkpointer->db, "main", SQLITE_CHECKPOINT_PASSIVE, &log, &done);
     if (code != SQLITE_OK)
         rc = dm__fail_sqlite(err, checkpointer->db, code, "checkpoint");
     else if (done > log)

@@ -74,7 +74,7 @@ typedef enum {
 } dm_status;
 
 #if defined(__GNUC__)
-#define DM_CHECKED __attribute__((warn_unused_result))
+#define DM_CHECKED             __attribute__((warn_unused_result))
 #define DM_PRINTF(text, first) __attribute__((__format__(__printf__, text, first)))
 #else
 #define DM_CHECKED
@@ -103,9 +103,9 @@ typedef struct {
 
 /* ---- limits of what is accepted ---- */
 
-#define DM_TOKENS_MAX ((int64_t)1 << 53) /* exact as a double, as other programs read it */
-#define DM_NAME_MAX 1024                 /* bytes of UTF-8 */
-#define DM_SAFE_NAME_SIZE 23             /* "model_" + 16 hex digits + NUL */
+#define DM_TOKENS_MAX     ((int64_t)1 << 53) /* exact as a double, as other programs read it */
+#define DM_NAME_MAX       1024               /* bytes of UTF-8 */
+#define DM_SAFE_NAME_SIZE 23                 /* "model_" + 16 hex digits + NUL */
 
 /* ---- values ---- */
 
@@ -234,9 +234,9 @@ typedef struct dm_manager dm_manager;
 
 /* Open the database at `path` (UTF-8 or the system's bytes, terminated; a path, never a URI),
  * making it (0600) and its folders where they are missing and `read_only` is not set. ":memory:"
- * is a database private to this handle. Older layouts are adopted in one transaction. A file that is not
- * ours (DM_FOREIGN), newer (DM_NEWER), damaged (DM_DAMAGED), not a regular file or hard-linked
- * (DM_CANNOT_OPEN) is not touched. */
+ * is a database private to this handle. Older layouts are adopted in one transaction. A file that
+ * is not ours (DM_FOREIGN), newer (DM_NEWER), damaged (DM_DAMAGED), not a regular file or
+ * hard-linked (DM_CANNOT_OPEN) is not touched. */
 dm_status dm_open(const char *path, const dm_options *options, dm_manager **manager_out,
                   dm_error *err) DM_CHECKED;
 
@@ -271,8 +271,8 @@ dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error 
 dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request, int64_t *id_out,
                          dm_error *err) DM_CHECKED;
 /* All rows or none. A bad row is DM_INVALID and the text begins with "row N: ", N from 0. */
-dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows,
-                          dm_ids *ids_out, dm_error *err) DM_CHECKED;
+dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows, dm_ids *ids_out,
+                          dm_error *err) DM_CHECKED;
 
 typedef enum {
     DM_TIER_ADD,    /* DM_TIER_EXISTS where the index is taken; an untouched placeholder is not */

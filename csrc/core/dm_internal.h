@@ -101,8 +101,8 @@ typedef enum {
 } dm__stmt_id;
 
 #define DM__MODEL_STMT_COUNT (DM__STMT_COUNT - DM__STMT_GLOBAL_COUNT)
-#define DM__MODEL_BUCKETS 256u
-#define DM__MODELS_MAX 1024u /* models remembered per connection */
+#define DM__MODEL_BUCKETS    256u
+#define DM__MODELS_MAX       1024u /* models remembered per connection */
 
 /* A model as one connection knows it; belongs to that connection. */
 typedef struct dm__model {

@@ -55,9 +55,9 @@ typedef struct dm__store {
     dm__conn *writer, *checkpointer;
     dm__job *queue_head, *queue_tail;
     unsigned queued;
-    bool led;             /* some thread leads */
-    unsigned expected;    /* callers of the latest group and those queued behind it */
-    dm__cond *lingering;  /* of the leader that waits for them to come again */
+    bool led;            /* some thread leads */
+    unsigned expected;   /* callers of the latest group and those queued behind it */
+    dm__cond *lingering; /* of the leader that waits for them to come again */
     int64_t moved_check_ns;
     bool moved;
 } dm__store;

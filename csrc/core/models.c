@@ -210,8 +210,8 @@ static dm_status names_append(dm_model_names *names, size_t *capacity, sqlite3_s
     dm_str text = {name, length};
     if (name == NULL || !dm__is_utf8(text) ||
         !dm__safe_name_ok(safe, (size_t)sqlite3_column_bytes(stmt, 1)))
-        return dm__fail(err, DM_CORRUPT_DATA,
-                        "model_name_mapping row %zu: the names are not valid", names->count + 1);
+        return dm__fail(err, DM_CORRUPT_DATA, "model_name_mapping row %zu: the names are not valid",
+                        names->count + 1);
     if (!dm__array_grow(&names->models, capacity, names->count, sizeof *names->models))
         return dm__no_memory(err);
     char *copy = dm__malloc(length + 1);

@@ -133,8 +133,9 @@ int dm__file_create(const char *path)
     int descriptor = open(path, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
     if (descriptor < 0)
         return errno;
-    int rc = fchmod(descriptor, 0600) == 0 ? 0 : errno; /* a umask may have taken the owner's bits */
-    (void)close(descriptor);                            /* new and empty: it holds no locks yet */
+    int rc =
+        fchmod(descriptor, 0600) == 0 ? 0 : errno; /* a umask may have taken the owner's bits */
+    (void)close(descriptor);                       /* new and empty: it holds no locks yet */
     return rc;
 }
 

@@ -89,8 +89,7 @@ static bool columns_grow(dm_request_columns *columns, size_t *capacity)
  * which accepts whole numbers written as REAL and names what it refuses. */
 static bool row_is_plain(sqlite3_stmt *stmt, double timestamp_s)
 {
-    if (sqlite3_column_type(stmt, 1) != SQLITE_FLOAT || !(timestamp_s >= 0) ||
-        isinf(timestamp_s))
+    if (sqlite3_column_type(stmt, 1) != SQLITE_FLOAT || !(timestamp_s >= 0) || isinf(timestamp_s))
         return false;
     for (int column = 2; column <= 5; column++)
         if (sqlite3_column_type(stmt, column) != SQLITE_INTEGER ||

@@ -40,10 +40,9 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
     [DM__STMT_BILLING_HOURLY_SET] = "UPDATE \"%w_billing\" SET hourly_price=?1",
     [DM__STMT_BILLING_METHOD_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1",
-    [DM__STMT_TIERS] =
-        "SELECT tier_index,start_tokens,end_tokens,input_price_per_million,"
-        "output_price_per_million,support_cache,cache_hit_price_per_million"
-        " FROM \"%w_tier_pricing\" ORDER BY tier_index",
+    [DM__STMT_TIERS] = "SELECT tier_index,start_tokens,end_tokens,input_price_per_million,"
+                       "output_price_per_million,support_cache,cache_hit_price_per_million"
+                       " FROM \"%w_tier_pricing\" ORDER BY tier_index",
     [DM__STMT_TIER_INSERT] =
         "INSERT OR REPLACE INTO \"%w_tier_pricing\"(tier_index,start_tokens,end_tokens,"
         "input_price_per_million,output_price_per_million,support_cache,"
@@ -72,8 +71,8 @@ dm_status dm__stmt_get(dm__conn *conn, dm__stmt_id id, sqlite3_stmt **stmt_out, 
 {
     sqlite3_stmt **slot = &conn->stmts[id];
     if (*slot == NULL) {
-        int code = sqlite3_prepare_v3(conn->db, stmt_sql[id], -1, SQLITE_PREPARE_PERSISTENT, slot,
-                                      NULL);
+        int code =
+            sqlite3_prepare_v3(conn->db, stmt_sql[id], -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
         if (code != SQLITE_OK)
             return dm__fail_sqlite(err, conn->db, code, stmt_sql[id]);
     }
@@ -89,8 +88,7 @@ dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
         char *sql = sqlite3_mprintf(stmt_sql[id], model->safe);
         if (sql == NULL)
             return dm__no_memory(err);
-        int code =
-            sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
+        int code = sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
         dm_status rc = code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, conn->db, code, sql);
         sqlite3_free(sql);
         if (rc != DM_OK)

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define POOL_DEFAULT 10
-#define POOL_MAX 1000
+#define POOL_DEFAULT            10
+#define POOL_MAX                1000
 #define BUSY_TIMEOUT_DEFAULT_MS 30000
 
 dm__mutex dm__stores_lock = DM__MUTEX_INITIALIZER;
@@ -21,7 +21,8 @@ static dm_status store_usable(const dm__store *store, dm_error *err)
     if (store->poisoned || store->fork_generation != dm__fork_generation())
         return dm__fail(err, DM_FORKED,
                         "%s was open when this process was forked: open it after exec, or fork "
-                        "through Python's os.fork", store->path);
+                        "through Python's os.fork",
+                        store->path);
     return DM_OK;
 }
 
@@ -99,10 +100,8 @@ static dm_status read_repeating(dm__conn *conn, bool snapshot, dm__read_fn read,
 /* A database in memory has one connection: reading takes its turn among the writers. */
 static dm_status read_in_memory(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
 {
-    dm__job job = {.deadline_ns = dm__deadline_ns(m),
-                   .heavy = true,
-                   .read = read,
-                   .read_argument = argument};
+    dm__job job = {
+        .deadline_ns = dm__deadline_ns(m), .heavy = true, .read = read, .read_argument = argument};
     return dm__submit(m->store, &job, err);
 }
 
@@ -238,9 +237,8 @@ static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *
 {
     dm__conn *conn = NULL;
     dm__stop stop = {0};
-    dm_status rc = dm__conn_open(store->path,
-                                 store->read_only ? DM__CONN_READ_ONLY : DM__CONN_WRITER, &conn,
-                                 err);
+    dm_status rc = dm__conn_open(
+        store->path, store->read_only ? DM__CONN_READ_ONLY : DM__CONN_WRITER, &conn, err);
     if (rc == DM_OK && !store->read_only)
         store->writer = conn;
     while (rc == DM_OK) {

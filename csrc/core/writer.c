@@ -15,10 +15,10 @@
 
 #include <stdatomic.h>
 
-#define GROUP_MAX 1024
-#define LINGER_NS (DM__MS / 10)
+#define GROUP_MAX      1024
+#define LINGER_NS      (DM__MS / 10)
 #define MOVED_CHECK_NS (100 * DM__MS)
-#define WAIT_SLICE_NS (50 * DM__MS)
+#define WAIT_SLICE_NS  (50 * DM__MS)
 
 /* ---- waiting for the file's lock ---- */
 
@@ -79,8 +79,7 @@ static dm_status writer_ready(dm__store *store, dm_durability durability, dm_err
     }
     /* SQLite goes on acknowledging into a file that nobody will find again. */
     if (dm__store_moved(store, false))
-        return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open",
-                        store->path);
+        return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);
     return dm__conn_durability_set(store->writer, durability, err);
 }
 
@@ -150,8 +149,10 @@ static bool group_sweep(dm__store *store, dm__job *group, const dm__job *own)
         if (!job->finished && job->cancelled)
             job_finish(job, dm__fail(&job->err, DM_INTERRUPTED, "interrupted"), &job->err);
         else if (!job->finished && now_ns >= job->deadline_ns)
-            job_finish(job, dm__fail(&job->err, DM_BUSY, "%s stayed locked by another process",
-                                     store->path), &job->err);
+            job_finish(
+                job,
+                dm__fail(&job->err, DM_BUSY, "%s stayed locked by another process", store->path),
+                &job->err);
         going_on |= !job->finished;
     }
     going_on &= !own->finished && !store->gate_shut;
@@ -223,8 +224,8 @@ static bool run_alone(dm__store *store, dm__job *job)
     dm__conn *conn = store->writer;
     if (job->read == NULL && !job_is_single(job))
         return false;
-    dm_status rc = job->read ? job->read(conn, job->read_argument, &job->err)
-                             : job_apply(conn, job, false);
+    dm_status rc =
+        job->read ? job->read(conn, job->read_argument, &job->err) : job_apply(conn, job, false);
     if (rc == (dm_status)DM__NEEDS_TRANSACTION || (rc == DM_BUSY && job->read == NULL))
         return false;
     job_finish(job, rc, &job->err);

@@ -49,8 +49,7 @@ dm_status dm_program_end(dm_manager *m, double end_time_s, dm_error *err)
 dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64_t *id_out,
                          dm_error *err)
 {
-    dm__change change = {
-        .kind = DM__CHANGE_MODEL_START, .model = model, .as.time_s = start_time_s};
+    dm__change change = {.kind = DM__CHANGE_MODEL_START, .model = model, .as.time_s = start_time_s};
     dm_status rc = dm_time_check("start_time", start_time_s, err);
     if (rc == DM_OK)
         rc = model_write(m, &change, err);
@@ -69,8 +68,7 @@ dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error 
 dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request, int64_t *id_out,
                          dm_error *err)
 {
-    dm__change change = {
-        .kind = DM__CHANGE_REQUEST_ADD, .model = model, .as.request = *request};
+    dm__change change = {.kind = DM__CHANGE_REQUEST_ADD, .model = model, .as.request = *request};
     dm_status rc = dm_request_check(request, err);
     if (rc == DM_OK)
         rc = model_write(m, &change, err);
@@ -92,8 +90,8 @@ static dm_status rows_check(const dm_request_rows *rows, dm_error *err)
     return DM_OK;
 }
 
-dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows,
-                          dm_ids *ids_out, dm_error *err)
+dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows, dm_ids *ids_out,
+                          dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_REQUESTS_ADD, .model = model, .as.rows = *rows};
     dm_status rc = rows_check(rows, err);
@@ -107,8 +105,7 @@ dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *ro
 dm_status dm_tier_put(dm_manager *m, dm_str model, const dm_tier *tier, dm_tier_mode mode,
                       dm_error *err)
 {
-    dm__change change = {
-        .kind = DM__CHANGE_TIER_PUT, .model = model, .as.tier_put = {*tier, mode}};
+    dm__change change = {.kind = DM__CHANGE_TIER_PUT, .model = model, .as.tier_put = {*tier, mode}};
     dm_status rc = dm_tier_check(tier, err);
     return rc == DM_OK ? model_write(m, &change, err) : rc;
 }

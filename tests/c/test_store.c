@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The store through its public header: what is written is read, handles share, batches are whole. */
+ * The store through its public header: what is written is read, handles share, batches are whole.
+ */
 #include "dm.h"
 
 #include "check.h"

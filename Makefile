@@ -1,0 +1,68 @@
+# Every target is explained by `make help`.
+PYTHON ?= python3
+VENV := .venv
+PY := $(VENV)/bin/python
+CC ?= gcc
+CORE := $(sort $(wildcard csrc/core/*.c))
+HEADERS := $(wildcard csrc/*/*.h) tests/c/check.h
+SOURCES := $(CORE) $(sort $(wildcard csrc/binding/*.c)) $(HEADERS)
+CTESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/test_*.c)))
+CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Wshadow \
+	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Werror
+LIBS := -lsqlite3 -lm
+SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
+
+.PHONY: help deps deps-ci build demo test ctest lint format asan tsan valgrind clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
+
+deps: ## install what building needs, where it is missing (Debian)
+	@scripts/deps build $(PYTHON) $(SUDO)
+
+deps-ci: deps ## the checkers as well: clang, clang-format, valgrind
+	@scripts/deps checks $(PYTHON) $(SUDO)
+
+$(VENV)/.built: $(SOURCES) setup.py pyproject.toml
+	@$(MAKE) --no-print-directory deps
+	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	DATAMANAGER_WERROR=1 $(VENV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
+	@touch $@
+
+build: $(VENV)/.built ## build into .venv
+
+demo: build ## replay a day of requests (TRACE=file.csv: a real trace) and print what they cost
+	$(PY) -m datamanager demo $(if $(TRACE),--trace $(TRACE))
+
+test: build ctest ## every test; builds with warnings as errors
+	$(PY) -m pytest
+
+ctest: ## the core without Python
+	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
+
+asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
+	@scripts/ctest gcc asan "$(CFLAGS_C) -fsanitize=address,undefined -fno-sanitize-recover=all" "$(LIBS)" $(CTESTS)
+	@scripts/asan $(PY)
+
+tsan: ## the C tests under ThreadSanitizer
+	@TSAN_OPTIONS=halt_on_error=1 scripts/ctest $(CC) tsan "$(CFLAGS_C) -fsanitize=thread -DTEST_NO_FORK" "$(LIBS)" $(CTESTS)
+
+valgrind: ## the C tests under valgrind
+	@RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --child-silent-after-fork=yes" \
+		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
+
+lint: build ## format, lint, types, stubs
+	$(VENV)/bin/ruff format --check datamanager tests setup.py
+	$(VENV)/bin/ruff check datamanager tests setup.py
+	$(VENV)/bin/mypy
+	$(PY) -m mypy.stubtest datamanager._core
+	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch]
+
+format: build ## format all code
+	$(VENV)/bin/ruff format datamanager tests setup.py
+	$(VENV)/bin/ruff check --fix datamanager tests setup.py
+	clang-format -i csrc/*/*.[ch] tests/c/*.[ch]
+
+clean: ## remove what was built
+	rm -rf build dist *.egg-info datamanager/*.so $(VENV)
