@@ -48,9 +48,7 @@ def missing(compiler: list[str]) -> str | None:
             source.write_text(f"#include <{header}>\n")
             probe = [*compiler, f"-I{include}", "-E", str(source)]
             if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-                return (
-                    f"datamanager needs {header}: install it with 'apt-get install {package}'."
-                )
+                return f"datamanager needs {header}: install it with 'apt-get install {package}'."
     return None
 
 

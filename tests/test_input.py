@@ -1,0 +1,214 @@
+"""What is refused: each rule, on each way in, with nothing stored."""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from typing import Any
+
+import numpy as np
+import pytest
+
+import datamanager
+from datamanager import CorruptDataError, InvalidDataError
+
+WHOLE = "a whole number from 0 to 9007199254740992"
+FIELDS = ["timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n"]
+BAD_TIMES = [math.nan, math.inf, -math.inf, -1.0, "1", None, True, 10**400, 1j]
+BAD_COUNTS = [-1, 1.5, True, np.True_, 2**53 + 1, 2**70, math.nan, math.inf, "7", None, [1]]
+CASES = [(0, bad) for bad in BAD_TIMES] + [(i, bad) for i in range(1, 5) for bad in BAD_COUNTS]
+
+
+def spoiled(field: int, bad: Any) -> list[Any]:
+    row: list[Any] = [1.0, 2, 3, 4, 5]
+    row[field] = bad
+    return row
+
+
+@pytest.mark.parametrize(("field", "bad"), CASES)
+def test_bad_request(dm: datamanager.DataManager, field: int, bad: Any) -> None:
+    row = spoiled(field, bad)
+    with pytest.raises(InvalidDataError, match=f"^{FIELDS[field]} must be "):
+        dm.add_model_request("m", row)
+    with pytest.raises(InvalidDataError, match=f"^row 1: {FIELDS[field]} must be "):
+        dm.add_model_requests("m", [[1, 2, 3, 4, 5], row])
+    columns = {name: [1, row[i]] for i, name in enumerate(FIELDS)}
+    with pytest.raises(InvalidDataError, match=f"^row 1: {FIELDS[field]} must be "):
+        dm.add_model_requests("m", columns)
+    with pytest.raises(InvalidDataError), dm.batch():
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+        dm.add_model_request("m", row)
+    assert dm.get_models() == []
+
+
+@pytest.mark.parametrize("row", [[], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6], "12345", b"12345", 5, None])
+def test_bad_shape(dm: datamanager.DataManager, row: Any) -> None:
+    with pytest.raises(InvalidDataError, match="request_data must"):
+        dm.add_model_request("m", row)
+    assert dm.get_models() == []
+
+
+def test_the_value_is_named(dm: datamanager.DataManager) -> None:
+    with pytest.raises(InvalidDataError) as caught:
+        dm.add_model_request("m", [1, -5, 3, 4, 5])
+    assert str(caught.value) == f"input_tokens must be {WHOLE}, not -5"
+
+
+@pytest.mark.parametrize("kind", [np.int8, np.uint64, np.int32, np.float32, np.float64, int, float])
+def test_numbers_of_every_kind(dm: datamanager.DataManager, kind: Any) -> None:
+    assert dm.add_model_request("m", [kind(i) for i in range(1, 6)]) == 1
+    assert dm.get_model_requests("m")[0] == datamanager.ModelRequest(1, 1.0, 2, 3, 4, 5)
+
+
+@pytest.mark.parametrize("kind", ["f8", "f4", "i8", "i4", "i2", "i1", "u8", "u4", "u2", "u1"])
+def test_columns_of_every_kind(dm: datamanager.DataManager, kind: str) -> None:
+    column = np.arange(20, dtype=kind)[::2]
+    assert dm.add_model_requests("m", {name: column for name in FIELDS}) == range(1, 11)
+    assert [r.input_tokens for r in dm.get_model_requests("m")] == list(range(18, -1, -2))
+
+
+def test_bad_columns(dm: datamanager.DataManager) -> None:
+    good = {name: np.arange(3) for name in FIELDS}
+    with pytest.raises(InvalidDataError, match="no column prompt_n"):
+        dm.add_model_requests("m", {k: v for k, v in good.items() if k != "prompt_n"})
+    with pytest.raises(InvalidDataError, match="no others"):
+        dm.add_model_requests("m", {**good, "more": np.arange(3)})
+    with pytest.raises(InvalidDataError, match="cache_n has 2 values"):
+        dm.add_model_requests("m", {**good, "cache_n": np.arange(2)})
+    with pytest.raises(InvalidDataError, match="must hold numbers"):
+        dm.add_model_requests("m", {**good, "cache_n": np.array([True, False, True])})
+    with pytest.raises(InvalidDataError, match="row 1: cache_n must be"):
+        dm.add_model_requests("m", {**good, "cache_n": np.array([0.0, 0.5, 1.0])})
+    assert dm.get_models() == []
+    assert dm.add_model_requests("m", []) == range(0, 0)
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "\ud800", "é" * 513, 5, None, b"bytes"])
+def test_bad_names(dm: datamanager.DataManager, name: Any) -> None:
+    with pytest.raises(InvalidDataError, match="model_name must"):
+        dm.add_model_request(name, [1, 2, 3, 4, 5])
+    assert dm.get_models() == []
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["模型", "🦙", 'a"b', "'; DROP TABLE model_name_mapping; --", "é" * 512, " ", "%s", "שלום"],
+)
+def test_good_names(dm: datamanager.DataManager, name: str) -> None:
+    dm.add_model_request(name, [1, 2, 3, 4, 5])
+    assert dm.get_models() == [name]
+    assert dm.get_model_safe_name(dm.get_safe_model_name(name)) == name
+    assert len(dm.get_model_requests(name)) == 1
+
+
+BAD_TIERS = [
+    (0, -1, "tier_index"),
+    (1, -1, "start_tokens"),
+    (1, 1.5, "start_tokens"),
+    (2, 100, "end_tokens must be above start_tokens"),
+    (2, 50, "end_tokens must be above start_tokens"),
+    (3, math.nan, "input_price_per_million"),
+    (4, -0.1, "output_price_per_million"),
+    (5, 2, "support_cache"),
+    (5, "yes", "support_cache"),
+    (6, math.inf, "cache_hit_price_per_million"),
+    (6, None, "cache_hit_price_per_million"),
+]
+
+
+@pytest.mark.parametrize(("field", "bad", "text"), BAD_TIERS)
+@pytest.mark.parametrize("call", ["add_tier_pricing", "set_tier_pricing", "update_tier_pricing"])
+def test_bad_tier(dm: datamanager.DataManager, call: str, field: int, bad: Any, text: str) -> None:
+    tier: list[Any] = [1, 100, 200, 1.0, 2.0, True, 0.5]
+    tier[field] = bad
+    with pytest.raises(InvalidDataError, match=text):
+        getattr(dm, call)("m", tier)
+    assert dm.get_models() == []
+
+
+def test_overlapping_tiers(dm: datamanager.DataManager) -> None:
+    dm.add_tier_pricing("m", [1, 0, 100, 1, 1, False, None])
+    dm.add_tier_pricing("m", [2, 100, 0, 1, 1, False, None])
+    with pytest.raises(InvalidDataError, match="would overlap tier 2"):
+        dm.add_tier_pricing("m", [3, 5000, 6000, 1, 1, False, None])
+    with pytest.raises(InvalidDataError, match="would overlap tier 2"):
+        dm.update_tier_pricing("m", [1, 0, 101, 1, 1, False, None])
+    assert [t.end_tokens for t in dm.get_model_billing("m").tier_pricing] == [100, 0]
+
+
+@pytest.mark.parametrize("bad", [math.nan, -1, "1", True, math.inf])
+def test_bad_prices(dm: datamanager.DataManager, bad: Any) -> None:
+    with pytest.raises(InvalidDataError, match="hourly_price must be"):
+        dm.update_hourly_price("m", bad)
+    assert dm.get_models() == []
+
+
+def test_end_before_start(dm: datamanager.DataManager) -> None:
+    dm.add_model_runtime_start("m", 100.0)
+    with pytest.raises(InvalidDataError, match="before the start"):
+        dm.update_model_runtime_end("m", 99.0)
+    assert dm.get_model_runtime("m")[0].end_time == 100.0
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("timestamp", -1),
+        ("timestamp", "x"),
+        ("input_tokens", 1.5),
+        ("cache_n", "abc"),
+        ("prompt_n", -3),
+        ("output_tokens", b"\xff"),
+    ],
+)
+def test_bad_values_in_the_file(
+    dm: datamanager.DataManager, path: str, column: str, value: Any
+) -> None:
+    dm.add_model_requests("m", [[1, 2, 3, 4, 5]] * 3)
+    table = dm.get_safe_model_name("m") + "_requests"
+    other = sqlite3.connect(path)
+    other.execute(f"UPDATE {table} SET {column}=? WHERE id=2", [value])
+    other.commit()
+    other.close()
+    with pytest.raises(CorruptDataError, match=f"{table} row 2: {column} must be"):
+        dm.get_model_requests("m")
+
+
+def test_windows(dm: datamanager.DataManager) -> None:
+    dm.add_model_requests("m", [[t, 1, 1, 1, 1] for t in range(10)])
+
+    def times(**k: Any) -> list[float]:
+        return [r.timestamp for r in dm.get_model_requests("m", **k)]
+
+    assert times(start=3, end=6) == [5.0, 4.0, 3.0]
+    assert times(limit=2) == [9.0, 8.0]
+    assert times(start=6, end=3) == []
+    assert times(minutes=1) == []
+    for bad in (
+        {"start": math.nan},
+        {"limit": -1},
+        {"limit": True},
+        {"minutes": -1},
+        {"minutes": 1, "start": 1},
+        {"end": "x"},
+    ):
+        with pytest.raises(InvalidDataError):
+            times(**bad)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"pool_size": 0},
+        {"pool_size": 1001},
+        {"busy_timeout": -1},
+        {"busy_timeout": math.nan},
+        {"durability": "off"},
+        {"models": "one"},
+        {"models": [""]},
+        {"read_only": 2},
+    ],
+)
+def test_bad_options(path: str, options: dict[str, Any]) -> None:
+    with pytest.raises(InvalidDataError):
+        datamanager.DataManager(path, **options)

@@ -1,0 +1,260 @@
+from __future__ import annotations
+
+import copy
+import gc
+import os
+import pickle
+import sqlite3
+import stat
+import subprocess
+import sys
+import weakref
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import datamanager
+from datamanager import DataManager
+
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "add_program_runtime_start": (1.0,),
+    "update_program_runtime_end": (1.0,),
+    "get_program_runtime": (),
+    "add_model_runtime_start": ("m", 1.0),
+    "update_model_runtime_end": ("m", 1.0),
+    "get_model_runtime": ("m",),
+    "add_model_request": ("m", [1, 2, 3, 4, 5]),
+    "add_model_requests": ("m", [[1, 2, 3, 4, 5]]),
+    "get_model_requests": ("m",),
+    "add_tier_pricing": ("m", [1, 0, 9, 1, 1, False, None]),
+    "update_tier_pricing": ("m", [1, 0, 9, 1, 1, False, None]),
+    "set_tier_pricing": ("m", [1, 0, 9, 1, 1, False, None]),
+    "delete_tier_pricing": ("m", 1),
+    "update_hourly_price": ("m", 1.0),
+    "update_billing_method": ("m", True),
+    "get_model_billing": ("m",),
+    "get_safe_model_name": ("m",),
+    "get_model_safe_name": ("m",),
+    "get_models": (),
+    "delete_model_tables": ("m",),
+    "batch": (),
+    "__enter__": (),
+}
+
+
+def test_every_method_is_listed() -> None:
+    public = {name for name in dir(DataManager) if not name.startswith("_")}
+    assert public - {"close", "closed", "db_path"} == set(ARGUMENTS) - {"__enter__"}
+
+
+@pytest.mark.parametrize("name", ARGUMENTS)
+def test_use_after_close(path: str, name: str) -> None:
+    dm = DataManager(path)
+    dm.close()
+    dm.close()
+    assert dm.closed
+    with pytest.raises(datamanager.ClosedError, match="closed"):
+        getattr(dm, name)(*ARGUMENTS[name])
+
+
+def test_handles_share_a_store(path: str) -> None:
+    one, two = DataManager(path), DataManager(Path(path))
+    assert one.add_model_request("m", [1, 2, 3, 4, 5]) == 1
+    one.close()
+    assert two.add_model_request("m", [1, 2, 3, 4, 5]) == 2
+    two.close()
+    assert os.listdir(os.path.dirname(path)) == ["usage.db"]
+
+
+def test_collection(path: str) -> None:
+    dm: DataManager | None = DataManager(path)
+    seen = weakref.ref(dm)
+    with pytest.raises(datamanager.DataManagerError, match="open already"):
+        dm.__init__(path)  # type: ignore[union-attr, misc]
+    dm = None
+    gc.collect()
+    assert seen() is None
+    assert os.listdir(os.path.dirname(path)) == ["usage.db"]
+
+
+def test_memory_is_private() -> None:
+    with DataManager(":memory:") as one, DataManager(":memory:") as two:
+        one.add_model_request("m", [1, 2, 3, 4, 5])
+        assert len(one.get_model_requests("m")) == 1
+        assert two.get_models() == []
+
+
+def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ["file:x?mode=memory", "a b/ünï/模型.db", "webui/monitoring.db"]:
+        with DataManager(name) as dm:
+            dm.add_program_runtime_start(1.0)
+        assert Path(name).is_file()
+        assert stat.S_IMODE(os.stat(name).st_mode) == 0o600
+    with pytest.raises(datamanager.InvalidDataError, match="NUL"):
+        DataManager("a\0b")
+
+
+def test_read_only(path: str) -> None:
+    with pytest.raises(datamanager.CannotOpenError, match="No such file"):
+        DataManager(path, read_only=True)
+    with DataManager(path) as dm:
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+    before = Path(path).read_bytes()
+    with DataManager(path, read_only=True) as dm:
+        assert len(dm.get_model_requests("m")) == 1
+        with pytest.raises(datamanager.ReadOnlyError, match="reading only"):
+            dm.add_model_request("m", [1, 2, 3, 4, 5])
+    assert Path(path).read_bytes() == before
+
+
+def test_options(path: str) -> None:
+    with DataManager(path, models=["a", "b"], durability="normal", pool_size=1) as dm:
+        assert dm.get_models() == ["a", "b"]
+        with DataManager(path, models=["b", "c"]) as other:
+            assert other.get_models() == ["a", "b", "c"]
+
+
+def test_busy(path: str) -> None:
+    with DataManager(path, busy_timeout=0.05) as dm:
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+        other = sqlite3.connect(path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(datamanager.BusyError, match="locked"):
+            dm.add_model_request("m", [1, 2, 3, 4, 5])
+        with pytest.raises(TimeoutError), dm.batch():
+            dm.add_model_request("m", [1, 2, 3, 4, 5])
+        other.execute("ROLLBACK")
+        other.close()
+        assert len(dm.get_model_requests("m")) == 1
+        assert dm.add_model_request("m", [1, 2, 3, 4, 5]) == 2
+
+
+def test_files_that_are_not_ours(tmp_path: Path) -> None:
+    foreign = tmp_path / "foreign.db"
+    connection = sqlite3.connect(foreign)
+    connection.execute("CREATE TABLE t(x)")
+    connection.close()
+    newer = tmp_path / "newer.db"
+    DataManager(newer).close()
+    connection = sqlite3.connect(newer)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    garbage = tmp_path / "garbage.db"
+    garbage.write_bytes(b"this is no database at all, but long enough to be one " * 100)
+    for file, error in [
+        (foreign, datamanager.ForeignDatabaseError),
+        (newer, datamanager.NewerDatabaseError),
+        (garbage, datamanager.DamagedDatabaseError),
+        (tmp_path, datamanager.CannotOpenError),
+    ]:
+        before = file.read_bytes() if file.is_file() else None
+        with pytest.raises(error):
+            DataManager(file)
+        if before is not None:
+            assert file.read_bytes() == before
+    DataManager(tmp_path / "a.db").close()
+    os.link(tmp_path / "a.db", tmp_path / "b.db")
+    with pytest.raises(datamanager.CannotOpenError, match="hard links"):
+        DataManager(tmp_path / "a.db")
+
+
+def test_batches(dm: DataManager) -> None:
+    with dm.batch() as batch:
+        assert dm.add_model_request("m", [1, 2, 3, 4, 5]) is None
+        assert dm.add_model_requests("m", [[1, 2, 3, 4, 5]] * 3) is None
+        dm.update_hourly_price("m", 2.0)
+        with pytest.raises(KeyError), dm.batch():
+            dm.add_model_request("m", [9, 9, 9, 9, 9])
+            raise KeyError
+        assert dm.get_models() == []
+    assert batch.ids == [1, range(2, 5), None]
+    with pytest.raises(datamanager.TierNotFoundError), dm.batch():
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+        dm.delete_tier_pricing("m", 7)
+    assert len(dm.get_model_requests("m")) == 4
+
+
+def test_records() -> None:
+    run = datamanager.ModelRunTime(1, 2.0, end_time=3.0)
+    tier = datamanager.TierPricing(1, 0, 9, 1.0, 2.0, True, 0.5)
+    billing = datamanager.ModelBilling(True, 0.5, [tier])
+    for record in (run, tier, billing):
+        for protocol in range(2, pickle.HIGHEST_PROTOCOL + 1):
+            assert pickle.loads(pickle.dumps(record, protocol)) == record
+        assert copy.copy(record) == copy.deepcopy(record) == record
+        assert hash(copy.deepcopy(record)) == hash(record)
+        assert eval(repr(record), vars(datamanager)) == record
+        assert type(record)(**vars(record)) == record
+        assert record != 1
+        with pytest.raises(AttributeError):
+            record.id = 1  # type: ignore[misc, union-attr]
+    match run:
+        case datamanager.ModelRunTime(id, start, end):
+            assert (id, start, end) == (1, 2.0, 3.0)
+    with pytest.raises(TypeError, match="missing required argument: 'end_time'"):
+        datamanager.ModelRunTime(1, 2.0)  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="unexpected keyword"):
+        datamanager.ModelRunTime(1, 2.0, 3.0, x=1)  # type: ignore[call-arg]
+
+
+def test_sequences(dm: DataManager) -> None:
+    dm.add_model_requests("m", [[t, t, t, t, t] for t in range(10)])
+    requests = dm.get_model_requests("m")
+    records = list(requests)
+    assert [r.id for r in records] == list(range(10, 0, -1))
+    assert requests == records and records == list(requests) and requests != records[:-1]
+    for key in (slice(2, 8), slice(None, None, -3), slice(8, 2, -2), slice(5, 5)):
+        assert requests[key] == records[key]
+        assert np.asarray(requests[key].id).tolist() == [r.id for r in records[key]]
+    assert requests[1:][::2][1] == records[1:][::2][1]
+    assert requests[-1] == records[-1] and records[3] in requests
+    assert requests.index(records[3]) == 3 and requests.count(records[3]) == 1
+    assert pickle.loads(pickle.dumps(requests)) == requests
+    with pytest.raises(IndexError):
+        requests[10]
+    column = np.asarray(requests.timestamp)
+    assert column.dtype == np.float64 and not column.flags.writeable
+    assert np.shares_memory(column, np.asarray(requests[::2].timestamp))
+    assert memoryview(requests.input_tokens).tolist() == list(range(9, -1, -1))
+    assert not dm.get_model_requests("m", start=100)
+
+
+def test_exit_with_open_handles(path: str) -> None:
+    code = (
+        "import datamanager, threading, sys\n"
+        f"dm = datamanager.DataManager({path!r})\n"
+        "def work():\n"
+        "    while True: dm.add_model_request('m', [1, 2, 3, 4, 5])\n"
+        "started = dm.add_model_request('m', [1, 2, 3, 4, 5])\n"
+        "for i in range(4): threading.Thread(target=work, daemon=True).start()\n"
+        "print(started)\n"
+    )
+    for _ in range(3):
+        done = subprocess.run(
+            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+        )
+        assert done.returncode == 0, done.stderr
+    with DataManager(path) as dm:
+        assert len(dm.get_model_requests("m")) >= 3
+
+
+def test_two_processes_see_each_other(dm: DataManager, path: str) -> None:
+    dm.add_model_request("m", [1, 2, 3, 4, 5])
+    code = (
+        f"import datamanager; dm = datamanager.DataManager({path!r}); "
+        "dm.delete_model_tables('m'); dm.add_model_request('m', [7, 7, 7, 7, 7])"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    assert [r.timestamp for r in dm.get_model_requests("m")] == [7.0]
+    assert dm.add_model_request("m", [8, 8, 8, 8, 8]) == 2
+
+
+def test_moved_file(dm: DataManager, path: str) -> None:
+    dm.add_model_request("m", [1, 2, 3, 4, 5])
+    os.rename(path, path + ".away")
+    with pytest.raises(datamanager.FileMovedError, match="moved"):
+        while True:  # noticed within 100 ms
+            dm.add_model_request("m", [1, 2, 3, 4, 5])
