@@ -1,0 +1,5 @@
+import sys
+
+from datamanager.cli import main
+
+sys.exit(main())

@@ -1,0 +1,172 @@
+"""The main job on a new database: replay requests through the documented calls, show the sums."""
+
+from __future__ import annotations
+
+import csv
+import os
+import random
+import sys
+import tempfile
+import time
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from decimal import Decimal
+from itertools import pairwise
+
+from datamanager import DataManager, ModelBilling, TierPricing
+
+Event = tuple[str, list[float]]  # model, [timestamp, input, output, cache hits, computed]
+
+_DAY_S = 86400
+_HEARTBEAT_S = 300
+_HOURLY = "本地嵌入 embedding-small"
+_MODELS = ["Qwen3-Coder-30B", "Llama-3.3-70B", _HOURLY]
+
+
+def _split(tokens: int, tiers: list[TierPricing]) -> list[tuple[TierPricing, int, int]]:
+    """Where tokens 1..n fall: (tier, above, up to); above the last tier its price holds on."""
+    slices = []
+    for i, tier in enumerate(tiers):
+        last = i == len(tiers) - 1
+        end = tokens if last or tier.end_tokens <= 0 else min(tokens, tier.end_tokens)
+        if end > tier.start_tokens:
+            slices.append((tier, tier.start_tokens, end))
+    return slices
+
+
+def request_cost(tiers: list[TierPricing], tokens: int, output: int, hits: int) -> Decimal:
+    """The exact cost by the graduated strategy: each token pays the price of its own slice.
+
+    Input and output are counted apart; cache hits fill the lowest slices that support cache, and
+    hits beyond the input count as input.
+    """
+    tiers = sorted(tiers, key=lambda tier: tier.start_tokens)
+    left, total = min(hits, tokens), Decimal(0)
+    for tier, above, end in _split(tokens, tiers):
+        cached = min(left, end - above) if tier.support_cache else 0
+        left -= cached
+        total += cached * Decimal(repr(tier.cache_hit_price_per_million))
+        total += (end - above - cached) * Decimal(repr(tier.input_price_per_million))
+    for tier, above, end in _split(output, tiers):
+        total += (end - above) * Decimal(repr(tier.output_price_per_million))
+    return total / 1_000_000
+
+
+def _cost(dm: DataManager, name: str, billing: ModelBilling) -> Decimal:
+    if billing.use_tier_pricing:
+        return sum(
+            (
+                request_cost(billing.tier_pricing, r.input_tokens, r.output_tokens, r.cache_n)
+                for r in dm.get_model_requests(name)
+            ),
+            Decimal(0),
+        )
+    seconds = sum(Decimal(r.end_time) - Decimal(r.start_time) for r in dm.get_model_runtime(name))
+    return seconds * Decimal(repr(billing.hourly_price)) / 3600
+
+
+def generated_day(seed: int = 7, count: int = 3000) -> list[Event]:
+    """A seeded day of traffic, in order of time."""
+    chance = random.Random(seed)
+    times = sorted(1_760_000_000 + chance.uniform(0, _DAY_S) for _ in range(count))
+    events: list[Event] = []
+    for moment in times:
+        tokens = int(chance.lognormvariate(6.5, 1.2)) + 1
+        hits = int(tokens * chance.random()) if chance.random() < 0.4 else 0
+        output = int(chance.lognormvariate(5.0, 1.0)) + 1
+        events.append((chance.choice(_MODELS), [moment, tokens, output, hits, tokens - hits]))
+    return events
+
+
+def trace_events(file: str) -> Iterator[Event]:
+    """A trace of the columns TIMESTAMP (UTC, 100 ns digits), ContextTokens, GeneratedTokens."""
+    with open(file, newline="", encoding="utf-8") as lines:
+        for row in csv.DictReader(lines):
+            stamp, _, digits = row["TIMESTAMP"].partition(".")
+            second = datetime.fromisoformat(stamp + "+00:00").timestamp()
+            tokens = int(row["ContextTokens"])
+            moment = second + float("0." + (digits or "0"))
+            yield _MODELS[0], [moment, tokens, int(row["GeneratedTokens"]), 0, tokens]
+
+
+def _progress(events: list[Event]) -> Iterable[Event]:
+    live = sys.stderr.isatty()
+    shown = time.monotonic()
+    for i, event in enumerate(events, 1):
+        yield event
+        now = time.monotonic()
+        if now - shown > (0.1 if live else 2) or i == len(events):
+            shown = now
+            end = "\r" if live and i < len(events) else "\n"
+            text = f"replayed {i:,} of {len(events):,} requests"
+            print(text, end=end, file=sys.stderr, flush=True)
+
+
+def _prices(dm: DataManager, names: Iterable[str]) -> None:
+    for name in names:
+        if name == _HOURLY:
+            dm.update_hourly_price(name, 0.5)
+            dm.update_billing_method(name, use_tier_pricing=False)
+        else:
+            dm.add_tier_pricing(name, [1, 0, 32768, 2.0, 8.0, True, 0.4])
+            dm.add_tier_pricing(name, [2, 32768, 0, 4.0, 16.0, True, 0.8])
+
+
+def _replay(dm: DataManager, events: list[Event]) -> None:
+    names = sorted({name for name, _ in events}, key=_MODELS.index)
+    begin, end = events[0][1][0], events[-1][1][0]
+    _prices(dm, names)
+    dm.add_program_runtime_start(begin)
+    for name in names:
+        dm.add_model_runtime_start(name, begin)
+    beat = begin + _HEARTBEAT_S
+    for name, request in _progress(events):
+        dm.add_model_request(name, request)
+        if request[0] >= beat:
+            dm.update_program_runtime_end(request[0])
+            beat = request[0] + _HEARTBEAT_S
+    for name in names:
+        dm.update_model_runtime_end(name, end)
+    dm.update_program_runtime_end(end)
+
+
+def _row(dm: DataManager, name: str) -> list[str]:
+    runs, requests = dm.get_model_runtime(name), dm.get_model_requests(name)
+    tokens, hits = sum(requests.input_tokens), sum(requests.cache_n)
+    return [
+        name,
+        f"{len(runs)}",
+        f"{sum(run.end_time - run.start_time for run in runs) / 3600:.2f} h",
+        f"{len(requests):,}",
+        f"{tokens:,}",
+        f"{sum(requests.output_tokens):,}",
+        f"{hits / tokens if tokens else 0:.1%}",
+        f"{_cost(dm, name, dm.get_model_billing(name)):.6f}",
+    ]
+
+
+def _print_table(rows: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows:
+        cells = [row[0].ljust(widths[0])]
+        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        print("  ".join(cells))
+
+
+def run(trace: str | None = None, folder: str | None = None) -> None:
+    """Replay the trace, or a generated day, into ``webui/monitoring.db`` under the folder."""
+    events = list(trace_events(trace)) if trace else generated_day()
+    if not events:
+        raise ValueError(f"{trace}: the trace holds no request")
+    if any(a[1][0] > b[1][0] for a, b in pairwise(events)):
+        events.sort(key=lambda event: event[1][0])
+    path = os.path.join(folder or tempfile.mkdtemp(prefix="datamanager-"), "webui", "monitoring.db")
+    if os.path.exists(path):
+        raise ValueError(f"{path} exists already: the demo wants a new database")
+    with DataManager(path) as dm:
+        began = time.monotonic()
+        _replay(dm, events)
+        seconds = time.monotonic() - began
+        header = ["model", "runs", "uptime", "requests", "input", "output", "cache hits", "cost"]
+        _print_table([header, *(_row(dm, name) for name in dm.get_models())])
+        print(f"{len(events):,} requests, each durable, in {seconds:.1f} s; database: {path}")

@@ -1,0 +1,80 @@
+"""The command line through real processes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+from datamanager import TierPricing
+from datamanager.demo import request_cost
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "datamanager", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_cost_of_the_design() -> None:
+    tiers = [
+        TierPricing(2, 32768, 131072, 4.0, 16.0, True, 0.8),
+        TierPricing(1, 0, 32768, 2.0, 8.0, True, 0.4),
+    ]
+    assert request_cost(tiers, 40000, 1000, 10000) == Decimal("0.086464")
+    assert request_cost([], 40000, 1000, 10000) == 0
+
+
+def test_demo(tmp_path: Path) -> None:
+    done = run("demo", "--dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "3,000 requests" in done.stdout and "embedding-small" in done.stdout
+    assert "replayed 3,000 of 3,000" in done.stderr
+    again = run("demo", "--dir", str(tmp_path))
+    assert (again.returncode, again.stderr.count("\n")) == (1, 1)
+
+
+def test_demo_of_a_trace(tmp_path: Path) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_text(
+        "TIMESTAMP,ContextTokens,GeneratedTokens\n"
+        "2023-11-16 18:15:46.6805900,374,44\n2023-11-16 18:15:50.9951690,396,109"
+    )
+    done = run("demo", "--trace", str(trace), "--dir", str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert "770" in done.stdout and "153" in done.stdout
+    assert run("demo", "--trace", str(tmp_path / "none.csv")).returncode == 1
+
+
+def test_adopt(tmp_path: Path) -> None:
+    (tmp_path / "core").mkdir()
+    file = tmp_path / "core" / "data_manager.py"
+    assert run("adopt", str(tmp_path)).returncode == 1
+    file.write_text("x = 1\n")
+    assert "neither Monitor nor DataManager" in run("adopt", str(tmp_path)).stderr
+    file.write_text("class Monitor:\n    pass\n")
+    assert run("adopt", str(tmp_path)).returncode == 0
+    assert "already" in run("adopt", str(file)).stdout
+    (tmp_path / "core" / "config_manager.py").write_text(
+        "class ConfigManager:\n    def get_model_names(self): return ['a', '模型']\n"
+    )
+    code = (
+        "from core.data_manager import Monitor, TierPricing\n"
+        "m = Monitor(); print(m.get_models())\n"
+        "m.update_program_runtime_end(1.0); m.delete_tier_pricing('a', 9)\n"
+        "m.update_tier_pricing('a', [1, 0, 9, 1, 1, 1, 1])\n"
+        "assert len(m.get_model_billing('a').tier_pricing) == 1\n"
+        "assert list(m.get_model_requests('none')) == []\n"
+    )
+    host = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert (host.returncode, host.stdout) == (0, "['a', '模型']\n"), host.stderr
+    assert run("adopt", "--undo", str(tmp_path)).returncode == 0
+    assert file.read_text() == "class Monitor:\n    pass\n"
+    assert run("adopt", "--undo", str(tmp_path)).returncode == 1
+
+
+def test_sqlite_info() -> None:
+    assert "wal_reset_race" in run("sqlite-info").stdout
+    assert run("nonsense").returncode == 2
