@@ -1,6 +1,9 @@
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import sys
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from typing import Any, Literal, Self, SupportsFloat, SupportsIndex, TypeAlias, final, overload
+
+from typing_extensions import disjoint_base
 
 _Number: TypeAlias = SupportsFloat | SupportsIndex
 _Rows: TypeAlias = Iterable[Sequence[Any]] | Mapping[str, Any]
@@ -138,8 +141,8 @@ class ModelBilling:
 class Column:
     def __len__(self) -> int: ...
     def __getitem__(self, key: int, /) -> Any: ...
-    def __iter__(self) -> Iterator[Any]: ...
-    def __buffer__(self, flags: int, /) -> memoryview: ...
+    if sys.version_info >= (3, 12):
+        def __buffer__(self, flags: int, /) -> memoryview: ...
 
 @final
 class ModelRequests(Sequence[ModelRequest]):
@@ -174,6 +177,7 @@ class Batch:
     def __enter__(self) -> Batch: ...
     def __exit__(self, *args: object) -> Literal[False]: ...
 
+@disjoint_base
 class Manager:
     def __init__(
         self,

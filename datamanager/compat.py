@@ -75,13 +75,13 @@ class DataManager(_DataManager):
     def update_billing_method(self, model_name: str, use_tier_pricing: Any) -> None:
         super().update_billing_method(model_name, bool(use_tier_pricing))
 
-    def update_model_runtime_end(self, model_name: str, end_time: float) -> None:
+    def update_model_runtime_end(self, model_name: str, end_time: Any) -> None:
         try:
             super().update_model_runtime_end(model_name, end_time)
         except RunNotFoundError:
             pass
 
-    def update_program_runtime_end(self, end_time: float) -> None:
+    def update_program_runtime_end(self, end_time: Any) -> None:
         try:
             super().update_program_runtime_end(end_time)
         except RunNotFoundError:
@@ -90,10 +90,10 @@ class DataManager(_DataManager):
     def get_model_requests(
         self,
         model_name: str,
-        minutes: float = 0,
+        minutes: Any = 0,
         *,
-        start: float | None = None,
-        end: float | None = None,
+        start: Any = None,
+        end: Any = None,
         limit: int = 0,
     ) -> ModelRequests:
         try:
