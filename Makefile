@@ -46,7 +46,7 @@ asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/asan $(PY)
 
 tsan: ## the C tests under ThreadSanitizer
-	@TSAN_OPTIONS=halt_on_error=1 scripts/ctest $(CC) tsan "$(CFLAGS_C) -fsanitize=thread -DTEST_NO_FORK" "$(LIBS)" $(CTESTS)
+	@TSAN_OPTIONS=halt_on_error=1 scripts/ctest $(CC) tsan "$(CFLAGS_C) -fsanitize=thread" "$(LIBS)" $(CTESTS)
 
 valgrind: ## the C tests under valgrind
 	@RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --child-silent-after-fork=yes" \

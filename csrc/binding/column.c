@@ -85,6 +85,7 @@ static PyType_Slot column_slots[] = {
                 "memoryview(column) read it without a copy."},
     {Py_tp_dealloc, column_dealloc},
     {Py_tp_repr, column_repr},
+    {Py_tp_iter, PySeqIter_New},
     {Py_sq_length, column_length},
     {Py_sq_item, column_item},
     {Py_bf_getbuffer, column_getbuffer},

@@ -268,6 +268,7 @@ static PyType_Slot requests_slots[] = {
     {Py_tp_hash, PyObject_HashNotImplemented},
     {Py_tp_methods, requests_methods},
     {Py_tp_getset, requests_getset},
+    {Py_tp_iter, PySeqIter_New},
     {Py_sq_length, requests_length},
     {Py_sq_item, requests_item},
     {Py_mp_length, requests_length},

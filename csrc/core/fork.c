@@ -61,13 +61,13 @@ static void store_reset(dm__store *store)
     store->queued = store->expected = 0;
     store->lingering = NULL;
     store->led = false;
-    dm__mutex_init(&store->lock);
-    dm__cond_init(&store->changed);
+    dm__cond_init(&store->changed); /* those who waited on it are not here */
+    dm__mutex_unlock(&store->lock);
 }
 
 void dm_fork_child(void)
 {
     for (dm__store *store = dm__stores; store != NULL; store = store->next)
         store_reset(store);
-    dm__mutex_init(&dm__stores_lock);
+    dm__mutex_unlock(&dm__stores_lock);
 }
