@@ -41,7 +41,7 @@ void dm__store_checkpoint(dm__store *store, bool now)
     if (!now && store->writer->log_frames < DM__CHECKPOINT_FRAMES)
         return;
     if (store->checkpointer == NULL &&
-        dm__conn_open(store->path, DM__CONN_WRITER, &store->checkpointer, NULL) != DM_OK)
+        dm__conn_open(store->path, DM__CONN_WRITER, 0, &store->checkpointer, NULL) != DM_OK)
         return;
     /* With a reader in the way only a part is written back: ask again after as many frames. */
     int frames = store->writer->log_frames;

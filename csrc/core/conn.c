@@ -54,7 +54,8 @@ static dm_status conn_configure(dm__conn *conn, dm__conn_kind kind, dm_error *er
                                "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=1048576");
 }
 
-dm_status dm__conn_open(const char *path, dm__conn_kind kind, dm__conn **conn_out, dm_error *err)
+dm_status dm__conn_open(const char *path, dm__conn_kind kind, int64_t deadline_ns,
+                        dm__conn **conn_out, dm_error *err)
 {
     dm__conn *conn = dm__calloc(1, sizeof *conn);
     if (conn == NULL)
@@ -65,6 +66,9 @@ dm_status dm__conn_open(const char *path, dm__conn_kind kind, dm__conn **conn_ou
     int code = sqlite3_open_v2(path, &conn->db, flags, NULL);
     dm_status rc = code == SQLITE_OK ? conn_configure(conn, kind, err)
                                      : dm__fail_sqlite(err, conn->db, code, "open the database");
+    /* Some pragmas read the schema, which has to wait while another process recovers the log. */
+    while (rc == DM_BUSY && (rc = dm__busy_wait(&conn->stop, deadline_ns, err)) == DM_OK)
+        rc = conn_configure(conn, kind, err);
     if (rc != DM_OK) {
         dm__conn_close(conn, false);
         return rc;

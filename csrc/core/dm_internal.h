@@ -61,6 +61,8 @@ typedef struct {
 
 /* True when the hook says so; asks it at most every 50 ms. Costs a clock reading. */
 bool dm__stop_asked(dm__stop *stop);
+/* Sleep a little before another try for a lock. DM_BUSY after the deadline, DM_INTERRUPTED. */
+dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 #define DM__STOP_ROWS 4096 /* loops over rows ask once in so many */
 
 /* ---- conn.c ---- */
@@ -129,10 +131,10 @@ typedef struct dm__conn {
 
 typedef enum { DM__CONN_WRITER, DM__CONN_READER, DM__CONN_READ_ONLY } dm__conn_kind;
 
-/* `path` is absolute or ":memory:". On success `*conn_out` is for dm__conn_close. Does not read
- * the file: what is in it shows at the first statement. */
-dm_status dm__conn_open(const char *path, dm__conn_kind kind, dm__conn **conn_out,
-                        dm_error *err) DM_CHECKED;
+/* `path` is absolute or ":memory:". On success `*conn_out` is for dm__conn_close. Waits for
+ * locks until the deadline. What is in the file shows at the first statement. */
+dm_status dm__conn_open(const char *path, dm__conn_kind kind, int64_t deadline_ns,
+                        dm__conn **conn_out, dm_error *err) DM_CHECKED;
 /* `checkpoint` lets SQLite write the log back when this is the file's last connection. */
 void dm__conn_close(dm__conn *conn, bool checkpoint);
 /* Run SQL that is not kept: schema changes and pragmas. Formats as sqlite3_mprintf (%Q, %w). */

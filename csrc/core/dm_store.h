@@ -100,8 +100,6 @@ void dm__pool_close(dm__store *store);
 /* writer.c */
 dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err) DM_CHECKED;
 void dm__writer_close(dm__store *store, bool checkpoint);
-/* Sleep a little before another try for a lock. DM_BUSY after the deadline, DM_INTERRUPTED. */
-dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 /* The file is no longer at its path. Asks the system at most every 100 ms unless `now`. */
 bool dm__store_moved(dm__store *store, bool now);
 

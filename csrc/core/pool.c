@@ -3,10 +3,11 @@
  * Reader connections: opened on demand, lent for one operation, waited for when all are out. */
 #include "dm_store.h"
 
-static dm_status conn_for_reading(dm__store *store, dm__conn **conn_out, dm_error *err)
+static dm_status conn_for_reading(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
+                                  dm_error *err)
 {
     return dm__conn_open(store->path, store->read_only ? DM__CONN_READ_ONLY : DM__CONN_READER,
-                         conn_out, err);
+                         deadline_ns, conn_out, err);
 }
 
 /* Wait, with the lock held, until a connection is idle or may be opened and the gate is open. */
@@ -47,7 +48,7 @@ dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_ou
     if (rc != DM_OK)
         return rc;
     if (conn == NULL)
-        rc = conn_for_reading(store, &conn, err);
+        rc = conn_for_reading(store, deadline_ns, &conn, err);
     if (rc == DM_OK)
         *conn_out = conn;
     else

@@ -237,8 +237,9 @@ static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *
 {
     dm__conn *conn = NULL;
     dm__stop stop = {0};
-    dm_status rc = dm__conn_open(
-        store->path, store->read_only ? DM__CONN_READ_ONLY : DM__CONN_WRITER, &conn, err);
+    dm_status rc =
+        dm__conn_open(store->path, store->read_only ? DM__CONN_READ_ONLY : DM__CONN_WRITER,
+                      deadline_ns, &conn, err);
     if (rc == DM_OK && !store->read_only)
         store->writer = conn;
     while (rc == DM_OK) {

@@ -13,37 +13,10 @@
  * never kept by another caller's million rows, and its Ctrl-C is its own thread's. */
 #include "dm_store.h"
 
-#include <stdatomic.h>
-
 #define GROUP_MAX      1024
 #define LINGER_NS      (DM__MS / 10)
 #define MOVED_CHECK_NS (100 * DM__MS)
 #define WAIT_SLICE_NS  (50 * DM__MS)
-
-/* ---- waiting for the file's lock ---- */
-
-/* 0.05 to 5 ms, so that processes that wait do not try in step; fairer and faster than SQLite's
- * growing sleeps. A shared xorshift whose races do no harm. */
-static int64_t jitter_ns(void)
-{
-    static _Atomic uint64_t state = 0x9E3779B97F4A7C15u;
-    uint64_t x = atomic_load_explicit(&state, memory_order_relaxed) ^ (uint64_t)dm__monotonic_ns();
-    x ^= x << 13, x ^= x >> 7, x ^= x << 17;
-    atomic_store_explicit(&state, x | 1, memory_order_relaxed);
-    return DM__MS / 20 + (int64_t)(x % (uint64_t)(5 * DM__MS - DM__MS / 20));
-}
-
-dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err)
-{
-    int64_t left_ns = deadline_ns - dm__monotonic_ns();
-    if (left_ns <= 0)
-        return dm__fail(err, DM_BUSY, "the database stayed locked by another connection");
-    int64_t sleep_ns = jitter_ns();
-    dm__sleep_ns(sleep_ns < left_ns ? sleep_ns : left_ns);
-    if (dm__stop_asked(stop))
-        return dm__fail(err, DM_INTERRUPTED, "interrupted while waiting for the database");
-    return DM_OK;
-}
 
 /* ---- the writer's connection ---- */
 
@@ -68,12 +41,14 @@ void dm__writer_close(dm__store *store, bool checkpoint)
     store->checkpointer = store->writer = NULL;
 }
 
-static dm_status writer_ready(dm__store *store, dm_durability durability, dm_error *err)
+static dm_status writer_ready(dm__store *store, dm_durability durability, int64_t deadline_ns,
+                              dm_error *err)
 {
     if (store->read_only)
         return dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", store->path);
     if (store->writer == NULL) {
-        dm_status rc = dm__conn_open(store->path, DM__CONN_WRITER, &store->writer, err);
+        dm_status rc =
+            dm__conn_open(store->path, DM__CONN_WRITER, deadline_ns, &store->writer, err);
         if (rc != DM_OK)
             return rc;
     }
@@ -239,7 +214,7 @@ static void group_run(dm__store *store, dm__job *group, dm__job *own)
         if (job->durability == DM_DURABILITY_FULL)
             durability = DM_DURABILITY_FULL;
     dm_error err;
-    dm_status rc = writer_ready(store, durability, &err);
+    dm_status rc = writer_ready(store, durability, own->deadline_ns, &err);
     if (rc != DM_OK) {
         group_fail(group, rc, &err);
         return;

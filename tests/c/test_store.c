@@ -126,7 +126,8 @@ static int child_writes(dm_manager *m, dm_status wanted)
 
 static void test_fork(void)
 {
-    dm_manager *m = open_store();
+    static dm_manager *m; /* so that a leak checker finds it in the child */
+    m = open_store();
     int status = -1;
     CHECK_INT(child_writes(m, DM_OK), 0);
     dm_fork_before(5000);
