@@ -49,7 +49,7 @@ tsan: ## the C tests under ThreadSanitizer
 	@TSAN_OPTIONS=halt_on_error=1 scripts/ctest $(CC) tsan "$(CFLAGS_C) -fsanitize=thread" "$(LIBS)" $(CTESTS)
 
 valgrind: ## the C tests under valgrind
-	@RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --child-silent-after-fork=yes" \
+	@RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes" \
 		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 lint: build ## format, lint, types, stubs

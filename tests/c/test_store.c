@@ -121,7 +121,11 @@ static int child_writes(dm_manager *m, dm_status wanted)
 {
     dm_request request = {.timestamp_s = 4};
     int64_t id = 0;
-    return dm_request_add(m, DM_STR("fork"), &request, &id, &err) == wanted ? 0 : 1;
+    dm_status rc = dm_request_add(m, DM_STR("fork"), &request, &id, &err);
+    if (rc != wanted)
+        printf("child: %s, not %s (%s)\n", dm_status_name(rc), dm_status_name(wanted), err.text);
+    (void)fflush(stdout);
+    return rc != wanted;
 }
 
 static void test_fork(void)
