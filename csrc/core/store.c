@@ -322,8 +322,23 @@ static dm__store *store_find_or_add(const char *path, const dm__file_id *id, boo
     return store;
 }
 
+/* A closed store outlives its file where a closed handle is not freed yet; the inode may by now
+ * be another file's, or the file may have another name. With the store's lock held. */
+static dm_status store_path_set(dm__store *store, const char *path, dm_error *err)
+{
+    size_t size = strlen(path) + 1;
+    char *copy = dm__malloc(size);
+    if (copy == NULL)
+        return dm__no_memory(err);
+    memcpy(copy, path, size);
+    dm__free(store->path);
+    store->path = copy;
+    return DM_OK;
+}
+
 /* Become one of the open handles: connect where nobody has, wait while somebody does. */
-static dm_status store_join(dm__store *store, int pool_size, int64_t deadline_ns, dm_error *err)
+static dm_status store_join(dm__store *store, const char *path, int pool_size, int64_t deadline_ns,
+                            dm_error *err)
 {
     dm_status rc = store_usable(store, err);
     if (rc != DM_OK)
@@ -332,6 +347,8 @@ static dm_status store_join(dm__store *store, int pool_size, int64_t deadline_ns
     while (store->state != DM__STORE_OPEN && store->state != DM__STORE_CLOSED)
         dm__cond_wait(&store->changed, &store->lock);
     rc = pool_grow(store, pool_size, err);
+    if (rc == DM_OK && store->state == DM__STORE_CLOSED)
+        rc = store_path_set(store, path, err);
     if (rc == DM_OK && store->state == DM__STORE_CLOSED) {
         store->state = DM__STORE_OPENING;
         dm__sqlite_begin(store);
@@ -385,12 +402,14 @@ static dm_status handle_open(const char *path, const dm_options *options, dm_man
         rc = file_locate(path, options->read_only, &resolved, &id, err);
     if (rc != DM_OK)
         return rc;
-    m->store = store_find_or_add(in_memory ? path : resolved, &id, options->read_only);
+    const char *full = in_memory ? path : resolved;
+    m->store = store_find_or_add(full, &id, options->read_only);
+    if (m->store != NULL)
+        rc = store_join(m->store, full, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT,
+                        dm__deadline_ns(m), err);
     free(resolved);
     if (m->store == NULL)
         return dm__no_memory(err);
-    rc = store_join(m->store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT,
-                    dm__deadline_ns(m), err);
     m->fork_generation = m->store->fork_generation;
     if (rc != DM_OK)
         store_release(m->store);
