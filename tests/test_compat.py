@@ -1,0 +1,106 @@
+"""The drop-in inside a host: its configured models, and its forgiveness."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import datamanager
+
+CONFIG = """
+class ConfigManager:
+    def get_model_names(self):
+        {body}
+"""
+
+
+class Host:
+    def __init__(self, root: Path) -> None:
+        self.core = root / "core"
+        self.core.mkdir()
+        (self.core / "__init__.py").touch()
+        (self.core / "data_manager.py").write_text("from datamanager.compat import *\n")
+
+    def configure(self, body: str) -> None:
+        (self.core / "config_manager.py").write_text(CONFIG.format(body=body))
+        importlib.invalidate_caches()
+
+    def load(self) -> ModuleType:
+        return importlib.import_module("core.data_manager")
+
+
+def forget() -> None:
+    for name in [name for name in sys.modules if name == "core" or name.startswith("core.")]:
+        del sys.modules[name]
+
+
+@pytest.fixture
+def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Host]:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    forget()
+    yield Host(tmp_path)
+    forget()
+
+
+def test_configured_models_are_registered(host: Host) -> None:
+    host.configure("return ['b', '模型']")
+    with host.load().Monitor() as dm:
+        assert dm.get_models() == ["b", "模型"]
+        assert len(dm.get_model_requests("b")) == 0
+    assert Path("webui/monitoring.db").is_file()
+
+
+def test_no_configuration(host: Host) -> None:
+    with host.load().DataManager("usage.db") as dm:
+        assert dm.get_models() == []
+
+
+def test_failing_configuration(host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    host.configure("raise OSError('no such config')")
+    with host.load().DataManager("usage.db") as dm:
+        assert dm.get_models() == []
+    assert "configured models could not be read" in caplog.text
+
+
+def test_names(host: Host) -> None:
+    module = host.load()
+    assert module.Monitor is module.DataManager
+    assert issubclass(module.DataManager, datamanager.DataManager)
+    for name in ("ModelRunTime", "ModelRequest", "TierPricing", "ModelBilling"):
+        assert getattr(module, name) is getattr(datamanager, name)
+
+
+def test_forgiving(host: Host) -> None:
+    with host.load().Monitor("usage.db") as dm:
+        dm.update_program_runtime_end(5.0)
+        dm.update_hourly_price("m", 0.0)
+        dm.update_model_runtime_end("m", 5.0)
+        assert dm.get_model_runtime("m") == []
+        assert dm.get_program_runtime() == []
+        dm.update_tier_pricing("m", [1, 0, 100, 1.0, 2.0, "yes", 0.5])
+        assert dm.get_model_billing("m").tier_pricing == [
+            datamanager.TierPricing(1, 0, 100, 1.0, 2.0, True, 0.5)
+        ]
+        dm.delete_tier_pricing("m", 7)
+        dm.delete_tier_pricing("m", 1)
+        dm.delete_tier_pricing("m", 1)
+        assert dm.get_model_billing("m").tier_pricing == []
+        dm.update_hourly_price("new", 0.5)
+        dm.update_billing_method("newer", 0)
+        assert dm.get_model_billing("new").hourly_price == 0.5
+        assert dm.get_model_billing("newer").use_tier_pricing is False
+
+
+def test_unknown_models(host: Host) -> None:
+    with host.load().Monitor("usage.db") as dm:
+        assert dm.get_model_requests("nobody") == []
+        assert not dm.get_model_requests("nobody", 60)
+        for call in (dm.get_model_runtime, dm.get_model_billing, dm.delete_model_tables):
+            with pytest.raises(ValueError, match="model 'nobody' is not known"):
+                call("nobody")

@@ -1,0 +1,102 @@
+"""What inspect, help() and the records say of themselves."""
+
+from __future__ import annotations
+
+import inspect
+import pydoc
+from typing import Any
+
+import pytest
+
+import datamanager
+from datamanager import DataManager
+
+SIGNATURES = {
+    "close": "(self, /)",
+    "add_program_runtime_start": "(self, /, start_time)",
+    "update_program_runtime_end": "(self, /, end_time)",
+    "get_program_runtime": "(self, /, limit=0, *, start=None, end=None)",
+    "add_model_runtime_start": "(self, /, model_name, start_time)",
+    "update_model_runtime_end": "(self, /, model_name, end_time)",
+    "get_model_runtime": "(self, /, model_name, limit=0, *, start=None, end=None)",
+    "add_model_request": "(self, /, model_name, request_data)",
+    "add_model_requests": "(self, /, model_name, rows)",
+    "get_model_requests": ("(self, /, model_name, minutes=0, *, start=None, end=None, limit=0)"),
+    "add_tier_pricing": "(self, /, model_name, tier_data)",
+    "update_tier_pricing": "(self, /, model_name, tier_data)",
+    "set_tier_pricing": "(self, /, model_name, tier_data)",
+    "delete_tier_pricing": "(self, /, model_name, tier_index)",
+    "update_hourly_price": "(self, /, model_name, hourly_price)",
+    "update_billing_method": "(self, /, model_name, use_tier_pricing)",
+    "get_model_billing": "(self, /, model_name)",
+    "get_safe_model_name": "(self, /, model_name)",
+    "get_model_safe_name": "(self, /, model_name)",
+    "get_models": "(self, /)",
+    "delete_model_tables": "(self, /, model_name)",
+    "batch": "(self, /)",
+}
+
+
+def test_every_public_call_is_listed() -> None:
+    public = {name for name in dir(DataManager) if not name.startswith("_")}
+    assert public - {"closed", "db_path"} == set(SIGNATURES)
+
+
+@pytest.mark.parametrize("name", SIGNATURES)
+def test_signature(name: str) -> None:
+    method = getattr(DataManager, name)
+    assert str(inspect.signature(method)) == SIGNATURES[name]
+    assert inspect.getdoc(method)
+    assert name in pydoc.plain(pydoc.render_doc(method))
+
+
+def test_constructor() -> None:
+    names = list(inspect.signature(DataManager).parameters)
+    wanted = ["db_path", "models", "durability", "pool_size", "busy_timeout", "read_only"]
+    assert names == wanted
+
+
+def test_all() -> None:
+    assert sorted(datamanager.__all__) == sorted(set(datamanager.__all__))
+    for name in datamanager.__all__:
+        thing: Any = getattr(datamanager, name)
+        assert inspect.getdoc(thing), name
+        assert thing.__module__.startswith("datamanager")
+
+
+@pytest.mark.parametrize(
+    ("name", "parent"),
+    [
+        ("InvalidDataError", ValueError),
+        ("ModelNotFoundError", ValueError),
+        ("TierExistsError", ValueError),
+        ("TierNotFoundError", LookupError),
+        ("RunNotFoundError", LookupError),
+        ("BusyError", TimeoutError),
+        ("DiskFullError", OSError),
+        ("StorageError", OSError),
+        ("CannotOpenError", OSError),
+        ("ClosedError", RuntimeError),
+        ("ForkedStoreError", RuntimeError),
+        ("CorruptDataError", ValueError),
+        ("DamagedDatabaseError", OSError),
+        ("ForeignDatabaseError", ValueError),
+        ("NewerDatabaseError", RuntimeError),
+        ("ReadOnlyError", PermissionError),
+        ("FileMovedError", OSError),
+    ],
+)
+def test_errors(name: str, parent: type[Exception]) -> None:
+    error = getattr(datamanager, name)
+    assert issubclass(error, datamanager.DataManagerError)
+    assert issubclass(error, parent)
+
+
+def test_keywords_and_mistakes(dm: DataManager) -> None:
+    assert dm.add_model_request(request_data=[1, 2, 3, 4, 5], model_name="m") == 1
+    with pytest.raises(TypeError, match="request_data"):
+        dm.add_model_request("m")  # type: ignore[call-arg]
+    with pytest.raises(TypeError, match="keyword argument"):
+        dm.get_models(nonsense=1)  # type: ignore[call-arg]
+    with pytest.raises(TypeError):
+        dm.get_model_requests("m", 0, 1.0)  # type: ignore[misc]
