@@ -65,17 +65,13 @@ static dm_status tier_admit(const dm_billing *billing, const dm_tier *tier, dm_t
                             dm_error *err)
 {
     bool exists = false;
+    const dm_tier *overlapped = NULL;
     for (size_t i = 0; i < billing->tier_count; i++) {
         const dm_tier *other = &billing->tiers[i];
         if (other->tier_index == tier->tier_index)
             exists = true;
-        else if (tiers_overlap(tier, other))
-            return dm__fail(err, DM_INVALID,
-                            "tier %lld (%lld to %lld tokens) would overlap tier %lld "
-                            "(%lld to %lld tokens)",
-                            (long long)tier->tier_index, (long long)tier->start_tokens,
-                            (long long)tier->end_tokens, (long long)other->tier_index,
-                            (long long)other->start_tokens, (long long)other->end_tokens);
+        else if (overlapped == NULL && tiers_overlap(tier, other))
+            overlapped = other;
     }
     if (exists && mode == DM_TIER_ADD)
         return dm__fail(err, DM_TIER_EXISTS, "tier %lld exists already",
@@ -83,6 +79,13 @@ static dm_status tier_admit(const dm_billing *billing, const dm_tier *tier, dm_t
     if (!exists && mode == DM_TIER_UPDATE)
         return dm__fail(err, DM_TIER_NOT_FOUND, "there is no tier %lld",
                         (long long)tier->tier_index);
+    if (overlapped != NULL)
+        return dm__fail(err, DM_INVALID,
+                        "tier %lld (%lld to %lld tokens) would overlap tier %lld "
+                        "(%lld to %lld tokens)",
+                        (long long)tier->tier_index, (long long)tier->start_tokens,
+                        (long long)tier->end_tokens, (long long)overlapped->tier_index,
+                        (long long)overlapped->start_tokens, (long long)overlapped->end_tokens);
     return DM_OK;
 }
 

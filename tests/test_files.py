@@ -1,0 +1,93 @@
+"""What happens to files: names that move, modes, what is refused untouched, what close leaves."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import sqlite3
+import stat
+from pathlib import Path
+
+import pytest
+
+import datamanager
+from datamanager import DataManager
+
+ROW = [1, 2, 3, 4, 5]
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+def test_renamed_while_a_closed_handle_lives(tmp_path: Path) -> None:
+    old, new = tmp_path / "old.db", tmp_path / "new.db"
+    closed = DataManager(old)
+    closed.add_model_request("m", ROW)
+    closed.close()
+    old.rename(new)
+    with DataManager(new) as dm:
+        assert dm.add_model_request("m", ROW) == 2
+    assert closed.closed
+    assert os.listdir(tmp_path) == ["new.db"]
+
+
+def test_modes_whatever_the_umask(tmp_path: Path) -> None:
+    file = tmp_path / "usage.db"
+    before = os.umask(0)
+    try:
+        with DataManager(file) as dm:
+            dm.add_model_request("m", ROW)
+            names = sorted(os.listdir(tmp_path))
+            modes = {stat.S_IMODE((tmp_path / name).stat().st_mode) for name in names}
+    finally:
+        os.umask(before)
+    assert names == ["usage.db", "usage.db-shm", "usage.db-wal"]
+    assert modes == {0o600}
+    assert os.listdir(tmp_path) == ["usage.db"]
+
+
+def test_fifo(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(datamanager.CannotOpenError, match="is not a regular file"):
+        DataManager(tmp_path / "pipe")
+
+
+def test_symlink_is_the_same_store(tmp_path: Path) -> None:
+    (tmp_path / "link.db").symlink_to("usage.db")
+    with DataManager(tmp_path / "usage.db") as one, DataManager(tmp_path / "link.db") as two:
+        one.add_model_request("m", ROW)
+        assert two.add_model_request("m", ROW) == 2
+    assert sorted(os.listdir(tmp_path)) == ["link.db", "usage.db"]
+
+
+@pytest.mark.parametrize("damage", ["header", "schema page", "cut"])
+def test_damaged_is_untouched(tmp_path: Path, damage: str) -> None:
+    file = tmp_path / "usage.db"
+    with DataManager(file) as dm:
+        dm.add_model_requests("m", [ROW] * 1000)
+    content = bytearray(file.read_bytes())
+    if damage == "header":
+        content[:16] = b"\xff" * 16
+    elif damage == "schema page":
+        content[100:4096] = b"\xff" * 3996
+    else:
+        del content[4096 + 100 :]
+    file.write_bytes(content)
+    before = digest(file)
+    with pytest.raises(datamanager.DamagedDatabaseError) as caught:
+        DataManager(file)
+    assert caught.value.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
+    assert digest(file) == before
+
+
+def test_newer_says_so(tmp_path: Path) -> None:
+    file = tmp_path / "usage.db"
+    DataManager(file).close()
+    connection = sqlite3.connect(file)
+    connection.execute("PRAGMA user_version=99")
+    connection.close()
+    before = digest(file)
+    with pytest.raises(datamanager.NewerDatabaseError, match="99"):
+        DataManager(file)
+    assert digest(file) == before
