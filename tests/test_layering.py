@@ -56,14 +56,7 @@ def test_only_the_init_function_is_exported() -> None:
     assert names - {"_init", "_fini"} == {"PyInit__core"}
 
 
-def measured(source: Path) -> object:
-    known = source.parent.name == "binding" and source.name == "manager.c"
-    reason = "743 lines: to be split by what the methods are about"
-    marks = [pytest.mark.xfail(reason=reason, strict=True)] if known else []
-    return pytest.param(source, marks=marks, id=f"{source.parent.name}/{source.name}")
-
-
-@pytest.mark.parametrize("source", [measured(source) for source in SOURCES])
+@pytest.mark.parametrize("source", SOURCES, ids=lambda path: f"{path.parent.name}/{path.name}")
 def test_lengths(source: Path) -> None:
     lines = source.read_text(encoding="utf-8").splitlines()
     assert len(lines) <= 700

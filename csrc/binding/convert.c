@@ -157,11 +157,6 @@ int to_request(module_state *state, PyObject *object, dm_request *out)
     return rc;
 }
 
-static int to_whole(module_state *state, PyObject *object, const char *field, int64_t *out)
-{
-    return to_count(state, object, field, out); /* negative ones pass: the core judges them */
-}
-
 int to_tier(module_state *state, PyObject *object, dm_tier *out)
 {
     if (record_to_tier(state, object, out))
@@ -173,11 +168,11 @@ int to_tier(module_state *state, PyObject *object, dm_tier *out)
                                7);
     if (items == NULL)
         return -1;
-    int rc = to_whole(state, PyTuple_GET_ITEM(items, 0), "tier_index", &out->tier_index);
+    int rc = to_count(state, PyTuple_GET_ITEM(items, 0), "tier_index", &out->tier_index);
     if (rc == 0)
-        rc = to_whole(state, PyTuple_GET_ITEM(items, 1), "start_tokens", &out->start_tokens);
+        rc = to_count(state, PyTuple_GET_ITEM(items, 1), "start_tokens", &out->start_tokens);
     if (rc == 0)
-        rc = to_whole(state, PyTuple_GET_ITEM(items, 2), "end_tokens", &out->end_tokens);
+        rc = to_count(state, PyTuple_GET_ITEM(items, 2), "end_tokens", &out->end_tokens);
     if (rc == 0)
         rc = to_price(state, PyTuple_GET_ITEM(items, 3), "input_price_per_million",
                       &out->input_price_per_million);

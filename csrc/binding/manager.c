@@ -4,10 +4,7 @@
  * the core, takes it back, and converts or raises. */
 #include "module.h"
 
-#include <math.h>
 #include <stddef.h>
-
-#define DEFAULT_PATH "webui/monitoring.db"
 
 typedef struct {
     module_state *state;
@@ -52,128 +49,7 @@ static PyObject *finish_id(call *c, dm_status rc, int64_t id)
 
 #define METHOD_ARGS PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
 
-/* ---- open and close ---- */
-
-static int models_read(module_state *state, PyObject *models, PyObject **kept, dm_str **names,
-                       size_t *count)
-{
-    if (models == NULL || models == Py_None)
-        return 0;
-    if (PyUnicode_Check(models))
-        return raise_invalid(state, "models must be an iterable of names, not one str");
-    *kept = PySequence_Tuple(models);
-    if (*kept == NULL)
-        return -1;
-    *count = (size_t)PyTuple_GET_SIZE(*kept);
-    *names = PyMem_Calloc(*count + 1, sizeof **names);
-    if (*names == NULL) {
-        PyErr_NoMemory();
-        return -1;
-    }
-    for (size_t i = 0; i < *count; i++)
-        if (to_name(state, PyTuple_GET_ITEM(*kept, (Py_ssize_t)i), &(*names)[i]) < 0)
-            return -1;
-    return 0;
-}
-
-static int durability_read(module_state *state, PyObject *object, dm_durability *out)
-{
-    *out = DM_DURABILITY_FULL;
-    if (object == NULL ||
-        (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "full") == 0))
-        return 0;
-    *out = DM_DURABILITY_NORMAL;
-    if (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "normal") == 0)
-        return 0;
-    return raise_invalid(state, "durability must be 'full' or 'normal', not %R", object);
-}
-
-static int options_read(module_state *state, PyObject *const *given, dm_options *options)
-{
-    int64_t pool_size = 10;
-    double timeout_s = 30;
-    if (durability_read(state, given[0], &options->durability) < 0 ||
-        (given[1] != NULL && to_count(state, given[1], "pool_size", &pool_size) < 0) ||
-        (given[2] != NULL && to_time(state, given[2], "busy_timeout", &timeout_s) < 0) ||
-        (given[3] != NULL && to_flag(state, given[3], "read_only", &options->read_only) < 0))
-        return -1;
-    if (pool_size < 1 || pool_size > 1000)
-        return raise_invalid(state, "pool_size must be a whole number from 1 to 1000, not %R",
-                             given[1]);
-    if (!(timeout_s >= 0) || isinf(timeout_s))
-        return raise_invalid(state,
-                             "busy_timeout must be a finite number of seconds of at least "
-                             "0, not %R",
-                             given[2]);
-    options->pool_size = (int)pool_size;
-    double timeout_ms = ceil(timeout_s * 1000);
-    options->busy_timeout_ms = timeout_ms == 0     ? -1
-                               : timeout_ms > 1e15 ? 1000000000000000
-                                                   : (int64_t)timeout_ms;
-    return 0;
-}
-
-static int manager_open(manager_object *self, module_state *state, PyObject *path,
-                        const dm_options *options)
-{
-    PyObject *bytes = NULL;
-    if (!PyUnicode_FSConverter(path, &bytes)) {
-        if (PyErr_ExceptionMatches(PyExc_ValueError)) {
-            PyErr_Clear();
-            return raise_invalid(state, "db_path must not hold a NUL character: %R", path);
-        }
-        return -1;
-    }
-    dm_manager *core = NULL;
-    dm_error err;
-    const char *name = PyBytes_AS_STRING(bytes);
-    core_enter();
-    dm_status rc = dm_open(name, options, &core, &err);
-    core_leave();
-    Py_DECREF(bytes);
-    if (rc == DM_OK && PyErr_Occurred()) {
-        core_enter();
-        dm_free(core);
-        core_leave();
-        return -1;
-    }
-    if (rc != DM_OK) {
-        (void)raise_error(state, rc, &err);
-        return -1;
-    }
-    self->core = core;
-    self->path = PyObject_Str(path);
-    return self->path == NULL ? -1 : 0;
-}
-
-static int manager_init(PyObject *object, PyObject *args, PyObject *keywords)
-{
-    static char *names[] = {"db_path",      "models",    "durability", "pool_size",
-                            "busy_timeout", "read_only", NULL};
-    manager_object *self = (manager_object *)object;
-    module_state *state = state_of_type(Py_TYPE(object));
-    PyObject *path = Py_None, *models = NULL, *given[4] = {0}, *kept = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$OOOOO:DataManager", names, &path, &models,
-                                     &given[0], &given[1], &given[2], &given[3]))
-        return -1;
-    if (self->core != NULL) {
-        PyErr_SetString(state->error, "the data manager is open already");
-        return -1;
-    }
-    dm_options options = {0};
-    dm_str *model_names = NULL;
-    int rc = options_read(state, given, &options);
-    if (rc == 0)
-        rc = models_read(state, models, &kept, &model_names, &options.model_count);
-    options.models = model_names;
-    PyObject *chosen = path == Py_None ? PyUnicode_FromString(DEFAULT_PATH) : Py_NewRef(path);
-    if (rc == 0)
-        rc = chosen == NULL ? -1 : manager_open(self, state, chosen, &options);
-    Py_XDECREF(chosen);
-    PyMem_Free(model_names);
-    Py_XDECREF(kept);
-    return rc;
-}
+/* ---- close ---- */
 
 static PyObject *manager_close(PyObject *self, PyObject *none)
 {

@@ -51,7 +51,7 @@ typedef struct {
 int args_parse(const arg_spec *spec, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames,
                PyObject **out);
 
-/* ---- convert.c: -1 with InvalidDataError naming the field ---- */
+/* ---- convert.c: -1 with InvalidDataError naming the field; ranges are the core's to judge ---- */
 
 int to_name(module_state *state, PyObject *object, dm_str *out);
 int to_time(module_state *state, PyObject *object, const char *field, double *out);
@@ -98,7 +98,7 @@ PyObject *requests_new(module_state *state, dm_request_columns *columns);
 int column_add(PyObject *module, module_state *state);
 PyObject *column_new(module_state *state, requests_object *requests, const void *data, char format);
 
-/* ---- manager.c, batch.c ---- */
+/* ---- manager.c, open.c, batch.c ---- */
 
 typedef struct {
     PyObject_HEAD dm_manager *core;
@@ -107,6 +107,7 @@ typedef struct {
 } manager_object;
 
 int manager_add(PyObject *module, module_state *state);
+int manager_init(PyObject *object, PyObject *args, PyObject *keywords);
 int batch_add(PyObject *module, module_state *state);
 PyObject *batch_new(module_state *state, manager_object *manager);
 /* The core's handle; NULL with ClosedError where the object was never opened. */
