@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import sys
 import weakref
 
@@ -31,13 +32,10 @@ def _shared_with_stdlib() -> bool | None:
     except ImportError:
         return None
     before = _core.sqlite_info()["memory_used"]
-    connection = sqlite3.connect(":memory:")
-    try:
-        connection.execute("CREATE TABLE t(x)")
-        connection.execute("INSERT INTO t VALUES (zeroblob(1000000))")
-        return bool(_core.sqlite_info()["memory_used"] - before > 500_000)
-    finally:
-        connection.close()
+    with contextlib.ExitStack() as stack:  # each connection takes more than ten kilobytes
+        for _ in range(16):
+            stack.enter_context(contextlib.closing(sqlite3.connect(":memory:")))
+        return bool(_core.sqlite_info()["memory_used"] - before > 100_000)
 
 
 def sqlite_info() -> dict[str, Any]:

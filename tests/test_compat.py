@@ -101,6 +101,12 @@ def test_unknown_models(host: Host) -> None:
     with host.load().Monitor("usage.db") as dm:
         assert dm.get_model_requests("nobody") == []
         assert not dm.get_model_requests("nobody", 60)
-        for call in (dm.get_model_runtime, dm.get_model_billing, dm.delete_model_tables):
+        for call, *values in (
+            (dm.get_model_runtime,),
+            (dm.get_model_billing,),
+            (dm.delete_model_tables,),
+            (dm.update_model_runtime_end, 5.0),
+            (dm.delete_tier_pricing, 1),
+        ):
             with pytest.raises(ValueError, match="model 'nobody' is not known"):
-                call("nobody")
+                call("nobody", *values)

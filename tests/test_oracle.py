@@ -6,6 +6,7 @@ import contextlib
 import shutil
 import sqlite3
 import tempfile
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,6 +44,7 @@ TIERS = st.tuples(
 LIMITS = st.sampled_from([0, 1, 3])
 EDGES = st.one_of(st.none(), TIMES)
 HANDLES = st.integers(0, 2)
+HOURS = st.integers(0, 3)
 FIELDS = ("timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
@@ -120,6 +122,8 @@ class World:
         index, start, end = tier[:3]
         if 0 < end <= start:
             raise Refused(datamanager.InvalidDataError)
+        if mode == "update":
+            self.read(name)
         tiers = self.models[name].tiers if name in self.models else {}
         if mode == "add" and index in tiers:
             raise Refused(datamanager.TierExistsError)
@@ -144,6 +148,7 @@ class Calls(RuleBasedStateMachine):
         self.folder = tempfile.mkdtemp(prefix="datamanager-oracle-")
         self.path = str(Path(self.folder, "usage.db"))
         self.world = World()
+        self.now = time.time()
         self.handles: list[DataManager] = []
 
     @initialize(count=st.integers(1, 3))
@@ -282,6 +287,23 @@ class Calls(RuleBasedStateMachine):
                 )
             ],
             lambda: self.world.requests(name, limit, start, end),
+        )
+
+    @rule(h=HANDLES, name=NAMES, row=ROWS, hours=HOURS)
+    def recent_request(self, h: int, name: str, row: tuple[Any, ...], hours: int) -> None:
+        """Half an hour from each edge that `recent_requests` asks for: slowness moves no row."""
+        self.request(h, name, (self.now - hours * 3600 - 1800, *row[1:]))
+
+    @rule(h=HANDLES, name=NAMES, hours=HOURS, limit=LIMITS)
+    def recent_requests(self, h: int, name: str, hours: int, limit: int) -> None:
+        self.both(
+            lambda: [
+                values(request)
+                for request in self.handle(h).get_model_requests(name, 60 * hours, limit=limit)
+            ],
+            lambda: self.world.requests(
+                name, limit, self.now - hours * 3600 if hours else None, None
+            ),
         )
 
     @rule(h=HANDLES, name=NAMES, tier=TIERS, mode=st.sampled_from(["add", "set", "update"]))
