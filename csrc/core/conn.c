@@ -47,6 +47,9 @@ static dm_status conn_configure(dm__conn *conn, dm__conn_kind kind, dm_error *er
     /* Replaces the automatic checkpoint, which can lose commits before SQLite 3.51.3: see
      * checkpoint.c. It must be gone before the first commit. */
     (void)sqlite3_wal_hook(conn->db, log_measured, conn);
+    dm_status rc = dm__scan_install(conn, err);
+    if (rc != DM_OK)
+        return rc;
     return dm__conn_exec(conn, err,
                          kind == DM__CONN_READER
                              ? "PRAGMA cell_size_check=1; PRAGMA mmap_size=0; PRAGMA query_only=1"

@@ -6,6 +6,7 @@
  *   values                            single values and results
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
+ *   scan                              its way over many rows
  *   models runtime requests pricing   what is stored: take a connection, know no threads
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
@@ -92,7 +93,9 @@ typedef enum {
     DM__STMT_RUN_END,
     DM__STMT_RUNS,
     DM__STMT_REQUEST_INSERT,
-    DM__STMT_REQUESTS,
+    DM__STMT_REQUESTS, /* through scan.c: all after an id, oldest first */
+    DM__STMT_REQUESTS_NEWEST,
+    DM__STMT_REQUEST,
     DM__STMT_BILLING,
     DM__STMT_BILLING_HOURLY_SET,
     DM__STMT_BILLING_METHOD_SET,
@@ -127,6 +130,7 @@ typedef struct dm__conn {
     dm_durability durability; /* the value of PRAGMA synchronous now */
     int log_frames;           /* in the write-ahead log after our last commit */
     dm__stop stop;
+    struct dm__scan *scan; /* the one that runs now */
 } dm__conn;
 
 typedef enum { DM__CONN_WRITER, DM__CONN_READER, DM__CONN_READ_ONLY } dm__conn_kind;
@@ -217,6 +221,30 @@ dm_status dm__hourly_price_write(dm__conn *conn, dm__model *model, double hourly
                                  dm_error *err) DM_CHECKED;
 dm_status dm__billing_method_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
                                    dm_error *err) DM_CHECKED;
+
+/* ---- scan.c: over the request rows of a model ---- */
+
+typedef struct dm__scan {
+    int64_t after_id;  /* only rows with a greater id */
+    bool newest_first; /* then `after_id` is not looked at */
+    double start_s, end_s;
+    size_t limit; /* end when `rows` holds so many; SIZE_MAX: none */
+    /* Where rows go, and room for how many. `full` makes room: it grows the arrays, or deals with
+     * the rows and sets their count to 0. Called without a lock, inside SQLite. */
+    dm_request_columns rows;
+    size_t capacity;
+    dm_status (*full)(struct dm__scan *scan);
+    void *argument; /* of `full` */
+    /* of scan.c */
+    dm_status rc;
+    bool stopped;
+    uint64_t step;
+    int64_t bad_row_id;
+} dm__scan;
+
+dm_status dm__scan_install(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Run to the end; what is left in `rows` then is the caller's to deal with. */
+dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_error *err) DM_CHECKED;
 
 /* A read of one model's tables, for dm__read: `from` may be called again, from the start. */
 typedef struct dm__model_read {

@@ -6,7 +6,8 @@
 
 #include <string.h>
 
-#define RUN_COLUMNS "SELECT id,start_time,end_time FROM "
+#define RUN_COLUMNS     "SELECT id,start_time,end_time FROM "
+#define REQUEST_COLUMNS "id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
 
 /* In a model's text every %w is its safe name. */
 static const char *const stmt_sql[DM__STMT_COUNT] = {
@@ -35,8 +36,13 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_REQUEST_INSERT] =
         "INSERT INTO \"%w_requests\"(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
         " VALUES(?1,?2,?3,?4,?5)",
-    [DM__STMT_REQUESTS] = "SELECT id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
-                          " FROM \"%w_requests\" ORDER BY id DESC",
+    /* NOT INDEXED: an index that others have made must not decide the order. */
+    [DM__STMT_REQUESTS] = "SELECT datamanager_row(" REQUEST_COLUMNS ")"
+                          " FROM \"%w_requests\" NOT INDEXED WHERE id>?1",
+    [DM__STMT_REQUESTS_NEWEST] = "SELECT datamanager_row(" REQUEST_COLUMNS ")"
+                                 " FROM (SELECT " REQUEST_COLUMNS
+                                 " FROM \"%w_requests\" NOT INDEXED ORDER BY id DESC LIMIT -1)",
+    [DM__STMT_REQUEST] = "SELECT " REQUEST_COLUMNS " FROM \"%w_requests\" WHERE id=?1",
     [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
     [DM__STMT_BILLING_HOURLY_SET] = "UPDATE \"%w_billing\" SET hourly_price=?1",
     [DM__STMT_BILLING_METHOD_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1",
@@ -54,7 +60,7 @@ static const char *stmt_table_suffix(dm__stmt_id id)
 {
     if (id <= DM__STMT_RUNS)
         return "_runtime";
-    if (id <= DM__STMT_REQUESTS)
+    if (id <= DM__STMT_REQUEST)
         return "_requests";
     return id <= DM__STMT_BILLING_METHOD_SET ? "_billing" : "_tier_pricing";
 }
