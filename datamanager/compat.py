@@ -60,20 +60,20 @@ class DataManager(_DataManager):
     def __init__(self, db_path: Any = None) -> None:
         super().__init__(db_path, models=_configured_models())
 
-    def add_tier_pricing(self, model_name: str, tier_data: Any) -> int:
-        return super().add_tier_pricing(model_name, _truth_of_cache(tier_data))
+    def add_tier_pricing(self, model_name: str, tier_data: Any, **options: Any) -> int:
+        return super().add_tier_pricing(model_name, _truth_of_cache(tier_data), **options)
 
-    def update_tier_pricing(self, model_name: str, tier_data: Any) -> None:
-        self.set_tier_pricing(model_name, _truth_of_cache(tier_data))
+    def update_tier_pricing(self, model_name: str, tier_data: Any, **options: Any) -> None:
+        self.set_tier_pricing(model_name, _truth_of_cache(tier_data), **options)
 
-    def delete_tier_pricing(self, model_name: str, tier_index: int) -> None:
+    def delete_tier_pricing(self, model_name: str, tier_index: int, **options: Any) -> None:
         try:
-            super().delete_tier_pricing(model_name, tier_index)
+            super().delete_tier_pricing(model_name, tier_index, **options)
         except TierNotFoundError:
             pass
 
-    def update_billing_method(self, model_name: str, use_tier_pricing: Any) -> None:
-        super().update_billing_method(model_name, bool(use_tier_pricing))
+    def update_billing_method(self, model_name: str, use_tier_pricing: Any, **options: Any) -> None:
+        super().update_billing_method(model_name, bool(use_tier_pricing), **options)
 
     def update_model_runtime_end(self, model_name: str, end_time: Any) -> None:
         try:

@@ -30,7 +30,7 @@ def test_includes(source: Path) -> None:
     assert "sqlite3.h" not in found
     assert not {"dm_internal.h", "dm_store.h", "platform.h"} & set(found)
     if source.suffix == ".c":
-        assert found[0] in ("Python.h", "module.h")
+        assert found[0] in ("Python.h", "module.h", "call.h")
 
 
 def test_python_comes_first() -> None:

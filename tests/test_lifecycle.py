@@ -34,7 +34,10 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "delete_tier_pricing": ("m", 1),
     "update_hourly_price": ("m", 1.0),
     "update_billing_method": ("m", True),
+    "set_billing_strategy": ("m", "volume"),
+    "set_pricing": ("m",),
     "get_model_billing": ("m",),
+    "get_price_history": ("m",),
     "get_safe_model_name": ("m",),
     "get_model_safe_name": ("m",),
     "get_models": (),
@@ -55,8 +58,9 @@ def test_use_after_close(path: str, name: str) -> None:
     dm.close()
     dm.close()
     assert dm.closed
+    options = {"hourly_price": 1.0} if name == "set_pricing" else {}
     with pytest.raises(datamanager.ClosedError, match="closed"):
-        getattr(dm, name)(*ARGUMENTS[name])
+        getattr(dm, name)(*ARGUMENTS[name], **options)
 
 
 def test_handles_share_a_store(path: str) -> None:

@@ -189,9 +189,34 @@ int to_tier(module_state *state, PyObject *object, dm_tier *out)
     return rc;
 }
 
-static bool given(PyObject *object)
+bool is_given(PyObject *object)
 {
     return object != NULL && object != Py_None;
+}
+
+int to_moment(module_state *state, PyObject *object, const char *field, double otherwise,
+              double *out)
+{
+    *out = otherwise;
+    if (!is_given(object))
+        return 0;
+    if (is_real(object) || !PyObject_HasAttrString(object, "timestamp"))
+        return to_real(state, object, field, "seconds since 1970 or a datetime", out);
+    PyObject *seconds = PyObject_CallMethod(object, "timestamp", NULL);
+    int rc = seconds == NULL ? -1 : to_time(state, seconds, field, out);
+    Py_XDECREF(seconds);
+    return rc;
+}
+
+int to_strategy(module_state *state, PyObject *object, dm_strategy *out)
+{
+    dm_error err = {0};
+    const char *name = PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : NULL;
+    PyErr_Clear();
+    if (name != NULL && dm_strategy_parse(name, out, &err) == DM_OK)
+        return 0;
+    return raise_invalid(state, "strategy must be 'graduated', 'volume' or 'cumulative', not %R",
+                         object);
 }
 
 int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject *end,
@@ -199,19 +224,18 @@ int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject 
 {
     *out = DM_WINDOW_ALL;
     double length_min = 0;
-    if (given(minutes) &&
+    if (is_given(minutes) &&
         to_real(state, minutes, "minutes", "a finite number of at least 0", &length_min) < 0)
         return -1;
     if (!isfinite(length_min) || length_min < 0)
         return raise_invalid(state, "minutes must be a finite number of at least 0, not %R",
                              minutes);
-    if (length_min > 0 && (given(start) || given(end)))
+    if (length_min > 0 && (is_given(start) || is_given(end)))
         return raise_invalid(state, "minutes and start or end exclude each other");
     if (length_min > 0)
         out->start_s = dm_now_s() - length_min * 60;
-    if (given(start) && to_time(state, start, "start", &out->start_s) < 0)
+    if (to_moment(state, start, "start", out->start_s, &out->start_s) < 0 ||
+        to_moment(state, end, "end", INFINITY, &out->end_s) < 0)
         return -1;
-    if (given(end) && to_time(state, end, "end", &out->end_s) < 0)
-        return -1;
-    return given(limit) ? to_count(state, limit, "limit", &out->limit) : 0;
+    return is_given(limit) ? to_count(state, limit, "limit", &out->limit) : 0;
 }

@@ -2,52 +2,9 @@
  *
  * The Manager type: one short function per method. Each parses, gives the GIL up for one call of
  * the core, takes it back, and converts or raises. */
-#include "module.h"
+#include "call.h"
 
 #include <stddef.h>
-
-typedef struct {
-    module_state *state;
-    dm_manager *core;
-    PyObject *args[8];
-    dm_error err;
-} call;
-
-dm_manager *manager_core(manager_object *self)
-{
-    if (self->core == NULL) {
-        module_state *state = state_of_type(Py_TYPE(self));
-        PyErr_SetString(state->errors[DM_CLOSED], "the data manager is not open");
-    }
-    return self->core;
-}
-
-static int call_begin(call *c, PyObject *self, const arg_spec *spec, PyObject *const *args,
-                      Py_ssize_t nargs, PyObject *kwnames)
-{
-    c->state = state_of_type(Py_TYPE(self));
-    c->core = manager_core((manager_object *)self);
-    return c->core == NULL ? -1 : args_parse(spec, args, nargs, kwnames, c->args);
-}
-
-static PyObject *finish_none(call *c, dm_status rc)
-{
-    if (rc != DM_OK || PyErr_Occurred())
-        return raise_error(c->state, rc, &c->err);
-    Py_RETURN_NONE;
-}
-
-/* The id of a new row; None inside a batch, where it is not known yet. */
-static PyObject *finish_id(call *c, dm_status rc, int64_t id)
-{
-    if (rc != DM_OK || PyErr_Occurred())
-        return raise_error(c->state, rc, &c->err);
-    if (id == 0)
-        Py_RETURN_NONE;
-    return PyLong_FromLongLong(id);
-}
-
-#define METHOD_ARGS PyObject *self, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames
 
 /* ---- close ---- */
 
@@ -141,8 +98,7 @@ static PyObject *model_start(METHOD_ARGS)
     dm_str model;
     double time_s;
     int64_t id = 0;
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 ||
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0 ||
         to_time(c.state, c.args[1], "start_time", &time_s) < 0)
         return NULL;
     core_enter();
@@ -157,8 +113,7 @@ static PyObject *model_end(METHOD_ARGS)
     call c;
     dm_str model;
     double time_s;
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 ||
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0 ||
         to_time(c.state, c.args[1], "end_time", &time_s) < 0)
         return NULL;
     core_enter();
@@ -208,8 +163,7 @@ static PyObject *model_runs(METHOD_ARGS)
     dm_str model;
     dm_window window;
     dm_runs runs = {0};
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 ||
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0 ||
         to_window(c.state, NULL, c.args[2], c.args[3], c.args[1], &window) < 0)
         return NULL;
     core_enter();
@@ -227,8 +181,8 @@ static PyObject *request_add(METHOD_ARGS)
     dm_str model;
     dm_request request;
     int64_t id = 0;
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 || to_request(c.state, c.args[1], &request) < 0)
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0 ||
+        to_request(c.state, c.args[1], &request) < 0)
         return NULL;
     core_enter();
     dm_status rc = dm_request_add(c.core, model, &request, &id, &c.err);
@@ -250,8 +204,7 @@ static PyObject *requests_add_many(METHOD_ARGS)
     dm_str model;
     row_columns columns = {0};
     dm_ids ids = {0, 0};
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0)
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0)
         return NULL;
     if (to_rows(c.state, c.args[1], &columns) < 0) {
         row_columns_reset(&columns);
@@ -277,8 +230,7 @@ static PyObject *requests_get(METHOD_ARGS)
     dm_str model;
     dm_window window;
     dm_request_columns columns = {0};
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 ||
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0 ||
         to_window(c.state, c.args[1], c.args[2], c.args[3], c.args[4], &window) < 0)
         return NULL;
     core_enter();
@@ -290,110 +242,6 @@ static PyObject *requests_get(METHOD_ARGS)
     return raise_error(c.state, rc, &c.err);
 }
 
-/* ---- prices ---- */
-
-static PyObject *tier_put(PyObject *self, const arg_spec *spec, dm_tier_mode mode,
-                          PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
-{
-    call c;
-    dm_str model;
-    dm_tier tier;
-    if (call_begin(&c, self, spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 || to_tier(c.state, c.args[1], &tier) < 0)
-        return NULL;
-    core_enter();
-    dm_status rc = dm_tier_put(c.core, model, &tier, mode, &c.err);
-    core_leave();
-    if (rc != DM_OK || PyErr_Occurred() || mode == DM_TIER_UPDATE)
-        return finish_none(&c, rc);
-    return PyLong_FromLongLong(tier.tier_index);
-}
-
-static PyObject *tier_add(METHOD_ARGS)
-{
-    static const arg_spec spec = {"add_tier_pricing", {"model_name", "tier_data"}, 2, 2};
-    return tier_put(self, &spec, DM_TIER_ADD, args, nargs, kwnames);
-}
-
-static PyObject *tier_update(METHOD_ARGS)
-{
-    static const arg_spec spec = {"update_tier_pricing", {"model_name", "tier_data"}, 2, 2};
-    return tier_put(self, &spec, DM_TIER_UPDATE, args, nargs, kwnames);
-}
-
-static PyObject *tier_set(METHOD_ARGS)
-{
-    static const arg_spec spec = {"set_tier_pricing", {"model_name", "tier_data"}, 2, 2};
-    return tier_put(self, &spec, DM_TIER_SET, args, nargs, kwnames);
-}
-
-static PyObject *tier_delete(METHOD_ARGS)
-{
-    static const arg_spec spec = {"delete_tier_pricing", {"model_name", "tier_index"}, 2, 2};
-    call c;
-    dm_str model;
-    int64_t tier_index;
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 ||
-        to_count(c.state, c.args[1], "tier_index", &tier_index) < 0)
-        return NULL;
-    core_enter();
-    dm_status rc = dm_tier_delete(c.core, model, tier_index, &c.err);
-    core_leave();
-    return finish_none(&c, rc);
-}
-
-static PyObject *hourly_price_set(METHOD_ARGS)
-{
-    static const arg_spec spec = {"update_hourly_price", {"model_name", "hourly_price"}, 2, 2};
-    call c;
-    dm_str model;
-    double price;
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 ||
-        to_price(c.state, c.args[1], "hourly_price", &price) < 0)
-        return NULL;
-    core_enter();
-    dm_status rc = dm_hourly_price_set(c.core, model, price, &c.err);
-    core_leave();
-    return finish_none(&c, rc);
-}
-
-static PyObject *billing_method_set(METHOD_ARGS)
-{
-    static const arg_spec spec = {
-        "update_billing_method", {"model_name", "use_tier_pricing"}, 2, 2};
-    call c;
-    dm_str model;
-    bool use_tiers;
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0 ||
-        to_flag(c.state, c.args[1], "use_tier_pricing", &use_tiers) < 0)
-        return NULL;
-    core_enter();
-    dm_status rc = dm_billing_method_set(c.core, model, use_tiers, &c.err);
-    core_leave();
-    return finish_none(&c, rc);
-}
-
-static PyObject *billing_get(METHOD_ARGS)
-{
-    static const arg_spec spec = {"get_model_billing", {"model_name"}, 1, 1};
-    call c;
-    dm_str model;
-    dm_billing billing = {0};
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0)
-        return NULL;
-    core_enter();
-    dm_status rc = dm_billing_get(c.core, model, &billing, &c.err);
-    core_leave();
-    PyObject *result = rc != DM_OK || PyErr_Occurred() ? raise_error(c.state, rc, &c.err)
-                                                       : billing_new(c.state, &billing);
-    dm_billing_reset(&billing);
-    return result;
-}
-
 /* ---- models ---- */
 
 static PyObject *safe_name_compute(METHOD_ARGS)
@@ -402,8 +250,7 @@ static PyObject *safe_name_compute(METHOD_ARGS)
     call c;
     dm_str model;
     char safe[DM_SAFE_NAME_SIZE];
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0)
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0)
         return NULL;
     dm_status rc = dm_model_name_check(model, &c.err);
     if (rc == DM_OK && dm_is_closed(c.core)) {
@@ -470,8 +317,7 @@ static PyObject *model_delete(METHOD_ARGS)
     static const arg_spec spec = {"delete_model_tables", {"model_name"}, 1, 1};
     call c;
     dm_str model;
-    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[0], &model) < 0)
+    if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0)
         return NULL;
     core_enter();
     dm_status rc = dm_model_delete(c.core, model, &c.err);
@@ -550,22 +396,39 @@ static PyMethodDef manager_methods[] = {
      "Requests of the model, newest first: of the last minutes (0: all), or start <= timestamp < "
      "end (epoch seconds); limit=0 means all."},
     {"add_tier_pricing", CALL(tier_add),
-     "add_tier_pricing($self, /, model_name, tier_data)\n--\n\nAdd a tier: [tier_index, "
+     "add_tier_pricing($self, /, model_name, tier_data, *, effective_from=None)\n--\n\nAdd a tier: "
+     "[tier_index, "
      "start_tokens, end_tokens, input price, output price, support_cache, cache hit price], "
      "prices per million tokens. Raises TierExistsError where the index is taken."},
     {"update_tier_pricing", CALL(tier_update),
-     "update_tier_pricing($self, /, model_name, tier_data)\n--\n\nChange a tier. Raises "
+     "update_tier_pricing($self, /, model_name, tier_data, *, effective_from=None)\n--\n\nChange a "
+     "tier. Raises "
      "TierNotFoundError where there is none of its index."},
     {"set_tier_pricing", CALL(tier_set),
-     "set_tier_pricing($self, /, model_name, tier_data)\n--\n\nAdd or change a tier."},
+     "set_tier_pricing($self, /, model_name, tier_data, *, effective_from=None)\n--\n\nAdd or "
+     "change a tier."},
     {"delete_tier_pricing", CALL(tier_delete),
-     "delete_tier_pricing($self, /, model_name, tier_index)\n--\n\nRemove a tier. Raises "
+     "delete_tier_pricing($self, /, model_name, tier_index, *, effective_from=None)\n--\n\nRemove "
+     "a tier. Raises "
      "TierNotFoundError where there is none of this index."},
     {"update_hourly_price", CALL(hourly_price_set),
-     "update_hourly_price($self, /, model_name, hourly_price)\n--\n\nSet the price per hour."},
+     "update_hourly_price($self, /, model_name, hourly_price, *, effective_from=None)\n--\n\nSet "
+     "the price per hour."},
     {"update_billing_method", CALL(billing_method_set),
-     "update_billing_method($self, /, model_name, use_tier_pricing)\n--\n\nBill by tiers (True) or "
-     "by the hour (False)."},
+     "update_billing_method($self, /, model_name, use_tier_pricing, *, effective_from=None)\n--\n\n"
+     "Bill by tiers (True) or by the hour (False)."},
+    {"set_billing_strategy", CALL(billing_strategy_set),
+     "set_billing_strategy($self, /, model_name, strategy, *, effective_from=None)\n--\n\nHow "
+     "tiers "
+     "are read: 'graduated', 'volume' or 'cumulative'."},
+    {"set_pricing", CALL(pricing_set),
+     "set_pricing($self, /, model_name, *, tiers=None, hourly_price=None, use_tier_pricing=None, "
+     "strategy=None, effective_from=None)\n--\n\nChange several things in one step; tiers are all "
+     "of them. What is None stays. It holds from effective_from on (epoch seconds or a datetime, "
+     "past or future; default: now)."},
+    {"get_price_history", CALL(price_history),
+     "get_price_history($self, /, model_name)\n--\n\nThe tariffs of the model, a list of Tariff, "
+     "oldest first; each holds until the next, the first since ever."},
     {"get_model_billing", CALL(billing_get),
      "get_model_billing($self, /, model_name)\n--\n\nHow the model is billed."},
     {"get_safe_model_name", CALL(safe_name_compute),

@@ -10,7 +10,7 @@
 
 #include "dm.h"
 
-enum { RECORD_RUN, RECORD_REQUEST, RECORD_TIER, RECORD_BILLING, RECORD_COUNT };
+enum { RECORD_RUN, RECORD_REQUEST, RECORD_TIER, RECORD_BILLING, RECORD_TARIFF, RECORD_COUNT };
 
 typedef struct {
     PyObject *error; /* DataManagerError */
@@ -60,6 +60,11 @@ int to_count(module_state *state, PyObject *object, const char *field, int64_t *
 int to_flag(module_state *state, PyObject *object, const char *field, bool *out);
 int to_request(module_state *state, PyObject *object, dm_request *out);
 int to_tier(module_state *state, PyObject *object, dm_tier *out);
+bool is_given(PyObject *object); /* and not None */
+/* Seconds since 1970 or a datetime; `otherwise` where it is not given. */
+int to_moment(module_state *state, PyObject *object, const char *field, double otherwise,
+              double *out);
+int to_strategy(module_state *state, PyObject *object, dm_strategy *out);
 int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject *end,
               PyObject *limit, dm_window *out);
 
@@ -75,9 +80,35 @@ typedef struct {
 int to_rows(module_state *state, PyObject *object, row_columns *out);
 void row_columns_reset(row_columns *columns);
 
-/* ---- records.c ---- */
+/* ---- records.c, record_table.c ---- */
+
+typedef union {
+    double real;
+    long long whole;
+    char flag;
+    PyObject *object;
+} record_value;
+
+#define RECORD_FIELDS_MAX 24
+
+typedef struct {
+    const char *name, *doc;
+    int field_count;
+    struct {
+        const char *name;
+        enum { FIELD_REAL, FIELD_WHOLE, FIELD_FLAG, FIELD_LIST, FIELD_OBJECT } kind;
+        const char *doc;
+    } fields[RECORD_FIELDS_MAX];
+} record_spec;
+
+extern const record_spec record_specs[RECORD_COUNT];
 
 int records_add(PyObject *module, module_state *state);
+/* A record of `values`, whose references it takes over, also when it fails: with an exception set
+ * where one of them is NULL. */
+PyObject *record_make(module_state *state, int kind, const record_value *values);
+PyObject *tiers_new(module_state *state, const dm_tier *tiers, size_t count);
+PyObject *tariff_new(module_state *state, const dm_tariff *tariff);
 PyObject *run_new(module_state *state, const dm_run *run);
 PyObject *tier_new(module_state *state, const dm_tier *tier);
 PyObject *billing_new(module_state *state, const dm_billing *billing);

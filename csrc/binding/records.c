@@ -1,67 +1,17 @@
 /* SPDX-License-Identifier: MIT
  *
- * The four records: immutable, of C values. One implementation, driven by a table of fields. */
+ * Records: immutable, of C values. One implementation, driven by the table of record_table.c. */
 #include "module.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <string.h>
 
-typedef union {
-    double real;
-    long long whole;
-    char flag;
-    PyObject *list;
-} field_value;
-
 typedef struct {
-    PyObject_HEAD field_value fields[1]; /* as many as its kind has */
+    PyObject_HEAD record_value fields[1]; /* as many as its kind has */
 } record_object;
 
-typedef enum {
-    FIELD_REAL = T_DOUBLE,
-    FIELD_WHOLE = T_LONGLONG,
-    FIELD_FLAG = T_BOOL,
-    FIELD_LIST = T_OBJECT_EX
-} field_kind;
-
-typedef struct {
-    const char *name;
-    int field_count;
-    struct {
-        const char *name;
-        field_kind kind;
-    } fields[7];
-} record_spec;
-
-static const record_spec specs[RECORD_COUNT] = {
-    [RECORD_RUN] = {"ModelRunTime",
-                    3,
-                    {{"id", FIELD_WHOLE}, {"start_time", FIELD_REAL}, {"end_time", FIELD_REAL}}},
-    [RECORD_REQUEST] = {"ModelRequest",
-                        6,
-                        {{"id", FIELD_WHOLE},
-                         {"timestamp", FIELD_REAL},
-                         {"input_tokens", FIELD_WHOLE},
-                         {"output_tokens", FIELD_WHOLE},
-                         {"cache_n", FIELD_WHOLE},
-                         {"prompt_n", FIELD_WHOLE}}},
-    [RECORD_TIER] = {"TierPricing",
-                     7,
-                     {{"tier_index", FIELD_WHOLE},
-                      {"start_tokens", FIELD_WHOLE},
-                      {"end_tokens", FIELD_WHOLE},
-                      {"input_price_per_million", FIELD_REAL},
-                      {"output_price_per_million", FIELD_REAL},
-                      {"support_cache", FIELD_FLAG},
-                      {"cache_hit_price_per_million", FIELD_REAL}}},
-    [RECORD_BILLING] = {"ModelBilling",
-                        3,
-                        {{"use_tier_pricing", FIELD_FLAG},
-                         {"hourly_price", FIELD_REAL},
-                         {"tier_pricing", FIELD_LIST}}},
-};
-
-#define RECORD_SIZE(count) (offsetof(record_object, fields) + (count) * sizeof(field_value))
+#define RECORD_SIZE(count) (offsetof(record_object, fields) + (count) * sizeof(record_value))
 
 static const record_spec *spec_of(PyObject *self)
 {
@@ -69,7 +19,7 @@ static const record_spec *spec_of(PyObject *self)
     int kind = 0;
     while (state->record_types[kind] != Py_TYPE(self))
         kind++;
-    return &specs[kind];
+    return &record_specs[kind];
 }
 
 static PyObject *field_get(const record_spec *spec, record_object *self, int i)
@@ -82,7 +32,7 @@ static PyObject *field_get(const record_spec *spec, record_object *self, int i)
     case FIELD_FLAG:
         return PyBool_FromLong(self->fields[i].flag);
     default:
-        return Py_NewRef(self->fields[i].list);
+        return Py_NewRef(self->fields[i].object);
     }
 }
 
@@ -98,8 +48,11 @@ static int field_set(const record_spec *spec, record_object *self, int i, PyObje
     case FIELD_FLAG:
         self->fields[i].flag = (char)PyObject_IsTrue(value);
         break;
+    case FIELD_LIST:
+        self->fields[i].object = PySequence_List(value);
+        break;
     default:
-        self->fields[i].list = PySequence_List(value);
+        self->fields[i].object = Py_NewRef(value);
     }
     return PyErr_Occurred() ? -1 : 0;
 }
@@ -153,24 +106,35 @@ static void plain_dealloc(PyObject *self)
     Py_DECREF(type);
 }
 
-static int billing_traverse(PyObject *self, visitproc visit, void *arg)
+static bool holds_object(const record_spec *spec, int i)
 {
+    return spec->fields[i].kind == FIELD_LIST || spec->fields[i].kind == FIELD_OBJECT;
+}
+
+static int collected_traverse(PyObject *self, visitproc visit, void *arg)
+{
+    const record_spec *spec = spec_of(self);
     Py_VISIT(Py_TYPE(self));
-    Py_VISIT(((record_object *)self)->fields[2].list);
+    for (int i = 0; i < spec->field_count; i++)
+        if (holds_object(spec, i))
+            Py_VISIT(((record_object *)self)->fields[i].object);
     return 0;
 }
 
-static int billing_clear(PyObject *self)
+static int collected_clear(PyObject *self)
 {
-    Py_CLEAR(((record_object *)self)->fields[2].list);
+    const record_spec *spec = spec_of(self);
+    for (int i = 0; i < spec->field_count; i++)
+        if (holds_object(spec, i))
+            Py_CLEAR(((record_object *)self)->fields[i].object);
     return 0;
 }
 
-static void billing_dealloc(PyObject *self)
+static void collected_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
     PyObject_GC_UnTrack(self);
-    (void)billing_clear(self);
+    (void)collected_clear(self);
     type->tp_free(self);
     Py_DECREF(type);
 }
@@ -274,66 +238,41 @@ static PyGetSetDef record_getset[] = {{"__dict__", record_vars, NULL, NULL, NULL
 
 /* ---- types ---- */
 
-#define FIELD(kind, i, name, doc)                                                                  \
-    {                                                                                              \
-        name, kind, offsetof(record_object, fields) + (i) * sizeof(field_value), READONLY, doc     \
-    }
+static const int member_kinds[] = {[FIELD_REAL] = T_DOUBLE,
+                                   [FIELD_WHOLE] = T_LONGLONG,
+                                   [FIELD_FLAG] = T_BOOL,
+                                   [FIELD_LIST] = T_OBJECT_EX,
+                                   [FIELD_OBJECT] = T_OBJECT_EX};
 
-static PyMemberDef members[RECORD_COUNT][8] = {
-    [RECORD_RUN] = {FIELD(T_LONGLONG, 0, "id", "row id"),
-                    FIELD(T_DOUBLE, 1, "start_time", "epoch seconds"),
-                    FIELD(T_DOUBLE, 2, "end_time", "epoch seconds; the start while it runs")},
-    [RECORD_REQUEST] = {FIELD(T_LONGLONG, 0, "id", "row id"),
-                        FIELD(T_DOUBLE, 1, "timestamp", "epoch seconds"),
-                        FIELD(T_LONGLONG, 2, "input_tokens", "tokens of the prompt"),
-                        FIELD(T_LONGLONG, 3, "output_tokens", "tokens generated"),
-                        FIELD(T_LONGLONG, 4, "cache_n", "input tokens served from the cache"),
-                        FIELD(T_LONGLONG, 5, "prompt_n", "input tokens computed")},
-    [RECORD_TIER] = {FIELD(T_LONGLONG, 0, "tier_index", "number of the tier"),
-                     FIELD(T_LONGLONG, 1, "start_tokens", "tokens above this"),
-                     FIELD(T_LONGLONG, 2, "end_tokens", "up to this; 0 or less: no upper bound"),
-                     FIELD(T_DOUBLE, 3, "input_price_per_million", "price"),
-                     FIELD(T_DOUBLE, 4, "output_price_per_million", "price"),
-                     FIELD(T_BOOL, 5, "support_cache", "whether cache hits have their own price"),
-                     FIELD(T_DOUBLE, 6, "cache_hit_price_per_million", "price")},
-    [RECORD_BILLING] = {FIELD(T_BOOL, 0, "use_tier_pricing", "tiers, or else the hourly price"),
-                        FIELD(T_DOUBLE, 1, "hourly_price", "price per hour of run time"),
-                        FIELD(T_OBJECT_EX, 2, "tier_pricing", "list of TierPricing, by index")},
-};
-
-static const char *const docs[RECORD_COUNT] = {
-    "ModelRunTime(id, start_time, end_time)\n--\n\nA run of the program or of a model; times are "
-    "epoch seconds.",
-    "ModelRequest(id, timestamp, input_tokens, output_tokens, cache_n, prompt_n)\n--\n\nOne "
-    "finished request; the time is epoch seconds.",
-    "TierPricing(tier_index, start_tokens, end_tokens, input_price_per_million, "
-    "output_price_per_million, support_cache, cache_hit_price_per_million)\n--\n\nPrices per "
-    "million tokens for start_tokens < n <= end_tokens; end_tokens of 0 or less is no upper bound.",
-    "ModelBilling(use_tier_pricing, hourly_price, tier_pricing)\n--\n\nHow a model is billed.",
-};
-
-static PyTypeObject *type_new(PyObject *module, int kind)
+static PyTypeObject *type_new(PyObject *module, const record_spec *spec)
 {
-    bool collected = kind == RECORD_BILLING;
+    PyMemberDef members[RECORD_FIELDS_MAX + 1] = {{NULL, 0, 0, 0, NULL}}; /* copied by CPython */
+    bool collected = false;
+    for (int i = 0; i < spec->field_count; i++) {
+        collected |= holds_object(spec, i);
+        members[i] =
+            (PyMemberDef){spec->fields[i].name, member_kinds[spec->fields[i].kind],
+                          (Py_ssize_t)RECORD_SIZE((size_t)i), READONLY, spec->fields[i].doc};
+    }
     PyType_Slot slots[] = {
-        {Py_tp_doc, (void *)docs[kind]},
+        {Py_tp_doc, (void *)spec->doc},
         {Py_tp_new, record_new},
         {Py_tp_repr, record_repr},
         {Py_tp_hash, record_hash},
         {Py_tp_richcompare, record_compare},
-        {Py_tp_members, members[kind]},
+        {Py_tp_members, members},
         {Py_tp_methods, record_methods},
         {Py_tp_getset, record_getset},
-        {Py_tp_dealloc, collected ? billing_dealloc : plain_dealloc},
-        {collected ? Py_tp_traverse : 0, billing_traverse},
-        {Py_tp_clear, billing_clear},
+        {Py_tp_dealloc, collected ? collected_dealloc : plain_dealloc},
+        {collected ? Py_tp_traverse : 0, collected_traverse},
+        {Py_tp_clear, collected_clear},
         {0, NULL},
     };
     char name[40];
-    PyOS_snprintf(name, sizeof name, "datamanager.%s", specs[kind].name);
+    PyOS_snprintf(name, sizeof name, "datamanager.%s", spec->name);
     PyType_Spec type_spec = {
         .name = name,
-        .basicsize = (int)RECORD_SIZE((size_t)specs[kind].field_count),
+        .basicsize = (int)RECORD_SIZE((size_t)spec->field_count),
         .flags = Py_TPFLAGS_DEFAULT | (collected ? Py_TPFLAGS_HAVE_GC : 0),
         .slots = slots,
     };
@@ -358,9 +297,9 @@ static int match_args_add(PyTypeObject *type, const record_spec *spec)
 int records_add(PyObject *module, module_state *state)
 {
     for (int kind = 0; kind < RECORD_COUNT; kind++) {
-        state->record_types[kind] = type_new(module, kind);
+        state->record_types[kind] = type_new(module, &record_specs[kind]);
         if (state->record_types[kind] == NULL ||
-            match_args_add(state->record_types[kind], &specs[kind]) < 0 ||
+            match_args_add(state->record_types[kind], &record_specs[kind]) < 0 ||
             PyModule_AddType(module, state->record_types[kind]) < 0)
             return -1;
     }
@@ -369,78 +308,90 @@ int records_add(PyObject *module, module_state *state)
 
 /* ---- from and to the core ---- */
 
-static record_object *record_alloc(module_state *state, int kind)
+PyObject *record_make(module_state *state, int kind, const record_value *values)
 {
+    const record_spec *spec = &record_specs[kind];
     PyTypeObject *type = state->record_types[kind];
-    return (record_object *)type->tp_alloc(type, 0);
+    record_object *self = NULL;
+    bool whole = true;
+    for (int i = 0; i < spec->field_count; i++)
+        whole &= !holds_object(spec, i) || values[i].object != NULL;
+    if (whole)
+        self = (record_object *)type->tp_alloc(type, 0);
+    for (int i = 0; i < spec->field_count; i++) {
+        if (self != NULL)
+            self->fields[i] = values[i];
+        else if (holds_object(spec, i))
+            Py_XDECREF(values[i].object);
+    }
+    return (PyObject *)self;
 }
 
 PyObject *run_new(module_state *state, const dm_run *run)
 {
-    record_object *self = record_alloc(state, RECORD_RUN);
-    if (self != NULL) {
-        self->fields[0].whole = run->id;
-        self->fields[1].real = run->start_time_s;
-        self->fields[2].real = run->end_time_s;
-    }
-    return (PyObject *)self;
+    record_value values[] = {
+        {.whole = run->id}, {.real = run->start_time_s}, {.real = run->end_time_s}};
+    return record_make(state, RECORD_RUN, values);
 }
 
 PyObject *request_new(module_state *state, const dm_request_columns *columns, size_t at)
 {
-    record_object *self = record_alloc(state, RECORD_REQUEST);
-    if (self != NULL) {
-        self->fields[0].whole = columns->id[at];
-        self->fields[1].real = columns->timestamp_s[at];
-        self->fields[2].whole = columns->input_tokens[at];
-        self->fields[3].whole = columns->output_tokens[at];
-        self->fields[4].whole = columns->cache_n[at];
-        self->fields[5].whole = columns->prompt_n[at];
-    }
-    return (PyObject *)self;
+    record_value values[] = {
+        {.whole = columns->id[at]},           {.real = columns->timestamp_s[at]},
+        {.whole = columns->input_tokens[at]}, {.whole = columns->output_tokens[at]},
+        {.whole = columns->cache_n[at]},      {.whole = columns->prompt_n[at]}};
+    return record_make(state, RECORD_REQUEST, values);
 }
 
 PyObject *tier_new(module_state *state, const dm_tier *tier)
 {
-    record_object *self = record_alloc(state, RECORD_TIER);
-    if (self != NULL) {
-        self->fields[0].whole = tier->tier_index;
-        self->fields[1].whole = tier->start_tokens;
-        self->fields[2].whole = tier->end_tokens;
-        self->fields[3].real = tier->input_price_per_million;
-        self->fields[4].real = tier->output_price_per_million;
-        self->fields[5].flag = tier->support_cache;
-        self->fields[6].real = tier->cache_hit_price_per_million;
+    record_value values[] = {{.whole = tier->tier_index},
+                             {.whole = tier->start_tokens},
+                             {.whole = tier->end_tokens},
+                             {.real = tier->input_price_per_million},
+                             {.real = tier->output_price_per_million},
+                             {.flag = tier->support_cache},
+                             {.real = tier->cache_hit_price_per_million}};
+    return record_make(state, RECORD_TIER, values);
+}
+
+PyObject *tiers_new(module_state *state, const dm_tier *tiers, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *tier = tier_new(state, &tiers[i]);
+        if (tier == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, tier);
     }
-    return (PyObject *)self;
+    return list;
 }
 
 PyObject *billing_new(module_state *state, const dm_billing *billing)
 {
-    PyObject *tiers = PyList_New((Py_ssize_t)billing->tier_count);
-    for (size_t i = 0; tiers != NULL && i < billing->tier_count; i++) {
-        PyObject *tier = tier_new(state, &billing->tiers[i]);
-        if (tier == NULL)
-            Py_CLEAR(tiers);
-        else
-            PyList_SET_ITEM(tiers, (Py_ssize_t)i, tier);
-    }
-    record_object *self = tiers == NULL ? NULL : record_alloc(state, RECORD_BILLING);
-    if (self == NULL) {
-        Py_XDECREF(tiers);
-        return NULL;
-    }
-    self->fields[0].flag = billing->use_tier_pricing;
-    self->fields[1].real = billing->hourly_price;
-    self->fields[2].list = tiers;
-    return (PyObject *)self;
+    record_value values[] = {{.flag = billing->use_tier_pricing},
+                             {.real = billing->hourly_price},
+                             {.object = tiers_new(state, billing->tiers, billing->tier_count)}};
+    return record_make(state, RECORD_BILLING, values);
+}
+
+PyObject *tariff_new(module_state *state, const dm_tariff *tariff)
+{
+    record_value values[] = {
+        {.object = isinf(tariff->from_s) ? Py_NewRef(Py_None) : PyFloat_FromDouble(tariff->from_s)},
+        {.flag = tariff->use_tier_pricing},
+        {.real = tariff->hourly_price},
+        {.object = PyUnicode_FromString(dm_strategy_name(tariff->strategy))},
+        {.object = tiers_new(state, tariff->tiers, tariff->tier_count)}};
+    return record_make(state, RECORD_TARIFF, values);
 }
 
 bool record_to_tier(module_state *state, PyObject *object, dm_tier *out)
 {
     if (Py_TYPE(object) != state->record_types[RECORD_TIER])
         return false;
-    const field_value *fields = ((record_object *)object)->fields;
+    const record_value *fields = ((record_object *)object)->fields;
     *out = (dm_tier){fields[0].whole, fields[1].whole,     fields[2].whole, fields[3].real,
                      fields[4].real,  fields[5].flag != 0, fields[6].real};
     return true;

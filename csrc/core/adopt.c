@@ -11,8 +11,7 @@ static bool table_exists(dm__conn *conn, const char *safe, const char *suffix, c
 {
     char table[DM_SAFE_NAME_SIZE + 16];
     (void)sqlite3_snprintf((int)sizeof table, table, "%s%s", safe, suffix);
-    return sqlite3_table_column_metadata(conn->db, "main", table, column, NULL, NULL, NULL, NULL,
-                                         NULL) == SQLITE_OK;
+    return dm__table_has_column(conn, table, column);
 }
 
 /* Move one value from its old table into the billing row; the old table goes. */

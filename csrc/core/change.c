@@ -28,23 +28,19 @@ static dm_status apply_to_model(dm__conn *conn, dm__model *model, dm__change *ch
         return dm__request_insert(conn, model, &change->as.request, &change->ids.first_id, err);
     case DM__CHANGE_REQUESTS_ADD:
         return dm__requests_insert(conn, model, &change->as.rows, &change->ids, err);
-    case DM__CHANGE_TIER_PUT:
-        return dm__tier_write(conn, model, &change->as.tier_put.tier, change->as.tier_put.mode,
-                              err);
-    case DM__CHANGE_TIER_DELETE:
-        return dm__tier_remove(conn, model, change->as.tier_index, err);
-    case DM__CHANGE_HOURLY_PRICE:
-        return dm__hourly_price_write(conn, model, change->as.hourly_price, err);
     default:
-        return dm__billing_method_write(conn, model, change->as.use_tier_pricing, err);
+        return dm__prices_edit(conn, model, &change->as.prices, err);
     }
 }
 
 /* What cannot succeed on a model without rows must not register it. */
 static bool needs_known_model(const dm__change *change)
 {
-    return change->kind == DM__CHANGE_MODEL_END || change->kind == DM__CHANGE_TIER_DELETE ||
-           (change->kind == DM__CHANGE_TIER_PUT && change->as.tier_put.mode == DM_TIER_UPDATE);
+    if (change->kind != DM__CHANGE_PRICES)
+        return change->kind == DM__CHANGE_MODEL_END;
+    const dm__price_edit *edit = &change->as.prices;
+    return edit->kind == DM__EDIT_TIER_DELETE ||
+           (edit->kind == DM__EDIT_TIER_PUT && edit->mode == DM_TIER_UPDATE);
 }
 
 static dm_status model_apply(dm__conn *conn, dm__change *change, bool in_transaction, dm_error *err)
@@ -152,8 +148,26 @@ static dm__change *copy_names(const dm__change *change)
     return copy;
 }
 
+static dm__change *copy_prices(const dm__change *change)
+{
+    const dm_price_change *set = &change->as.prices.change;
+    size_t tiers = set->tier_count * sizeof *set->tiers;
+    dm__change *copy = dm__malloc(sizeof *copy + tiers + change->model.length);
+    if (copy == NULL)
+        return NULL;
+    *copy = *change;
+    char *at = (char *)(copy + 1);
+    copy->as.prices.change.tiers = (dm_tier *)(void *)at;
+    at = append(at, set->tiers, tiers);
+    copy->model.bytes = at;
+    (void)append(at, change->model.bytes, change->model.length);
+    return copy;
+}
+
 dm__change *dm__change_copy(const dm__change *change)
 {
+    if (change->kind == DM__CHANGE_PRICES)
+        return copy_prices(change);
     if (change->kind == DM__CHANGE_REQUESTS_ADD)
         return copy_rows(change);
     if (change->kind == DM__CHANGE_MODEL_REGISTER)

@@ -104,6 +104,30 @@ dm_status dm_model_name_check(dm_str name, dm_error *err)
     return DM_OK;
 }
 
+/* ---- strategies ---- */
+
+static const char *const strategy_names[] = {
+#define DM_STRATEGY_TEXT(name, text) text,
+    DM_STRATEGY_LIST(DM_STRATEGY_TEXT)
+#undef DM_STRATEGY_TEXT
+};
+
+const char *dm_strategy_name(dm_strategy strategy)
+{
+    return strategy_names[strategy];
+}
+
+dm_status dm_strategy_parse(const char *name, dm_strategy *strategy_out, dm_error *err)
+{
+    for (int i = 0; i < DM_STRATEGY_COUNT; i++)
+        if (strcmp(name, strategy_names[i]) == 0) {
+            *strategy_out = (dm_strategy)i;
+            return DM_OK;
+        }
+    return dm__fail(err, DM_INVALID,
+                    "strategy must be 'graduated', 'volume' or 'cumulative', not '%.60s'", name);
+}
+
 void dm_safe_name(dm_str name, char safe_name[DM_SAFE_NAME_SIZE])
 {
     uint8_t digest[32];

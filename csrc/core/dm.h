@@ -143,6 +143,54 @@ typedef struct {
     size_t tier_count;
 } dm_billing;
 
+/* How tiers are read: see cost.c. The names are those that are stored and that callers use. */
+#define DM_STRATEGY_LIST(X)                                                                        \
+    X(DM_STRATEGY_GRADUATED, "graduated")                                                          \
+    X(DM_STRATEGY_VOLUME, "volume")                                                                \
+    X(DM_STRATEGY_CUMULATIVE, "cumulative")
+
+typedef enum {
+#define DM_STRATEGY_ENUM(name, text) name,
+    DM_STRATEGY_LIST(DM_STRATEGY_ENUM)
+#undef DM_STRATEGY_ENUM
+        DM_STRATEGY_COUNT
+} dm_strategy;
+
+const char *dm_strategy_name(dm_strategy strategy);
+/* DM_INVALID names the value and what is known. */
+dm_status dm_strategy_parse(const char *name, dm_strategy *strategy_out, dm_error *err) DM_CHECKED;
+
+/* How a model is billed from a moment on. */
+typedef struct {
+    double from_s; /* -INFINITY: since ever */
+    bool use_tier_pricing;
+    double hourly_price;
+    dm_strategy strategy;
+    dm_tier *tiers; /* by tier_index */
+    size_t tier_count;
+} dm_tariff;
+
+typedef struct {
+    dm_tariff *tariffs; /* by from_s; the first holds since ever, each until the next */
+    size_t count;
+} dm_tariffs;
+
+/* What a change of prices sets: the rest stays as it was. */
+#define DM_PRICE_TIERS    1u
+#define DM_PRICE_HOURLY   2u
+#define DM_PRICE_METHOD   4u
+#define DM_PRICE_STRATEGY 8u
+
+typedef struct {
+    unsigned sets;        /* DM_PRICE_… */
+    const dm_tier *tiers; /* all of them, in any order */
+    size_t tier_count;
+    double hourly_price;
+    bool use_tier_pricing;
+    dm_strategy strategy;
+    double effective_from_s; /* past or future; NaN: now */
+} dm_price_change;
+
 typedef struct {
     dm_run *runs; /* newest first */
     size_t count;
@@ -199,6 +247,7 @@ typedef struct {
 } dm_ids;
 
 void dm_billing_reset(dm_billing *billing);
+void dm_tariffs_reset(dm_tariffs *tariffs);
 void dm_runs_reset(dm_runs *runs);
 void dm_model_names_reset(dm_model_names *names);
 void dm_request_columns_reset(dm_request_columns *columns);
@@ -280,14 +329,22 @@ typedef enum {
     DM_TIER_SET     /* either */
 } dm_tier_mode;
 
-/* DM_INVALID where the tier would overlap another of the model's tiers. */
+/* ---- prices ----
+ *
+ * Each change is kept in the price history with the moment from which it holds: now, or
+ * `effective_from_s`, which may lie in the past or the future (NaN: now). The first holds since
+ * ever, and a change of now replaces the one before it, from that one's beginning, as long as no
+ * request or run is later than it: setting up is one change. The manual's tables show what holds
+ * at the time of the latest change. */
+
+/* DM_INVALID where the tier would overlap another of the model's tiers of that moment. */
 dm_status dm_tier_put(dm_manager *m, dm_str model, const dm_tier *tier, dm_tier_mode mode,
-                      dm_error *err) DM_CHECKED;
-dm_status dm_tier_delete(dm_manager *m, dm_str model, int64_t tier_index, dm_error *err) DM_CHECKED;
-dm_status dm_hourly_price_set(dm_manager *m, dm_str model, double hourly_price,
-                              dm_error *err) DM_CHECKED;
-dm_status dm_billing_method_set(dm_manager *m, dm_str model, bool use_tier_pricing,
-                                dm_error *err) DM_CHECKED;
+                      double effective_from_s, dm_error *err) DM_CHECKED;
+dm_status dm_tier_delete(dm_manager *m, dm_str model, int64_t tier_index, double effective_from_s,
+                         dm_error *err) DM_CHECKED;
+/* Several things in one step. */
+dm_status dm_pricing_set(dm_manager *m, dm_str model, const dm_price_change *change,
+                         dm_error *err) DM_CHECKED;
 
 /* ---- batches: one transaction of many writes, all or nothing ----
  *
@@ -322,8 +379,11 @@ dm_status dm_model_runs(dm_manager *m, dm_str model, const dm_window *window, dm
                         dm_error *err) DM_CHECKED;
 dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
                           dm_request_columns *columns_out, dm_error *err) DM_CHECKED;
+/* What the manual's tables say. */
 dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out,
                          dm_error *err) DM_CHECKED;
+dm_status dm_price_history(dm_manager *m, dm_str model, dm_tariffs *tariffs_out,
+                           dm_error *err) DM_CHECKED;
 
 /* ---- process ---- */
 

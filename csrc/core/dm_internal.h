@@ -86,6 +86,9 @@ typedef enum {
     DM__STMT_PROGRAM_RUN_NEWEST,
     DM__STMT_PROGRAM_RUN_END,
     DM__STMT_PROGRAM_RUNS,
+    DM__STMT_PRICE_CHANGES,
+    DM__STMT_PRICE_CHANGE_PUT,
+    DM__STMT_PRICE_TIER_PUT,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
     DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,
@@ -96,9 +99,9 @@ typedef enum {
     DM__STMT_REQUESTS, /* through scan.c: all after an id, oldest first */
     DM__STMT_REQUESTS_NEWEST,
     DM__STMT_REQUEST,
+    DM__STMT_USED_SINCE, /* by a request or run */
     DM__STMT_BILLING,
-    DM__STMT_BILLING_HOURLY_SET,
-    DM__STMT_BILLING_METHOD_SET,
+    DM__STMT_BILLING_SET,
     DM__STMT_TIERS,
     DM__STMT_TIER_INSERT, /* INSERT OR REPLACE */
     DM__STMT_TIER_DELETE,
@@ -188,8 +191,10 @@ dm_status dm__row_integer(const dm__row *row, int column, int64_t *out, dm_error
 dm_status dm__row_price(const dm__row *row, int column, double *out, dm_error *err) DM_CHECKED;
 dm_status dm__row_flag(const dm__row *row, int column, bool *out, dm_error *err) DM_CHECKED;
 
-/* Room for element `count` of a malloc'ed array (`&array`). */
+/* Room for element `count` of an array (`&array`) of dm__malloc. */
 bool dm__array_grow(void *array_pointer, size_t *capacity, size_t count, size_t element_size);
+/* For dm__free; NULL without memory, and never because `count` is 0. */
+void *dm__array_copy(const void *array, size_t count, size_t element_size);
 
 /* ---- models.c runtime.c requests.c pricing.c: on the caller's connection and transaction ---- */
 
@@ -213,14 +218,77 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
                              int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err) DM_CHECKED;
-dm_status dm__tier_write(dm__conn *conn, dm__model *model, const dm_tier *tier, dm_tier_mode mode,
+
+/* ---- pricing.c: the manual's tables of prices ---- */
+
+/* What the older class gave every model before anybody set a price. */
+bool dm__tier_is_placeholder(const dm_tier *tier);
+/* A tier from columns `first` … `first + 6`. */
+dm_status dm__tier_read(const char *table, sqlite3_stmt *stmt, int first, dm_tier *tier,
+                        dm_error *err) DM_CHECKED;
+void dm__tier_bind(sqlite3_stmt *stmt, int first, const dm_tier *tier);
+/* May this tier come to, or change, those? */
+dm_status dm__tier_admit(const dm_tier *tiers, size_t count, const dm_tier *tier, dm_tier_mode mode,
+                         dm_error *err) DM_CHECKED;
+/* `billing` is empty at first. Leaves the placeholder out. */
+dm_status dm__billing_read(dm__conn *conn, dm__model *model, dm_billing *billing,
+                           dm_error *err) DM_CHECKED;
+dm_status dm__billing_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
+                            double hourly_price, dm_error *err) DM_CHECKED;
+dm_status dm__tier_write(dm__conn *conn, dm__model *model, const dm_tier *tier,
                          dm_error *err) DM_CHECKED;
 dm_status dm__tier_remove(dm__conn *conn, dm__model *model, int64_t tier_index,
                           dm_error *err) DM_CHECKED;
-dm_status dm__hourly_price_write(dm__conn *conn, dm__model *model, double hourly_price,
-                                 dm_error *err) DM_CHECKED;
-dm_status dm__billing_method_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
-                                   dm_error *err) DM_CHECKED;
+
+/* ---- history.c tariff.c: prices over time ---- */
+
+typedef struct {
+    int64_t id;    /* by model; 0: not stored */
+    double from_s; /* -INFINITY: since ever */
+    double made_s; /* when it was last changed */
+    unsigned sets; /* DM_PRICE_… */
+    bool use_tier_pricing;
+    double hourly_price;
+    dm_strategy strategy;
+    dm_tier *tiers;
+    size_t tier_count;
+} dm__price_change;
+
+typedef struct {
+    dm__price_change *changes; /* by from_s, then by id */
+    size_t count;
+} dm__history;
+
+/* All that holds at a moment; the tiers are the history's. */
+typedef struct {
+    bool use_tier_pricing;
+    double hourly_price;
+    dm_strategy strategy;
+    const dm_tier *tiers;
+    size_t tier_count;
+} dm__tariff;
+
+/* `history` is empty at first, and to be reset afterwards in any case. */
+dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *history,
+                           dm_error *err) DM_CHECKED;
+dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history *history,
+                            dm_error *err) DM_CHECKED;
+dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+dm__tariff dm__history_at(const dm__history *history, double time_s);
+void dm__history_reset(dm__history *history);
+
+typedef struct {
+    enum { DM__EDIT_SET, DM__EDIT_TIER_PUT, DM__EDIT_TIER_DELETE } kind;
+    dm_price_change change; /* of DM__EDIT_SET; of the others its time */
+    dm_tier tier;           /* DM__EDIT_TIER_DELETE: its index */
+    dm_tier_mode mode;
+} dm__price_edit;
+
+dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit *edit,
+                          dm_error *err) DM_CHECKED;
+/* `tariffs` is emptied first. */
+dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs,
+                           dm_error *err) DM_CHECKED;
 
 /* ---- scan.c: over the request rows of a model ---- */
 
@@ -254,6 +322,8 @@ typedef struct dm__model_read {
     void *out;
 } dm__model_read;
 dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err) DM_CHECKED;
+/* The same as a dm__read_fn. */
+dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err) DM_CHECKED;
 dm_status dm__window_check(const dm_window *window, dm_error *err) DM_CHECKED;
 
 /* ---- change.c: one write as a value ---- */
@@ -267,10 +337,7 @@ typedef enum {
     DM__CHANGE_MODEL_END,
     DM__CHANGE_REQUEST_ADD,
     DM__CHANGE_REQUESTS_ADD,
-    DM__CHANGE_TIER_PUT,
-    DM__CHANGE_TIER_DELETE,
-    DM__CHANGE_HOURLY_PRICE,
-    DM__CHANGE_BILLING_METHOD
+    DM__CHANGE_PRICES
 } dm__change_kind;
 
 typedef struct {
@@ -284,13 +351,7 @@ typedef struct {
         double time_s;
         dm_request request;
         dm_request_rows rows;
-        struct {
-            dm_tier tier;
-            dm_tier_mode mode;
-        } tier_put;
-        int64_t tier_index;
-        double hourly_price;
-        bool use_tier_pricing;
+        dm__price_edit prices;
     } as;
     dm_ids ids; /* set when applied */
 } dm__change;
@@ -318,6 +379,8 @@ dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *er
 dm_status dm__schema_prepare(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* The older layout (billing in two tables, missing columns, placeholder tiers) becomes ours. */
 dm_status dm__schema_adopt(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Is it a table of the file, with this column (a view is none)? */
+bool dm__table_has_column(dm__conn *conn, const char *table, const char *column);
 /* The first column of the first row. */
 dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err) DM_CHECKED;
 

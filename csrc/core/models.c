@@ -56,8 +56,7 @@ static dm_status tables_verify(dm__conn *conn, const char *safe, dm_error *err)
         char table[DM_SAFE_NAME_SIZE + 16];
         (void)sqlite3_snprintf((int)sizeof table, table, "%s%s", safe, model_tables[t].suffix);
         for (size_t c = 0; c < 8 && model_tables[t].columns[c] != NULL; c++)
-            if (sqlite3_table_column_metadata(conn->db, "main", table, model_tables[t].columns[c],
-                                              NULL, NULL, NULL, NULL, NULL) != SQLITE_OK)
+            if (!dm__table_has_column(conn, table, model_tables[t].columns[c]))
                 return dm__fail(err, DM_CORRUPT_DATA,
                                 "%s is missing, is no table or has no column %s", table,
                                 model_tables[t].columns[c]);
@@ -171,6 +170,8 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)
                            "DROP TABLE IF EXISTS \"%w_billing\";"
                            "DROP TABLE IF EXISTS \"%w_tier_pricing\"",
                            safe, safe, safe, safe);
+    if (rc == DM_OK)
+        rc = dm__history_forget(conn, safe, err);
     sqlite3_stmt *stmt = NULL;
     if (rc == DM_OK)
         rc = dm__stmt_get(conn, DM__STMT_MODEL_DELETE, &stmt, err);
@@ -197,6 +198,11 @@ dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err)
         dm__conn_model_forget(conn, dm__conn_model_find(conn, read->name));
     }
     return dm__fail(err, DM_CORRUPT_DATA, "a table of model '%.100s' is missing", read->name.bytes);
+}
+
+dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err)
+{
+    return dm__read_model(conn, read, err);
 }
 
 /* ---- lists of names ---- */

@@ -1,37 +1,50 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is stored of prices: tiers, the hourly price, which of the two counts. */
+ * The manual's tables of prices: tiers, the hourly price, which of the two counts. They show what
+ * holds now; tariff.c keeps them so. */
 #include "dm_internal.h"
 
 #include <string.h>
 
-/* What the older class gave every model before anybody set a price. */
-static bool tier_is_placeholder(const dm_tier *tier)
+bool dm__tier_is_placeholder(const dm_tier *tier)
 {
     return tier->tier_index == 1 && tier->start_tokens == 0 && tier->end_tokens == 32768 &&
            tier->input_price_per_million == 0 && tier->output_price_per_million == 0 &&
            !tier->support_cache && tier->cache_hit_price_per_million == 0;
 }
 
-static dm_status tier_read(const char *table, sqlite3_stmt *stmt, dm_tier *tier, dm_error *err)
+/* ---- tiers ---- */
+
+dm_status dm__tier_read(const char *table, sqlite3_stmt *stmt, int first, dm_tier *tier,
+                        dm_error *err)
 {
-    dm__row row = {stmt, table, sqlite3_column_int64(stmt, 0)};
+    dm__row row = {stmt, table, sqlite3_column_int64(stmt, first)};
     tier->tier_index = row.row_id;
-    dm_status rc = dm__row_count(&row, 1, &tier->start_tokens, err);
+    dm_status rc = dm__row_count(&row, first + 1, &tier->start_tokens, err);
     if (rc == DM_OK)
-        rc = dm__row_integer(&row, 2, &tier->end_tokens, err);
+        rc = dm__row_integer(&row, first + 2, &tier->end_tokens, err);
     if (rc == DM_OK)
-        rc = dm__row_price(&row, 3, &tier->input_price_per_million, err);
+        rc = dm__row_price(&row, first + 3, &tier->input_price_per_million, err);
     if (rc == DM_OK)
-        rc = dm__row_price(&row, 4, &tier->output_price_per_million, err);
+        rc = dm__row_price(&row, first + 4, &tier->output_price_per_million, err);
     if (rc == DM_OK)
-        rc = dm__row_flag(&row, 5, &tier->support_cache, err);
+        rc = dm__row_flag(&row, first + 5, &tier->support_cache, err);
     if (rc == DM_OK)
-        rc = dm__row_price(&row, 6, &tier->cache_hit_price_per_million, err);
+        rc = dm__row_price(&row, first + 6, &tier->cache_hit_price_per_million, err);
     return rc;
 }
 
-/* All tiers without the placeholder, by index, into `billing`. */
+void dm__tier_bind(sqlite3_stmt *stmt, int first, const dm_tier *tier)
+{
+    (void)sqlite3_bind_int64(stmt, first, tier->tier_index);
+    (void)sqlite3_bind_int64(stmt, first + 1, tier->start_tokens);
+    (void)sqlite3_bind_int64(stmt, first + 2, tier->end_tokens);
+    (void)sqlite3_bind_double(stmt, first + 3, tier->input_price_per_million);
+    (void)sqlite3_bind_double(stmt, first + 4, tier->output_price_per_million);
+    (void)sqlite3_bind_int(stmt, first + 5, tier->support_cache);
+    (void)sqlite3_bind_double(stmt, first + 6, tier->cache_hit_price_per_million);
+}
+
 static dm_status tiers_read(dm__conn *conn, dm__model *model, dm_billing *billing, dm_error *err)
 {
     char table[DM_SAFE_NAME_SIZE + 16];
@@ -42,8 +55,8 @@ static dm_status tiers_read(dm__conn *conn, dm__model *model, dm_billing *billin
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIERS, &stmt, err);
     while (rc == DM_OK && (rc = dm__stmt_step(conn, stmt, &more, err)) == DM_OK && more) {
         dm_tier tier = {0};
-        rc = tier_read(table, stmt, &tier, err);
-        if (rc != DM_OK || tier_is_placeholder(&tier))
+        rc = dm__tier_read(table, stmt, 0, &tier, err);
+        if (rc != DM_OK || dm__tier_is_placeholder(&tier))
             continue;
         if (dm__array_grow(&billing->tiers, &capacity, billing->tier_count, sizeof tier))
             billing->tiers[billing->tier_count++] = tier;
@@ -61,13 +74,13 @@ static bool tiers_overlap(const dm_tier *a, const dm_tier *b)
     return a->start_tokens < b_end && b->start_tokens < a_end;
 }
 
-static dm_status tier_admit(const dm_billing *billing, const dm_tier *tier, dm_tier_mode mode,
-                            dm_error *err)
+dm_status dm__tier_admit(const dm_tier *tiers, size_t count, const dm_tier *tier, dm_tier_mode mode,
+                         dm_error *err)
 {
     bool exists = false;
     const dm_tier *overlapped = NULL;
-    for (size_t i = 0; i < billing->tier_count; i++) {
-        const dm_tier *other = &billing->tiers[i];
+    for (size_t i = 0; i < count; i++) {
+        const dm_tier *other = &tiers[i];
         if (other->tier_index == tier->tier_index)
             exists = true;
         else if (overlapped == NULL && tiers_overlap(tier, other))
@@ -89,56 +102,43 @@ static dm_status tier_admit(const dm_billing *billing, const dm_tier *tier, dm_t
     return DM_OK;
 }
 
-dm_status dm__tier_write(dm__conn *conn, dm__model *model, const dm_tier *tier, dm_tier_mode mode,
-                         dm_error *err)
+dm_status dm__tier_write(dm__conn *conn, dm__model *model, const dm_tier *tier, dm_error *err)
 {
-    dm_billing billing = {0};
     sqlite3_stmt *stmt = NULL;
-    dm_status rc = tiers_read(conn, model, &billing, err);
-    if (rc == DM_OK)
-        rc = tier_admit(&billing, tier, mode, err);
-    if (rc == DM_OK)
-        rc = dm__model_stmt_get(conn, model, DM__STMT_TIER_INSERT, &stmt, err);
-    if (rc == DM_OK) {
-        (void)sqlite3_bind_int64(stmt, 1, tier->tier_index);
-        (void)sqlite3_bind_int64(stmt, 2, tier->start_tokens);
-        (void)sqlite3_bind_int64(stmt, 3, tier->end_tokens);
-        (void)sqlite3_bind_double(stmt, 4, tier->input_price_per_million);
-        (void)sqlite3_bind_double(stmt, 5, tier->output_price_per_million);
-        (void)sqlite3_bind_int(stmt, 6, tier->support_cache);
-        (void)sqlite3_bind_double(stmt, 7, tier->cache_hit_price_per_million);
-        rc = dm__stmt_run(conn, stmt, err);
-    }
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIER_INSERT, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__tier_bind(stmt, 1, tier);
+    rc = dm__stmt_run(conn, stmt, err);
     dm__stmt_put(stmt);
-    dm_billing_reset(&billing);
     return rc;
 }
 
 dm_status dm__tier_remove(dm__conn *conn, dm__model *model, int64_t tier_index, dm_error *err)
 {
-    dm_billing billing = {0};
     sqlite3_stmt *stmt = NULL;
-    bool exists = false;
-    dm_status rc = tiers_read(conn, model, &billing, err);
-    for (size_t i = 0; i < billing.tier_count; i++)
-        exists |= billing.tiers[i].tier_index == tier_index;
-    dm_billing_reset(&billing);
-    if (rc == DM_OK && !exists)
-        rc = dm__fail(err, DM_TIER_NOT_FOUND, "there is no tier %lld", (long long)tier_index);
-    if (rc == DM_OK)
-        rc = dm__model_stmt_get(conn, model, DM__STMT_TIER_DELETE, &stmt, err);
-    if (rc == DM_OK) {
-        (void)sqlite3_bind_int64(stmt, 1, tier_index);
-        rc = dm__stmt_run(conn, stmt, err);
-    }
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIER_DELETE, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_int64(stmt, 1, tier_index);
+    rc = dm__stmt_run(conn, stmt, err);
     dm__stmt_put(stmt);
     return rc;
 }
 
-/* The row is there from the model's beginning, unless another program took it. */
-static dm_status billing_update(dm__conn *conn, dm__model *model, sqlite3_stmt *stmt, dm_error *err)
+/* ---- the billing row ---- */
+
+dm_status dm__billing_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
+                            double hourly_price, dm_error *err)
 {
-    dm_status rc = dm__stmt_run(conn, stmt, err);
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_BILLING_SET, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_int(stmt, 1, use_tier_pricing);
+    (void)sqlite3_bind_double(stmt, 2, hourly_price);
+    rc = dm__stmt_run(conn, stmt, err);
+    /* The row is there from the model's beginning, unless another program took it. */
     if (rc == DM_OK && sqlite3_changes(conn->db) == 0) {
         rc = dm__model_tables_create(conn, model->safe, err);
         (void)sqlite3_reset(stmt);
@@ -149,32 +149,8 @@ static dm_status billing_update(dm__conn *conn, dm__model *model, sqlite3_stmt *
     return rc;
 }
 
-dm_status dm__hourly_price_write(dm__conn *conn, dm__model *model, double hourly_price,
-                                 dm_error *err)
+dm_status dm__billing_read(dm__conn *conn, dm__model *model, dm_billing *billing, dm_error *err)
 {
-    sqlite3_stmt *stmt = NULL;
-    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_BILLING_HOURLY_SET, &stmt, err);
-    if (rc != DM_OK)
-        return rc;
-    (void)sqlite3_bind_double(stmt, 1, hourly_price);
-    return billing_update(conn, model, stmt, err);
-}
-
-dm_status dm__billing_method_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
-                                   dm_error *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_BILLING_METHOD_SET, &stmt, err);
-    if (rc != DM_OK)
-        return rc;
-    (void)sqlite3_bind_int(stmt, 1, use_tier_pricing);
-    return billing_update(conn, model, stmt, err);
-}
-
-static dm_status billing_read(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
-{
-    dm_billing *billing = read->out;
-    dm_billing_reset(billing);
     billing->use_tier_pricing = true;
     char table[DM_SAFE_NAME_SIZE + 16];
     (void)sqlite3_snprintf((int)sizeof table, table, "%s_billing", model->safe);
@@ -193,16 +169,17 @@ static dm_status billing_read(dm__conn *conn, dm__model *model, dm__model_read *
     return rc == DM_OK ? tiers_read(conn, model, billing, err) : rc;
 }
 
-static dm_status model_billing_read(dm__conn *conn, void *argument, dm_error *err)
+static dm_status billing_read(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
 {
-    return dm__read_model(conn, argument, err);
+    dm_billing_reset(read->out);
+    return dm__billing_read(conn, model, read->out, err);
 }
 
 dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out, dm_error *err)
 {
     dm_billing billing = {0};
     dm__model_read read = {model, billing_read, NULL, &billing};
-    dm_status rc = dm__read(m, true, model_billing_read, &read, err);
+    dm_status rc = dm__read(m, true, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *billing_out = billing;
     else

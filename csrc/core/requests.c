@@ -121,11 +121,6 @@ static dm_status requests_read(dm__conn *conn, dm__model *model, dm__model_read 
     return rc;
 }
 
-static dm_status model_requests_read(dm__conn *conn, void *argument, dm_error *err)
-{
-    return dm__read_model(conn, argument, err);
-}
-
 dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
                           dm_request_columns *columns_out, dm_error *err)
 {
@@ -133,7 +128,7 @@ dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
     dm__model_read read = {model, requests_read, window, &columns};
     dm_status rc = dm__window_check(window, err);
     if (rc == DM_OK)
-        rc = dm__read(m, true, model_requests_read, &read, err);
+        rc = dm__read(m, true, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *columns_out = columns;
     else

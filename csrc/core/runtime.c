@@ -123,11 +123,6 @@ static dm_status program_runs_read(dm__conn *conn, void *argument, dm_error *err
     return runs_read(conn, NULL, argument, err);
 }
 
-static dm_status model_runs_read(dm__conn *conn, void *argument, dm_error *err)
-{
-    return dm__read_model(conn, argument, err);
-}
-
 static dm_status runs_get(dm_manager *m, dm__read_fn function, dm_str model,
                           const dm_window *window, dm_runs *runs_out, dm_error *err)
 {
@@ -151,5 +146,5 @@ dm_status dm_program_runs(dm_manager *m, const dm_window *window, dm_runs *runs_
 dm_status dm_model_runs(dm_manager *m, dm_str model, const dm_window *window, dm_runs *runs_out,
                         dm_error *err)
 {
-    return runs_get(m, model_runs_read, model, window, runs_out, err);
+    return runs_get(m, dm__model_read_run, model, window, runs_out, err);
 }

@@ -29,11 +29,16 @@ dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_err
     return rc;
 }
 
+bool dm__table_has_column(dm__conn *conn, const char *table, const char *column)
+{
+    return sqlite3_table_column_metadata(conn->db, "main", table, column, NULL, NULL, NULL, NULL,
+                                         NULL) == SQLITE_OK;
+}
+
 static bool table_has(dm__conn *conn, const char *table, const char *const *columns)
 {
     for (; *columns != NULL; columns++)
-        if (sqlite3_table_column_metadata(conn->db, "main", table, *columns, NULL, NULL, NULL, NULL,
-                                          NULL) != SQLITE_OK)
+        if (!dm__table_has_column(conn, table, *columns))
             return false;
     return true;
 }

@@ -29,6 +29,21 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_PROGRAM_RUN_NEWEST] = RUN_COLUMNS "program_runtime ORDER BY id DESC LIMIT 1",
     [DM__STMT_PROGRAM_RUN_END] = "UPDATE program_runtime SET end_time=?2 WHERE id=?1",
     [DM__STMT_PROGRAM_RUNS] = RUN_COLUMNS "program_runtime ORDER BY id DESC",
+    [DM__STMT_PRICE_CHANGES] =
+        "SELECT c.change_id,c.effective_from,c.changed_at,c.use_tier_pricing,c.hourly_price,"
+        "c.strategy,c.sets_tiers,t.tier_index,t.start_tokens,t.end_tokens,"
+        "t.input_price_per_million,t.output_price_per_million,t.support_cache,"
+        "t.cache_hit_price_per_million FROM datamanager_price_changes c"
+        " LEFT JOIN datamanager_price_tiers t ON t.safe_name=c.safe_name"
+        " AND t.change_id=c.change_id WHERE c.safe_name=?1"
+        " ORDER BY c.effective_from,c.change_id,t.tier_index",
+    [DM__STMT_PRICE_CHANGE_PUT] =
+        "INSERT INTO datamanager_price_changes(safe_name,change_id,effective_from,changed_at,"
+        "use_tier_pricing,hourly_price,strategy,sets_tiers) VALUES(?1,?2,?3,?4,?5,?6,?7,?8)",
+    [DM__STMT_PRICE_TIER_PUT] =
+        "INSERT INTO datamanager_price_tiers(safe_name,change_id,tier_index,start_tokens,"
+        "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
+        "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
     [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
     [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
@@ -43,9 +58,10 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
                                  " FROM (SELECT " REQUEST_COLUMNS
                                  " FROM \"%w_requests\" NOT INDEXED ORDER BY id DESC LIMIT -1)",
     [DM__STMT_REQUEST] = "SELECT " REQUEST_COLUMNS " FROM \"%w_requests\" WHERE id=?1",
+    [DM__STMT_USED_SINCE] = "SELECT EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>?1) OR "
+                            "EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)",
     [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
-    [DM__STMT_BILLING_HOURLY_SET] = "UPDATE \"%w_billing\" SET hourly_price=?1",
-    [DM__STMT_BILLING_METHOD_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1",
+    [DM__STMT_BILLING_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1,hourly_price=?2",
     [DM__STMT_TIERS] = "SELECT tier_index,start_tokens,end_tokens,input_price_per_million,"
                        "output_price_per_million,support_cache,cache_hit_price_per_million"
                        " FROM \"%w_tier_pricing\" ORDER BY tier_index",
@@ -60,9 +76,9 @@ static const char *stmt_table_suffix(dm__stmt_id id)
 {
     if (id <= DM__STMT_RUNS)
         return "_runtime";
-    if (id <= DM__STMT_REQUEST)
+    if (id <= DM__STMT_USED_SINCE)
         return "_requests";
-    return id <= DM__STMT_BILLING_METHOD_SET ? "_billing" : "_tier_pricing";
+    return id <= DM__STMT_BILLING_SET ? "_billing" : "_tier_pricing";
 }
 
 static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_id id)
@@ -91,7 +107,7 @@ dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
 {
     sqlite3_stmt **slot = &model->stmts[id - DM__STMT_GLOBAL_COUNT];
     if (*slot == NULL) {
-        char *sql = sqlite3_mprintf(stmt_sql[id], model->safe);
+        char *sql = sqlite3_mprintf(stmt_sql[id], model->safe, model->safe);
         if (sql == NULL)
             return dm__no_memory(err);
         int code = sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);

@@ -3,6 +3,8 @@
  * Giving back what reads return, and reading single values with the rules in mind. */
 #include "dm_internal.h"
 
+#include <string.h>
+
 void dm_billing_reset(dm_billing *billing)
 {
     if (billing == NULL)
@@ -64,6 +66,14 @@ bool dm__array_grow(void *array_pointer, size_t *capacity, size_t count, size_t 
     *array = grown;
     *capacity = wanted;
     return true;
+}
+
+void *dm__array_copy(const void *array, size_t count, size_t element_size)
+{
+    void *copy = dm__malloc(count * element_size + 1);
+    if (copy != NULL && count > 0)
+        memcpy(copy, array, count * element_size);
+    return copy;
 }
 
 /* ---- one value of a row ---- */

@@ -102,33 +102,49 @@ dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *ro
     return rc;
 }
 
+/* ---- prices ---- */
+
+static dm_status prices_write(dm_manager *m, dm_str model, const dm__price_edit *edit,
+                              dm_error *err)
+{
+    dm__change change = {.kind = DM__CHANGE_PRICES, .model = model, .as.prices = *edit};
+    double from_s = edit->change.effective_from_s;
+    dm_status rc = isnan(from_s) ? DM_OK : dm_time_check("effective_from", from_s, err);
+    return rc == DM_OK ? model_write(m, &change, err) : rc;
+}
+
 dm_status dm_tier_put(dm_manager *m, dm_str model, const dm_tier *tier, dm_tier_mode mode,
-                      dm_error *err)
+                      double effective_from_s, dm_error *err)
 {
-    dm__change change = {.kind = DM__CHANGE_TIER_PUT, .model = model, .as.tier_put = {*tier, mode}};
+    dm__price_edit edit = {.kind = DM__EDIT_TIER_PUT,
+                           .change.effective_from_s = effective_from_s,
+                           .tier = *tier,
+                           .mode = mode};
     dm_status rc = dm_tier_check(tier, err);
-    return rc == DM_OK ? model_write(m, &change, err) : rc;
+    return rc == DM_OK ? prices_write(m, model, &edit, err) : rc;
 }
 
-dm_status dm_tier_delete(dm_manager *m, dm_str model, int64_t tier_index, dm_error *err)
+dm_status dm_tier_delete(dm_manager *m, dm_str model, int64_t tier_index, double effective_from_s,
+                         dm_error *err)
 {
-    dm__change change = {
-        .kind = DM__CHANGE_TIER_DELETE, .model = model, .as.tier_index = tier_index};
+    dm__price_edit edit = {.kind = DM__EDIT_TIER_DELETE,
+                           .change.effective_from_s = effective_from_s,
+                           .tier.tier_index = tier_index};
     dm_status rc = dm__tier_index_check(tier_index, err);
-    return rc == DM_OK ? model_write(m, &change, err) : rc;
+    return rc == DM_OK ? prices_write(m, model, &edit, err) : rc;
 }
 
-dm_status dm_hourly_price_set(dm_manager *m, dm_str model, double hourly_price, dm_error *err)
+dm_status dm_pricing_set(dm_manager *m, dm_str model, const dm_price_change *change, dm_error *err)
 {
-    dm__change change = {
-        .kind = DM__CHANGE_HOURLY_PRICE, .model = model, .as.hourly_price = hourly_price};
-    dm_status rc = dm__price_check("hourly_price", hourly_price, err);
-    return rc == DM_OK ? model_write(m, &change, err) : rc;
-}
-
-dm_status dm_billing_method_set(dm_manager *m, dm_str model, bool use_tier_pricing, dm_error *err)
-{
-    dm__change change = {
-        .kind = DM__CHANGE_BILLING_METHOD, .model = model, .as.use_tier_pricing = use_tier_pricing};
-    return model_write(m, &change, err);
+    dm__price_edit edit = {.kind = DM__EDIT_SET, .change = *change};
+    dm_status rc = DM_OK;
+    if (change->sets & DM_PRICE_HOURLY)
+        rc = dm__price_check("hourly_price", change->hourly_price, err);
+    for (size_t i = 0; (change->sets & DM_PRICE_TIERS) && i < change->tier_count && rc == DM_OK;
+         i++) {
+        rc = dm_tier_check(&change->tiers[i], err);
+        if (rc == DM_OK) /* among themselves: each against those before it */
+            rc = dm__tier_admit(change->tiers, i, &change->tiers[i], DM_TIER_ADD, err);
+    }
+    return rc == DM_OK ? prices_write(m, model, &edit, err) : rc;
 }

@@ -81,7 +81,7 @@ static void test_batches(void)
     /* One that fails at the end takes the whole batch with it. */
     CHECK_OK(dm_batch_begin(m, &err));
     CHECK_OK(dm_request_add(m, DM_STR("m"), &request, &id, &err));
-    CHECK_OK(dm_tier_delete(m, DM_STR("m"), 9, &err));
+    CHECK_OK(dm_tier_delete(m, DM_STR("m"), 9, NAN, &err));
     CHECK_STATUS(dm_batch_end(m, true, &ids, &count, &err), DM_TIER_NOT_FOUND);
     CHECK_INT(request_count(m, DM_STR("m")), before + 1);
     dm_free(m);

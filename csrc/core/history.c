@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The price history: which tariff held when. Kept beside the manual's tables, a row for each
+ * change; a change names what it sets (tiers, hourly price, method, strategy) and the moment from
+ * which that holds. What it does not set goes on as it was, so a change that is dated back does
+ * not undo a later one of something else. Without rows, what the manual's tables say has held
+ * since ever: so it is with databases that we adopt, and so nothing breaks where these tables are
+ * dropped. */
+#include "dm_internal.h"
+
+#include <string.h>
+
+static const char history_sql[] = "CREATE TABLE IF NOT EXISTS datamanager_price_changes (\n"
+                                  "    safe_name TEXT NOT NULL,\n"
+                                  "    change_id INTEGER NOT NULL,\n"
+                                  "    effective_from REAL,\n" /* NULL: since ever */
+                                  "    changed_at REAL NOT NULL,\n"
+                                  "    use_tier_pricing BOOLEAN,\n" /* NULL: not set by it */
+                                  "    hourly_price REAL,\n"
+                                  "    strategy TEXT,\n"
+                                  "    sets_tiers BOOLEAN NOT NULL,\n"
+                                  "    PRIMARY KEY (safe_name, change_id)\n) WITHOUT ROWID;"
+                                  "CREATE TABLE IF NOT EXISTS datamanager_price_tiers (\n"
+                                  "    safe_name TEXT NOT NULL,\n"
+                                  "    change_id INTEGER NOT NULL,\n"
+                                  "    tier_index INTEGER NOT NULL,\n"
+                                  "    start_tokens INTEGER NOT NULL,\n"
+                                  "    end_tokens INTEGER NOT NULL,\n"
+                                  "    input_price_per_million REAL NOT NULL,\n"
+                                  "    output_price_per_million REAL NOT NULL,\n"
+                                  "    support_cache BOOLEAN NOT NULL,\n"
+                                  "    cache_hit_price_per_million REAL NOT NULL,\n"
+                                  "    PRIMARY KEY (safe_name, change_id, tier_index)\n"
+                                  ") WITHOUT ROWID";
+
+/* As the connection knows the schema, so only after a statement of this transaction. */
+static bool history_exists(dm__conn *conn)
+{
+    return dm__table_has_column(conn, "datamanager_price_changes", "change_id") &&
+           dm__table_has_column(conn, "datamanager_price_tiers", "change_id");
+}
+
+void dm__history_reset(dm__history *history)
+{
+    for (size_t i = 0; i < history->count; i++)
+        dm__free(history->changes[i].tiers);
+    dm__free(history->changes);
+    *history = (dm__history){0};
+}
+
+/* ---- what holds ---- */
+
+dm__tariff dm__history_at(const dm__history *history, double time_s)
+{
+    dm__tariff tariff = {.use_tier_pricing = true, .strategy = DM_STRATEGY_GRADUATED};
+    for (size_t i = 0; i < history->count && history->changes[i].from_s <= time_s; i++) {
+        const dm__price_change *change = &history->changes[i];
+        if (change->sets & DM_PRICE_METHOD)
+            tariff.use_tier_pricing = change->use_tier_pricing;
+        if (change->sets & DM_PRICE_HOURLY)
+            tariff.hourly_price = change->hourly_price;
+        if (change->sets & DM_PRICE_STRATEGY)
+            tariff.strategy = change->strategy;
+        if (change->sets & DM_PRICE_TIERS)
+            tariff.tiers = change->tiers, tariff.tier_count = change->tier_count;
+    }
+    return tariff;
+}
+
+/* ---- rows ---- */
+
+static dm_status change_read(sqlite3_stmt *stmt, dm__price_change *change, dm_error *err)
+{
+    dm__row row = {stmt, "datamanager_price_changes", change->id};
+    dm_status rc = DM_OK;
+    change->from_s = -INFINITY;
+    if (sqlite3_column_type(stmt, 1) != SQLITE_NULL)
+        rc = dm__row_time(&row, 1, &change->from_s, err);
+    if (rc == DM_OK)
+        rc = dm__row_time(&row, 2, &change->made_s, err);
+    if (rc == DM_OK && sqlite3_column_type(stmt, 3) != SQLITE_NULL) {
+        change->sets |= DM_PRICE_METHOD;
+        rc = dm__row_flag(&row, 3, &change->use_tier_pricing, err);
+    }
+    if (rc == DM_OK && sqlite3_column_type(stmt, 4) != SQLITE_NULL) {
+        change->sets |= DM_PRICE_HOURLY;
+        rc = dm__row_price(&row, 4, &change->hourly_price, err);
+    }
+    const char *strategy = (const char *)sqlite3_column_text(stmt, 5);
+    if (rc == DM_OK && strategy != NULL) {
+        change->sets |= DM_PRICE_STRATEGY;
+        if (dm_strategy_parse(strategy, &change->strategy, NULL) != DM_OK)
+            rc = dm__fail(err, DM_CORRUPT_DATA,
+                          "datamanager_price_changes row %lld: there is no strategy %.60s",
+                          (long long)change->id, strategy);
+    }
+    bool sets_tiers = false;
+    if (rc == DM_OK)
+        rc = dm__row_flag(&row, 6, &sets_tiers, err);
+    if (sets_tiers)
+        change->sets |= DM_PRICE_TIERS;
+    return rc;
+}
+
+/* One row of the join is a change and one of its tiers. */
+static dm_status history_append(dm__history *history, size_t *capacity, size_t *tier_capacity,
+                                sqlite3_stmt *stmt, dm_error *err)
+{
+    int64_t id = sqlite3_column_int64(stmt, 0);
+    if (history->count == 0 || history->changes[history->count - 1].id != id) {
+        dm__price_change change = {.id = id};
+        dm_status rc = change_read(stmt, &change, err);
+        if (rc != DM_OK)
+            return rc;
+        if (!dm__array_grow(&history->changes, capacity, history->count, sizeof change))
+            return dm__no_memory(err);
+        history->changes[history->count++] = change;
+        *tier_capacity = 0;
+    }
+    if (sqlite3_column_type(stmt, 7) == SQLITE_NULL)
+        return DM_OK;
+    dm__price_change *change = &history->changes[history->count - 1];
+    dm_tier tier = {0};
+    dm_status rc = dm__tier_read("datamanager_price_tiers", stmt, 7, &tier, err);
+    if (rc != DM_OK)
+        return rc;
+    if (!dm__array_grow(&change->tiers, tier_capacity, change->tier_count, sizeof tier))
+        return dm__no_memory(err);
+    change->tiers[change->tier_count++] = tier;
+    return DM_OK;
+}
+
+static dm_status stored_read(dm__conn *conn, dm__model *model, dm__history *history, dm_error *err)
+{
+    size_t capacity = 0, tier_capacity = 0;
+    bool more = true;
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__stmt_get(conn, DM__STMT_PRICE_CHANGES, &stmt, err);
+    if (rc == DM_OK)
+        (void)sqlite3_bind_text(stmt, 1, model->safe, -1, SQLITE_STATIC);
+    while (rc == DM_OK && (rc = dm__stmt_step(conn, stmt, &more, err)) == DM_OK && more)
+        rc = history_append(history, &capacity, &tier_capacity, stmt, err);
+    dm__stmt_put(stmt);
+    return rc != DM_OK && !history_exists(conn) ? DM_OK : rc;
+}
+
+/* What the manual's tables say, as a change that was never stored. */
+static dm_status tables_read(dm__conn *conn, dm__model *model, dm__history *history, dm_error *err)
+{
+    dm_billing billing = {0};
+    dm_status rc = dm__billing_read(conn, model, &billing, err);
+    if (rc != DM_OK ||
+        (billing.tier_count == 0 && billing.hourly_price == 0 && billing.use_tier_pricing))
+        goto done; /* nobody has set a price yet */
+    history->changes = dm__calloc(1, sizeof *history->changes);
+    if (history->changes == NULL) {
+        rc = dm__no_memory(err);
+        goto done;
+    }
+    history->count = 1;
+    history->changes[0] =
+        (dm__price_change){.from_s = -INFINITY,
+                           .made_s = 0, /* long ago: what came after it was billed by it */
+                           .sets = DM_PRICE_METHOD | DM_PRICE_HOURLY | DM_PRICE_TIERS,
+                           .use_tier_pricing = billing.use_tier_pricing,
+                           .hourly_price = billing.hourly_price,
+                           .tiers = billing.tiers,
+                           .tier_count = billing.tier_count};
+    billing.tiers = NULL;
+done:
+    dm_billing_reset(&billing);
+    return rc;
+}
+
+dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *history, dm_error *err)
+{
+    dm_status rc = stored_read(conn, model, history, err);
+    if (rc == DM_OK && history->count == 0)
+        rc = tables_read(conn, model, history, err);
+    return rc;
+}
+
+static dm_status tier_store(dm__conn *conn, dm__model *model, int64_t change_id,
+                            const dm_tier *tier, dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__stmt_get(conn, DM__STMT_PRICE_TIER_PUT, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_text(stmt, 1, model->safe, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_int64(stmt, 2, change_id);
+    dm__tier_bind(stmt, 3, tier);
+    rc = dm__stmt_run(conn, stmt, err);
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+static dm_status change_store(dm__conn *conn, dm__model *model, const dm__price_change *change,
+                              dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__stmt_get(conn, DM__STMT_PRICE_CHANGE_PUT, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_text(stmt, 1, model->safe, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_int64(stmt, 2, change->id);
+    if (!isinf(change->from_s))
+        (void)sqlite3_bind_double(stmt, 3, change->from_s);
+    (void)sqlite3_bind_double(stmt, 4, change->made_s);
+    if (change->sets & DM_PRICE_METHOD)
+        (void)sqlite3_bind_int(stmt, 5, change->use_tier_pricing);
+    if (change->sets & DM_PRICE_HOURLY)
+        (void)sqlite3_bind_double(stmt, 6, change->hourly_price);
+    if (change->sets & DM_PRICE_STRATEGY)
+        (void)sqlite3_bind_text(stmt, 7, dm_strategy_name(change->strategy), -1, SQLITE_STATIC);
+    (void)sqlite3_bind_int(stmt, 8, (change->sets & DM_PRICE_TIERS) != 0);
+    rc = dm__stmt_run(conn, stmt, err);
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history *history,
+                            dm_error *err)
+{
+    dm_status rc = DM_OK;
+    if (!history_exists(conn))
+        rc = dm__conn_exec(conn, err, "%s", history_sql);
+    if (rc == DM_OK)
+        rc = dm__history_forget(conn, model->safe, err);
+    for (size_t i = 0; i < history->count && rc == DM_OK; i++) {
+        const dm__price_change *change = &history->changes[i];
+        rc = change_store(conn, model, change, err);
+        for (size_t t = 0; t < change->tier_count && rc == DM_OK; t++)
+            rc = tier_store(conn, model, change->id, &change->tiers[t], err);
+    }
+    return rc;
+}
+
+dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err)
+{
+    return !history_exists(conn)
+               ? DM_OK
+               : dm__conn_exec(conn, err,
+                               "DELETE FROM datamanager_price_changes WHERE safe_name=%Q;"
+                               "DELETE FROM datamanager_price_tiers WHERE safe_name=%Q",
+                               safe, safe);
+}

@@ -1,0 +1,326 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Changing prices. Every change goes into the history, at the moment from which it holds, and the
+ * manual's tables are then made to show what holds now. Setting up is one change: it replaces the
+ * one before it, from that one's beginning, as long as no request or run is later. */
+#include "dm_internal.h"
+
+#include <string.h>
+
+static bool tiers_equal(const dm_tier *a, const dm_tier *b)
+{
+    return a->tier_index == b->tier_index && a->start_tokens == b->start_tokens &&
+           a->end_tokens == b->end_tokens &&
+           a->input_price_per_million == b->input_price_per_million &&
+           a->output_price_per_million == b->output_price_per_million &&
+           a->support_cache == b->support_cache &&
+           a->cache_hit_price_per_million == b->cache_hit_price_per_million;
+}
+
+static const dm_tier *tier_find(const dm_tier *tiers, size_t count, int64_t tier_index)
+{
+    for (size_t i = 0; i < count; i++)
+        if (tiers[i].tier_index == tier_index)
+            return &tiers[i];
+    return NULL;
+}
+
+/* ---- the tables show what holds now ---- */
+
+static bool tables_show(const dm_billing *billing, const dm__tariff *tariff)
+{
+    if (billing->use_tier_pricing != tariff->use_tier_pricing ||
+        billing->hourly_price != tariff->hourly_price || billing->tier_count != tariff->tier_count)
+        return false;
+    for (size_t i = 0; i < tariff->tier_count; i++) {
+        const dm_tier *shown =
+            tier_find(billing->tiers, billing->tier_count, tariff->tiers[i].tier_index);
+        if (shown == NULL || !tiers_equal(shown, &tariff->tiers[i]))
+            return false;
+    }
+    return true;
+}
+
+static dm_status tables_update(dm__conn *conn, dm__model *model, const dm_billing *billing,
+                               const dm__tariff *tariff, dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < billing->tier_count && rc == DM_OK; i++)
+        if (tier_find(tariff->tiers, tariff->tier_count, billing->tiers[i].tier_index) == NULL)
+            rc = dm__tier_remove(conn, model, billing->tiers[i].tier_index, err);
+    for (size_t i = 0; i < tariff->tier_count && rc == DM_OK; i++) {
+        const dm_tier *tier = &tariff->tiers[i];
+        const dm_tier *shown = tier_find(billing->tiers, billing->tier_count, tier->tier_index);
+        if (shown == NULL || !tiers_equal(shown, tier))
+            rc = dm__tier_write(conn, model, tier, err);
+    }
+    if (rc == DM_OK)
+        rc = dm__billing_write(conn, model, tariff->use_tier_pricing, tariff->hourly_price, err);
+    return rc;
+}
+
+/* ---- which change of the history takes the edit ---- */
+
+static dm_status change_insert(dm__history *history, double from_s, double made_s,
+                               dm__price_change **change_out, dm_error *err)
+{
+    int64_t id = 1;
+    size_t at = 0;
+    for (size_t i = 0; i < history->count; i++) {
+        if (history->changes[i].id >= id)
+            id = history->changes[i].id + 1;
+        if (history->changes[i].from_s <= from_s)
+            at = i + 1;
+    }
+    dm__price_change *changes =
+        dm__realloc(history->changes, (history->count + 1) * sizeof *changes);
+    if (changes == NULL)
+        return dm__no_memory(err);
+    memmove(changes + at + 1, changes + at, (history->count - at) * sizeof *changes);
+    changes[at] = (dm__price_change){.id = id, .from_s = from_s, .made_s = made_s};
+    history->changes = changes;
+    history->count++;
+    *change_out = &changes[at];
+    return DM_OK;
+}
+
+/* Another program has changed the tables. When, we cannot know: it counts from now. Tables that
+ * show what held at some moment since our last change are only behind. */
+static dm_status foreign_change_keep(dm__history *history, dm_billing *billing, double now_s,
+                                     dm_error *err)
+{
+    double since_s = -INFINITY;
+    for (size_t i = 0; i < history->count; i++)
+        since_s = fmax(since_s, fmin(history->changes[i].made_s, now_s));
+    dm__tariff then = dm__history_at(history, since_s);
+    bool behind = tables_show(billing, &then);
+    for (size_t i = 0; i < history->count && !behind; i++) {
+        double from_s = history->changes[i].from_s;
+        then = dm__history_at(history, from_s);
+        behind = from_s > since_s && from_s <= now_s && tables_show(billing, &then);
+    }
+    if (behind)
+        return DM_OK;
+    dm__price_change *change = NULL;
+    dm_status rc = change_insert(history, now_s, now_s, &change, err);
+    if (rc != DM_OK)
+        return rc;
+    change->tiers = dm__array_copy(billing->tiers, billing->tier_count, sizeof *billing->tiers);
+    if (change->tiers == NULL)
+        return dm__no_memory(err);
+    change->tier_count = billing->tier_count;
+    change->sets = DM_PRICE_METHOD | DM_PRICE_HOURLY | DM_PRICE_TIERS;
+    change->use_tier_pricing = billing->use_tier_pricing;
+    change->hourly_price = billing->hourly_price;
+    return DM_OK;
+}
+
+static dm_status used_since(dm__conn *conn, dm__model *model, double time_s, bool *used_out,
+                            dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool row = false;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_USED_SINCE, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_double(stmt, 1, time_s);
+    rc = dm__stmt_step(conn, stmt, &row, err);
+    if (rc == DM_OK)
+        *used_out = sqlite3_column_int(stmt, 0) != 0;
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+static dm_status change_for_now(dm__conn *conn, dm__model *model, dm__history *history,
+                                double now_s, dm__price_change **change_out, dm_error *err)
+{
+    dm__price_change *latest = NULL;
+    for (size_t i = 0; i < history->count && history->changes[i].from_s <= now_s; i++)
+        latest = &history->changes[i];
+    if (latest == NULL)
+        return change_insert(history, history->count == 0 ? -INFINITY : now_s, now_s, change_out,
+                             err);
+    bool used = true;
+    dm_status rc = used_since(conn, model, isinf(latest->from_s) ? latest->made_s : latest->from_s,
+                              &used, err);
+    if (rc != DM_OK)
+        return rc;
+    if (used)
+        return change_insert(history, now_s, now_s, change_out, err);
+    latest->made_s = now_s;
+    *change_out = latest;
+    return DM_OK;
+}
+
+static dm_status change_for(dm__conn *conn, dm__model *model, dm__history *history, double from_s,
+                            double now_s, dm__price_change **change_out, dm_error *err)
+{
+    if (isnan(from_s))
+        return change_for_now(conn, model, history, now_s, change_out, err);
+    for (size_t i = 0; i < history->count; i++)
+        if (history->changes[i].from_s == from_s) {
+            history->changes[i].made_s = now_s;
+            *change_out = &history->changes[i];
+            return DM_OK;
+        }
+    return change_insert(history, from_s, now_s, change_out, err);
+}
+
+/* ---- the edit ---- */
+
+/* The tiers that hold at the moment of the edit, with it, as a new array. */
+static dm_status tiers_edit(const dm__tariff *before, const dm__price_edit *edit,
+                            dm_tier **tiers_out, size_t *count_out, dm_error *err)
+{
+    const dm_price_change *set = &edit->change;
+    size_t count = edit->kind == DM__EDIT_SET ? set->tier_count : before->tier_count;
+    const dm_tier *from = edit->kind == DM__EDIT_SET ? set->tiers : before->tiers;
+    dm_tier *tiers = dm__calloc(count + 1, sizeof *tiers);
+    if (tiers == NULL)
+        return dm__no_memory(err);
+    size_t kept = 0;
+    bool found = false;
+    for (size_t i = 0; i < count; i++) {
+        if (edit->kind != DM__EDIT_SET && from[i].tier_index == edit->tier.tier_index)
+            found = true;
+        else if (!dm__tier_is_placeholder(&from[i]))
+            tiers[kept++] = from[i];
+    }
+    dm_status rc = DM_OK;
+    if (edit->kind == DM__EDIT_TIER_DELETE && !found)
+        rc = dm__fail(err, DM_TIER_NOT_FOUND, "there is no tier %lld",
+                      (long long)edit->tier.tier_index);
+    if (edit->kind == DM__EDIT_TIER_PUT) {
+        rc = dm__tier_admit(before->tiers, before->tier_count, &edit->tier, edit->mode, err);
+        if (!dm__tier_is_placeholder(&edit->tier))
+            tiers[kept++] = edit->tier;
+    }
+    if (rc != DM_OK) {
+        dm__free(tiers);
+        return rc;
+    }
+    *tiers_out = tiers;
+    *count_out = kept;
+    return DM_OK;
+}
+
+static dm_status edit_apply(dm__history *history, dm__price_change *change,
+                            const dm__price_edit *edit, dm_error *err)
+{
+    const dm_price_change *set = &edit->change;
+    if (edit->kind != DM__EDIT_SET || (set->sets & DM_PRICE_TIERS)) {
+        dm__tariff before = dm__history_at(history, change->from_s);
+        dm_tier *tiers = NULL;
+        size_t count = 0;
+        dm_status rc = tiers_edit(&before, edit, &tiers, &count, err);
+        if (rc != DM_OK)
+            return rc;
+        dm__free(change->tiers);
+        change->tiers = tiers;
+        change->tier_count = count;
+        change->sets |= DM_PRICE_TIERS;
+    }
+    if (edit->kind != DM__EDIT_SET)
+        return DM_OK;
+    change->sets |= set->sets;
+    if (set->sets & DM_PRICE_METHOD)
+        change->use_tier_pricing = set->use_tier_pricing;
+    if (set->sets & DM_PRICE_HOURLY)
+        change->hourly_price = set->hourly_price;
+    if (set->sets & DM_PRICE_STRATEGY)
+        change->strategy = set->strategy;
+    return DM_OK;
+}
+
+dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit *edit,
+                          dm_error *err)
+{
+    double now_s = dm__realtime_s();
+    dm__history history = {0};
+    dm_billing billing = {0};
+    dm__price_change *change = NULL;
+    dm_status rc = dm__history_read(conn, model, &history, err);
+    if (rc == DM_OK)
+        rc = dm__billing_read(conn, model, &billing, err);
+    if (rc == DM_OK && history.count > 0)
+        rc = foreign_change_keep(&history, &billing, now_s, err);
+    if (rc == DM_OK)
+        rc = change_for(conn, model, &history, edit->change.effective_from_s, now_s, &change, err);
+    if (rc == DM_OK)
+        rc = edit_apply(&history, change, edit, err);
+    if (rc == DM_OK)
+        rc = dm__history_write(conn, model, &history, err);
+    if (rc == DM_OK) {
+        dm__tariff now = dm__history_at(&history, now_s);
+        rc = tables_update(conn, model, &billing, &now, err);
+    }
+    dm_billing_reset(&billing);
+    dm__history_reset(&history);
+    return rc;
+}
+
+/* ---- reading ---- */
+
+void dm_tariffs_reset(dm_tariffs *tariffs)
+{
+    for (size_t i = 0; i < tariffs->count; i++)
+        dm__free(tariffs->tariffs[i].tiers);
+    dm__free(tariffs->tariffs);
+    *tariffs = (dm_tariffs){0};
+}
+
+static dm_status tariff_append(dm_tariffs *tariffs, const dm__tariff *tariff, double from_s,
+                               dm_error *err)
+{
+    dm_tier *tiers = dm__array_copy(tariff->tiers, tariff->tier_count, sizeof *tiers);
+    if (tiers == NULL)
+        return dm__no_memory(err);
+    tariffs->tariffs[tariffs->count++] = (dm_tariff){.from_s = from_s,
+                                                     .use_tier_pricing = tariff->use_tier_pricing,
+                                                     .hourly_price = tariff->hourly_price,
+                                                     .strategy = tariff->strategy,
+                                                     .tiers = tiers,
+                                                     .tier_count = tariff->tier_count};
+    return DM_OK;
+}
+
+dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs, dm_error *err)
+{
+    dm__history history = {0};
+    dm_tariffs_reset(tariffs);
+    dm_status rc = dm__history_read(conn, model, &history, err);
+    if (rc != DM_OK)
+        goto done;
+    tariffs->tariffs = dm__calloc(history.count + 1, sizeof *tariffs->tariffs);
+    if (tariffs->tariffs == NULL) {
+        rc = dm__no_memory(err);
+        goto done;
+    }
+    for (size_t i = 0; i <= history.count && rc == DM_OK; i++) {
+        double from_s = i == 0 ? -INFINITY : history.changes[i - 1].from_s;
+        dm__tariff tariff = dm__history_at(&history, from_s);
+        /* The first stands for "since ever", also where a change holds since ever. */
+        if (i == 0 || tariffs->tariffs[tariffs->count - 1].from_s < from_s)
+            rc = tariff_append(tariffs, &tariff, from_s, err);
+    }
+done:
+    dm__history_reset(&history);
+    return rc;
+}
+
+static dm_status tariffs_read(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
+{
+    return dm__tariffs_read(conn, model, read->out, err);
+}
+
+dm_status dm_price_history(dm_manager *m, dm_str model, dm_tariffs *tariffs_out, dm_error *err)
+{
+    dm_tariffs tariffs = {0};
+    dm__model_read read = {model, tariffs_read, NULL, &tariffs};
+    dm_status rc = dm__read(m, true, dm__model_read_run, &read, err);
+    if (rc == DM_OK)
+        *tariffs_out = tariffs;
+    else
+        dm_tariffs_reset(&tariffs);
+    return rc;
+}

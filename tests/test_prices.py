@@ -1,0 +1,196 @@
+"""The price history: what holds when, however prices are set."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+import datamanager
+from datamanager import DataManager, Tariff, TierPricing
+
+LOW = TierPricing(1, 0, 32768, 2.0, 8.0, True, 0.4)
+HIGH = TierPricing(2, 32768, 131072, 4.0, 16.0, True, 0.8)
+OLD, PAST, FUTURE = 1000.0, 2_000.0, time.time() + 86_400.0
+
+
+def use(dm: DataManager, at: float) -> None:
+    dm.add_model_request("m", [at, 1, 1, 0, 1])
+
+
+def edit(path: str, *statements: str) -> None:
+    with contextlib.closing(sqlite3.connect(path)) as db, db:
+        for statement in statements:
+            db.execute(statement)
+
+
+def test_nothing_set(dm: DataManager) -> None:
+    use(dm, OLD)
+    assert dm.get_price_history("m") == [Tariff(None, True, 0.0, "graduated", [])]
+
+
+def test_setting_up_is_one_change(dm: DataManager) -> None:
+    use(dm, OLD)  # imported from before
+    dm.add_tier_pricing("m", HIGH)
+    dm.add_tier_pricing("m", LOW)
+    dm.update_hourly_price("m", 0.5)
+    dm.update_billing_method("m", False)
+    dm.set_billing_strategy("m", "volume")
+    assert dm.get_price_history("m") == [Tariff(None, False, 0.5, "volume", [LOW, HIGH])]
+    with pytest.raises(datamanager.TierExistsError):
+        dm.add_tier_pricing("m", LOW)
+
+
+def test_a_change_after_use_holds_from_now(dm: DataManager) -> None:
+    dm.add_tier_pricing("m", LOW)
+    use(dm, FUTURE)
+    before = time.time()
+    dm.update_hourly_price("m", 0.5)
+    after = time.time()
+    first, second = dm.get_price_history("m")
+    assert first == Tariff(None, True, 0.0, "graduated", [LOW])
+    assert second.effective_from is not None
+    assert before <= second.effective_from <= after
+    assert second == Tariff(second.effective_from, True, 0.5, "graduated", [LOW])
+
+
+def test_a_later_run_is_use_too(dm: DataManager) -> None:
+    dm.update_hourly_price("m", 0.5)
+    dm.add_model_runtime_start("m", OLD)
+    dm.update_hourly_price("m", 1.5)
+    assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [1.5]
+    dm.update_model_runtime_end("m", FUTURE)
+    dm.update_hourly_price("m", 2.5)
+    assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [1.5, 2.5]
+
+
+def test_the_past_and_the_future(dm: DataManager) -> None:
+    dm.set_pricing("m", tiers=[LOW], hourly_price=1.0)
+    dm.update_hourly_price("m", 9.0, effective_from=FUTURE)
+    dm.set_pricing(
+        "m",
+        tiers=[HIGH, LOW],
+        effective_from=datetime.fromtimestamp(PAST, UTC),
+    )
+    assert dm.get_price_history("m") == [
+        Tariff(None, True, 1.0, "graduated", [LOW]),
+        Tariff(PAST, True, 1.0, "graduated", [LOW, HIGH]),
+        Tariff(FUTURE, True, 9.0, "graduated", [LOW, HIGH]),
+    ]
+    billing = dm.get_model_billing("m")  # what holds now
+    assert (billing.hourly_price, billing.tier_pricing) == (1.0, [LOW, HIGH])
+
+
+def test_dating_back_does_not_undo_what_came_later(dm: DataManager) -> None:
+    dm.update_hourly_price("m", 1.0, effective_from=300)
+    dm.set_billing_strategy("m", "volume", effective_from=200)
+    dm.update_hourly_price("m", 2.0, effective_from=100)
+    assert [
+        (tariff.effective_from, tariff.hourly_price, tariff.strategy)
+        for tariff in dm.get_price_history("m")
+    ] == [
+        (None, 0.0, "graduated"),
+        (100.0, 2.0, "graduated"),
+        (200.0, 2.0, "volume"),
+        (300.0, 1.0, "volume"),
+    ]
+    dm.update_hourly_price("m", 3.0, effective_from=100)  # the same moment: corrected
+    assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [0.0, 3.0, 3.0, 1.0]
+
+
+def test_tiers_of_their_moment(dm: DataManager) -> None:
+    dm.add_tier_pricing("m", LOW, effective_from=100)
+    with pytest.raises(datamanager.TierNotFoundError):
+        dm.delete_tier_pricing("m", 1, effective_from=50)
+    with pytest.raises(datamanager.InvalidDataError, match="would overlap tier 1"):
+        dm.add_tier_pricing("m", [3, 5, 10, 1, 1, False, 0], effective_from=100)
+    dm.delete_tier_pricing("m", 1, effective_from=200)
+    tiers = [tariff.tier_pricing for tariff in dm.get_price_history("m")]
+    assert tiers == [[], [LOW], []]
+    assert dm.get_model_billing("m").tier_pricing == []
+
+
+def test_stored_and_shared(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW, HIGH], strategy="cumulative", effective_from=PAST)
+        dm.set_pricing("other", hourly_price=1.0)
+        history = dm.get_price_history("m")
+    with DataManager(path, read_only=True) as dm:
+        assert dm.get_price_history("m") == history
+        assert len(dm.get_price_history("other")) == 1
+
+
+def test_deleting_the_model_deletes_its_history(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW], hourly_price=1.0)
+        dm.set_pricing("other", tiers=[LOW])
+        dm.delete_model_tables("m")
+        use(dm, OLD)
+        assert dm.get_price_history("m") == [Tariff(None, True, 0.0, "graduated", [])]
+    with contextlib.closing(sqlite3.connect(path)) as db:
+        for table in ("datamanager_price_changes", "datamanager_price_tiers"):
+            assert db.execute(f"SELECT count(*) FROM {table}").fetchone() == (1,)
+
+
+def test_what_the_tables_said_has_held_since_ever(path: str) -> None:
+    """Adopted, or the tables beside were dropped: nothing is lost but the history itself."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW], hourly_price=1.0)
+        use(dm, OLD)
+    edit(path, "DROP TABLE datamanager_price_changes", "DROP TABLE datamanager_price_tiers")
+    with DataManager(path) as dm:
+        assert dm.get_price_history("m") == [Tariff(None, True, 1.0, "graduated", [LOW])]
+        dm.update_hourly_price("m", 2.0)
+        first, second = dm.get_price_history("m")
+    assert first == Tariff(None, True, 1.0, "graduated", [LOW])
+    assert (second.hourly_price, second.tier_pricing) == (2.0, [LOW])
+
+
+def test_another_programs_change_is_kept(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW], hourly_price=1.0)
+        safe = dm.get_safe_model_name("m")
+        edit(path, f"UPDATE {safe}_billing SET hourly_price = 7.0")
+        dm.add_tier_pricing("m", HIGH)
+        assert dm.get_model_billing("m").hourly_price == 7.0
+        first, second = dm.get_price_history("m")
+        assert (first.hourly_price, second.hourly_price) == (1.0, 7.0)
+        assert second.tier_pricing == [LOW, HIGH]
+
+
+def test_batch(dm: DataManager) -> None:
+    with dm.batch():
+        dm.set_pricing("m", tiers=[LOW], strategy="volume")
+        dm.add_tier_pricing("m", HIGH)
+    with pytest.raises(KeyError), dm.batch():
+        dm.set_pricing("m", tiers=[])
+        raise KeyError
+    assert dm.get_price_history("m") == [Tariff(None, True, 0.0, "volume", [LOW, HIGH])]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({}, "needs tiers, hourly_price"),
+        ({"tiers": 5}, "tiers must be an iterable of tiers, not 5"),
+        ({"tiers": [LOW, LOW]}, "tier 1 exists already"),
+        ({"tiers": [LOW, [2, 5, 0, 1, 1, 0, 0]]}, "would overlap tier 1"),
+        ({"tiers": [[1, 0, 9, -1, 1, 0, 0]]}, "input_price_per_million must be a finite price"),
+        ({"hourly_price": float("nan")}, "hourly_price must be a finite price"),
+        (
+            {"strategy": "free"},
+            "strategy must be 'graduated', .*, not 'free'",
+        ),
+        ({"strategy": "volume", "effective_from": -1}, "effective_from must be a finite number"),
+        ({"strategy": "volume", "effective_from": "now"}, "effective_from must be seconds"),
+        ({"strategy": "volume", "effective_from": float("inf")}, "effective_from must be"),
+    ],
+)
+def test_refused(dm: DataManager, options: dict[str, Any], message: str) -> None:
+    with pytest.raises((datamanager.InvalidDataError, datamanager.TierExistsError), match=message):
+        dm.set_pricing("m", **options)
+    assert dm.get_models() == []
