@@ -385,6 +385,91 @@ dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out,
 dm_status dm_price_history(dm_manager *m, dm_str model, dm_tariffs *tariffs_out,
                            dm_error *err) DM_CHECKED;
 
+/* ---- money ----
+ *
+ * Costs are exact: whole numbers, added and multiplied, never divided but for the one rounding of a
+ * runtime's cost. These functions are pure: no allocation, no clock, no locale, any thread.
+ * Amounts, prices and tokens are never negative where nothing else is said. */
+
+__extension__ typedef __int128 dm_int128;
+typedef dm_int128 dm_amount; /* a whole number of 1e-18 currency units */
+
+/* Prices are held in 1e-12 currency units: a price of a million tokens is, as a number, the amount
+ * that one token costs. */
+#define DM_PRICE_MAX 1e26 /* currency units; in 1e-12 of them, what 128 bits hold */
+
+/* The decimal that the shortest text of `price` shows, rounded half to even to 1e-12. DM_INVALID
+ * names the field where the price is not from 0 to DM_PRICE_MAX. */
+dm_status dm_price_parse(const char *field, double price, dm_amount *price_out,
+                         dm_error *err) DM_CHECKED;
+double dm_price_to_double(dm_amount price);
+
+/* *sum += amount * count; DM_INVALID where that is above the largest amount, 1.7e20 currency
+ * units. */
+dm_status dm_amount_add(dm_amount *sum, dm_amount amount, dm_int128 count,
+                        dm_error *err) DM_CHECKED;
+
+/* The nearest double; of two that are equally near, the even one. May be negative. */
+double dm_amount_to_double(dm_amount amount);
+
+/* Plain decimal without an exponent, and without zeros at its end: "0.086464", "0", "-12". */
+#define DM_AMOUNT_TEXT_SIZE 42
+void dm_amount_to_text(dm_amount amount, char text[DM_AMOUNT_TEXT_SIZE]);
+
+/* What tokens start_tokens < n <= end_tokens cost. */
+typedef struct {
+    int64_t tier_index;
+    int64_t start_tokens;
+    int64_t end_tokens; /* INT64_MAX: no upper bound */
+    bool support_cache;
+    dm_amount input_price; /* of a million tokens in 1e-12, or of one token in 1e-18 */
+    dm_amount output_price;
+    dm_amount cache_hit_price;
+} dm_price_slice;
+
+/* The tiers, checked and by start_tokens; they may come in any order. `slices_out` has room for
+ * `count`; on failure what it holds is undefined. DM_INVALID where two of them overlap. */
+dm_status dm_price_slices(const dm_tier *tiers, size_t count, dm_price_slice *slices_out,
+                          dm_error *err) DM_CHECKED;
+
+/* How many tokens pay which price of a slice; wide enough for every row that a file can hold. */
+typedef struct {
+    dm_int128 input; /* without the hits that pay their own price */
+    dm_int128 cache_hit;
+    dm_int128 output;
+} dm_slice_tokens;
+
+/* The tokens of the billing period before a request. */
+typedef struct {
+    int64_t input;
+    int64_t output;
+} dm_tokens_before;
+
+/* Add to `counts`, one for each slice, what the rows use: their input_tokens, output_tokens and
+ * cache_n, each from 0 to DM_TOKENS_MAX. Only DM_STRATEGY_CUMULATIVE looks at `before`, and moves
+ * it past the rows, with or without slices. */
+void dm_cost_count(const dm_price_slice *slices, size_t slice_count, dm_strategy strategy,
+                   const dm_request_rows *rows, dm_tokens_before *before, dm_slice_tokens *counts);
+
+/* Tokens times prices. DM_INVALID where it is above the largest amount. */
+dm_status dm_cost_sum(const dm_price_slice *slices, size_t slice_count,
+                      const dm_slice_tokens *counts, dm_amount *cost_out, dm_error *err) DM_CHECKED;
+
+/* Seconds times hourly prices, in 2^-64 * 1e-12; begins as {0}. */
+typedef struct {
+    uint64_t limbs[4]; /* the lowest first */
+} dm_runtime_sum;
+
+/* Add the time from from_s to to_s at `hourly_price`. Exact down to 2^-64 s, which is finer than
+ * any double above 2^-12 s. DM_INVALID where from_s is negative or after to_s, to_s is not below
+ * 2^63, or the sum is above what it can hold. */
+dm_status dm_runtime_add(dm_runtime_sum *sum, double from_s, double to_s, dm_amount hourly_price,
+                         dm_error *err) DM_CHECKED;
+
+/* Divided by 3600 s and rounded, once, half to even, to 1e-12 currency units. DM_INVALID where it
+ * is above the largest amount. */
+dm_status dm_runtime_cost(const dm_runtime_sum *sum, dm_amount *cost_out, dm_error *err) DM_CHECKED;
+
 /* ---- process ---- */
 
 /* Called about every 50 ms from a thread that waits or works long inside a call, with none of the

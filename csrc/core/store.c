@@ -120,7 +120,8 @@ dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argumen
     if (rc != DM_OK)
         goto done;
     rc = read_repeating(conn, snapshot, read, argument, deadline_ns, err);
-    dm__pool_put(m->store, conn, rc == DM_IO || rc == DM_DAMAGED);
+    dm__pool_put(m->store, conn,
+                 rc == DM_IO || rc == DM_DAMAGED || !sqlite3_get_autocommit(conn->db));
 done:
     dm__leave(m);
     return rc;

@@ -207,6 +207,17 @@ static bool run_alone(dm__store *store, dm__job *job)
     return true;
 }
 
+/* After a failed sync SQLite's view of the file may be wrong, and a transaction that could not even
+ * be undone must not stay: begin with a fresh connection. */
+static void writer_drop_if_broken(dm__store *store, const dm__job *group)
+{
+    bool broken = store->writer != NULL && !sqlite3_get_autocommit(store->writer->db);
+    for (const dm__job *job = group; job != NULL; job = job->next)
+        broken |= job->finished && (job->rc == DM_IO || job->rc == DM_DAMAGED);
+    if (broken && !store->in_memory)
+        dm__writer_close(store, false);
+}
+
 static void group_run(dm__store *store, dm__job *group, dm__job *own)
 {
     dm_durability durability = DM_DURABILITY_NORMAL;
@@ -221,10 +232,7 @@ static void group_run(dm__store *store, dm__job *group, dm__job *own)
     }
     if (group->next != NULL || !run_alone(store, group))
         group_run_transaction(store, group, own);
-    /* After a failed sync SQLite's view of the file may be wrong: begin with a fresh one. */
-    for (dm__job *job = group; job != NULL && store->writer != NULL; job = job->next)
-        if (job->finished && (job->rc == DM_IO || job->rc == DM_DAMAGED) && !store->in_memory)
-            dm__writer_close(store, false);
+    writer_drop_if_broken(store, group);
 }
 
 /* ---- queue and lead; all with the lock held ---- */
@@ -334,6 +342,7 @@ static void lead(dm__store *store, dm__job *own)
     group_return(store, group);
     dm__mutex_unlock(&store->lock);
     dm__store_checkpoint(store, false); /* the callers of this group need not wait for it */
+    writer_drop_if_broken(store, NULL);
     dm__mutex_lock(&store->lock);
     dm__sqlite_end(store);
     lead_pass(store);

@@ -1,0 +1,458 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Allocation k fails, for k = 0, 1, 2 … until a call no longer reaches it: ours and SQLite's, once
+ * and from then on for ever. Whatever the call answers, nothing may be half there: it failed, the
+ * file and the outputs are as they were; afterwards the same handle works, and at the end SQLite
+ * holds no memory of ours. (Ours is what LeakSanitizer and valgrind look at.) */
+#include "dm_internal.h"
+
+#include "check.h"
+
+#include <stdlib.h>
+#include <unistd.h>
+
+/* ---- failing ---- */
+
+static struct {
+    bool armed, for_ever;
+    long left;    /* allocations before the one that fails */
+    bool reached; /* it has come to that */
+} ours, sqlites;
+
+static bool fails(bool armed, bool for_ever, long *left, bool *reached)
+{
+    if (!armed || (*reached && !for_ever))
+        return false;
+    if (*left > 0) {
+        (*left)--;
+        return false;
+    }
+    *reached = true;
+    return true;
+}
+
+static bool ours_fails(void)
+{
+    return fails(ours.armed, ours.for_ever, &ours.left, &ours.reached);
+}
+
+static bool sqlites_fails(void)
+{
+    return fails(sqlites.armed, sqlites.for_ever, &sqlites.left, &sqlites.reached);
+}
+
+static sqlite3_mem_methods real_memory;
+
+static void *failing_malloc(int size)
+{
+    return sqlites_fails() ? NULL : real_memory.xMalloc(size);
+}
+
+static void *failing_realloc(void *memory, int size)
+{
+    return sqlites_fails() ? NULL : real_memory.xRealloc(memory, size);
+}
+
+static void failing_install(void)
+{
+    sqlite3_mem_methods failing;
+    (void)sqlite3_config(SQLITE_CONFIG_GETMALLOC, &real_memory);
+    failing = real_memory;
+    failing.xMalloc = failing_malloc;
+    failing.xRealloc = failing_realloc;
+    CHECK_INT(sqlite3_config(SQLITE_CONFIG_MALLOC, &failing), SQLITE_OK);
+    (void)sqlite3_initialize();
+    dm__allocation_fails = ours_fails;
+}
+
+static void disarm(void)
+{
+    ours.armed = sqlites.armed = false;
+}
+
+/* ---- what is in a file: a hash over all tables and rows ---- */
+
+static char path[128], older[128], fresh[128];
+static dm_error err;
+static dm_manager *m;
+
+static uint64_t mix(uint64_t hash, const unsigned char *text)
+{
+    for (; text != NULL && *text != 0; text++)
+        hash = (hash ^ *text) * 1099511628211u;
+    return (hash ^ 0xff) * 1099511628211u;
+}
+
+static uint64_t rows_hash(sqlite3 *db, const char *sql, uint64_t hash)
+{
+    sqlite3_stmt *stmt = NULL;
+    if (sqlite3_prepare_v2(db, sql, -1, &stmt, NULL) != SQLITE_OK)
+        return 0;
+    while (sqlite3_step(stmt) == SQLITE_ROW)
+        for (int i = 0; i < sqlite3_column_count(stmt); i++)
+            hash = mix(hash, sqlite3_column_text(stmt, i));
+    (void)sqlite3_finalize(stmt);
+    return hash;
+}
+
+static uint64_t file_hash(const char *file)
+{
+    sqlite3 *db = NULL;
+    sqlite3_stmt *stmt = NULL;
+    uint64_t hash = 14695981039346656037u;
+    if (sqlite3_open_v2(file, &db, SQLITE_OPEN_READWRITE, NULL) == SQLITE_OK &&
+        sqlite3_prepare_v2(db, "SELECT name,sql FROM sqlite_schema WHERE type='table' ORDER BY 1",
+                           -1, &stmt, NULL) == SQLITE_OK) {
+        while (sqlite3_step(stmt) == SQLITE_ROW) {
+            char *sql = sqlite3_mprintf("SELECT * FROM \"%w\"", sqlite3_column_text(stmt, 0));
+            hash = mix(hash, sqlite3_column_text(stmt, 1));
+            hash = rows_hash(db, sql, hash);
+            sqlite3_free(sql);
+        }
+    }
+    (void)sqlite3_finalize(stmt);
+    (void)sqlite3_close(db);
+    return hash;
+}
+
+static void run_sql(const char *file, const char *sql)
+{
+    sqlite3 *db = NULL;
+    CHECK_INT(sqlite3_open(file, &db), SQLITE_OK);
+    CHECK_INT(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    CHECK_INT(sqlite3_close(db), SQLITE_OK);
+}
+
+static void remove_file(const char *file)
+{
+    static const char *const suffixes[] = {"", "-wal", "-shm", "-journal"};
+    for (int i = 0; i < 4; i++) {
+        char name[160];
+        (void)snprintf(name, sizeof name, "%s%s", file, suffixes[i]);
+        (void)unlink(name);
+    }
+}
+
+/* ---- the calls: before() makes ready, call() is what fails, and frees its outputs ---- */
+
+static const dm_request request = {5.5, 10, 20, 3, 7};
+static const dm_tier tier = {3, 1000, 2000, 1.5, 2.5, true, 0.5};
+static const dm_options normal = {.durability = DM_DURABILITY_NORMAL};
+
+static dm_status check_id(dm_status rc, int64_t id)
+{
+    if (rc != DM_OK)
+        CHECK_INT(id, -77);
+    return rc;
+}
+
+static dm_status call_program_start(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_program_start(m, 5, &id, &err);
+    return check_id(rc, id);
+}
+static dm_status call_program_end(void)
+{
+    return dm_program_end(m, 6, &err);
+}
+static dm_status call_model_start(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_model_start(m, DM_STR("m"), 5, &id, &err);
+    return check_id(rc, id);
+}
+static dm_status call_model_end(void)
+{
+    return dm_model_end(m, DM_STR("m"), 6, &err);
+}
+static dm_status call_request_add(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_request_add(m, DM_STR("m"), &request, &id, &err);
+    return check_id(rc, id);
+}
+static void without_new(void)
+{
+    dm_status rc = dm_model_delete(m, DM_STR("new"), &err);
+    CHECK_STATUS(rc == DM_MODEL_NOT_FOUND ? DM_OK : rc, DM_OK);
+}
+static dm_status call_request_add_new(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_request_add(m, DM_STR("new"), &request, &id, &err);
+    return check_id(rc, id);
+}
+static dm_status call_requests_add(void)
+{
+    static double times[8];
+    static int64_t zeros[8];
+    dm_request_rows rows = {8, times, zeros, zeros, zeros, zeros};
+    dm_ids ids = {-77, -77};
+    dm_status rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
+    return check_id(rc, ids.first_id);
+}
+static dm_status call_register(void)
+{
+    dm_str names[] = {DM_STR("m"), DM_STR("new")};
+    return dm_model_register(m, names, 2, &err);
+}
+static void with_new(void)
+{
+    dm_str name = DM_STR("new");
+    CHECK_OK(dm_model_register(m, &name, 1, &err));
+    CHECK_OK(dm_tier_put(m, DM_STR("new"), &tier, DM_TIER_SET, NAN, &err));
+}
+static dm_status call_delete(void)
+{
+    return dm_model_delete(m, DM_STR("new"), &err);
+}
+static dm_status call_tier_put(void)
+{
+    return dm_tier_put(m, DM_STR("m"), &tier, DM_TIER_SET, NAN, &err);
+}
+static void with_tier(void)
+{
+    CHECK_OK(dm_tier_put(m, DM_STR("m"), &tier, DM_TIER_SET, NAN, &err));
+}
+static dm_status call_tier_delete(void)
+{
+    return dm_tier_delete(m, DM_STR("m"), 3, NAN, &err);
+}
+static dm_status call_pricing_set(void)
+{
+    dm_price_change change = {.sets = DM_PRICE_TIERS | DM_PRICE_HOURLY | DM_PRICE_STRATEGY,
+                              .tiers = &tier,
+                              .tier_count = 1,
+                              .hourly_price = 2,
+                              .effective_from_s = 100};
+    return dm_pricing_set(m, DM_STR("m"), &change, &err);
+}
+static dm_status call_batch(void)
+{
+    int64_t id = 0;
+    dm_ids *ids = NULL;
+    size_t count = 77;
+    dm_status rc = dm_batch_begin(m, &err);
+    if (rc != DM_OK)
+        return rc;
+    rc = dm_request_add(m, DM_STR("m"), &request, &id, &err);
+    if (rc == DM_OK)
+        rc = dm_model_start(m, DM_STR("new"), 7, &id, &err);
+    if (rc == DM_OK)
+        rc = call_requests_add();
+    dm_status ended = dm_batch_end(m, rc == DM_OK, &ids, &count, &err);
+    if (ended == DM_OK && rc == DM_OK)
+        CHECK_INT(count, 3);
+    dm_ids_free(ids);
+    return rc == DM_OK ? ended : rc;
+}
+static dm_status call_models_get(void)
+{
+    dm_model_names names = {.count = 77};
+    dm_status rc = dm_models_get(m, &names, &err);
+    CHECK_INT(rc == DM_OK || names.count == 77, 1);
+    if (rc == DM_OK)
+        dm_model_names_reset(&names);
+    return rc;
+}
+static dm_status call_lookup(void)
+{
+    char *text = NULL;
+    size_t length = 77;
+    dm_status rc = dm_model_lookup(m, DM_STR("m"), &text, &length, &err);
+    CHECK_INT(length, rc == DM_OK ? DM_SAFE_NAME_SIZE - 1 : 77);
+    dm_text_free(text);
+    return rc;
+}
+static dm_status call_runs(void)
+{
+    dm_window all = DM_WINDOW_ALL;
+    dm_runs runs = {.count = 77}, others = {0};
+    dm_status rc = dm_model_runs(m, DM_STR("m"), &all, &runs, &err);
+    CHECK_INT(rc == DM_OK || runs.count == 77, 1);
+    if (rc == DM_OK) {
+        dm_runs_reset(&runs);
+        rc = dm_program_runs(m, &all, &others, &err);
+    }
+    dm_runs_reset(&others);
+    return rc;
+}
+static dm_status call_requests_get(void)
+{
+    dm_window all = DM_WINDOW_ALL;
+    dm_request_columns columns = {.count = 77};
+    dm_status rc = dm_requests_get(m, DM_STR("m"), &all, &columns, &err);
+    CHECK_INT(rc == DM_OK || columns.count == 77, 1);
+    if (rc == DM_OK)
+        dm_request_columns_reset(&columns);
+    return rc;
+}
+static dm_status call_billing_get(void)
+{
+    dm_billing billing = {.tier_count = 77};
+    dm_status rc = dm_billing_get(m, DM_STR("m"), &billing, &err);
+    CHECK_INT(rc == DM_OK || billing.tier_count == 77, 1);
+    if (rc == DM_OK)
+        dm_billing_reset(&billing);
+    return rc;
+}
+static dm_status call_history(void)
+{
+    dm_tariffs tariffs = {.count = 77};
+    dm_status rc = dm_price_history(m, DM_STR("m"), &tariffs, &err);
+    CHECK_INT(rc == DM_OK || tariffs.count == 77, 1);
+    if (rc == DM_OK)
+        dm_tariffs_reset(&tariffs);
+    return rc;
+}
+
+static dm_status open_and_close(const char *file)
+{
+    dm_manager *other = NULL;
+    dm_status rc = dm_open(file, &normal, &other, &err);
+    CHECK_INT(other != NULL, rc == DM_OK);
+    dm_free(other);
+    return rc;
+}
+static dm_status call_open_second(void)
+{
+    return open_and_close(path);
+}
+static void without_fresh(void)
+{
+    remove_file(fresh);
+}
+static dm_status call_open_fresh(void)
+{
+    return open_and_close(fresh);
+}
+static void with_older(void)
+{
+    remove_file(older);
+    run_sql(older,
+            "PRAGMA synchronous=OFF;"
+            "CREATE TABLE model_name_mapping(id INTEGER PRIMARY KEY AUTOINCREMENT,"
+            " original_name TEXT UNIQUE NOT NULL, safe_name TEXT UNIQUE NOT NULL,"
+            " created_at TIMESTAMP DEFAULT CURRENT_TIMESTAMP);"
+            "CREATE TABLE model_a_hourly_price(id INTEGER PRIMARY KEY, hourly_price REAL);"
+            "CREATE TABLE model_a_billing_method(id INTEGER PRIMARY KEY, use_tier_pricing BOOLEAN);"
+            "CREATE TABLE model_a_tier_pricing(tier_index INTEGER PRIMARY KEY, start_tokens INTEGER"
+            " NOT NULL, end_tokens INTEGER NOT NULL, input_price_per_million REAL NOT NULL,"
+            " output_price_per_million REAL NOT NULL);"
+            "INSERT INTO model_name_mapping(original_name,safe_name) VALUES('a','model_a');"
+            "INSERT INTO model_a_hourly_price VALUES(1,2.5);"
+            "INSERT INTO model_a_billing_method VALUES(1,0);"
+            "INSERT INTO model_a_tier_pricing VALUES(1,0,100,1.0,2.0);");
+}
+static dm_status call_open_older(void)
+{
+    return open_and_close(older);
+}
+
+static const struct {
+    const char *name, *file;
+    void (*before)(void);
+    dm_status (*call)(void);
+} calls[] = {
+    {"program_start", path, NULL, call_program_start},
+    {"program_end", path, NULL, call_program_end},
+    {"model_start", path, NULL, call_model_start},
+    {"model_end", path, NULL, call_model_end},
+    {"request_add", path, NULL, call_request_add},
+    {"request_add to a new model", path, without_new, call_request_add_new},
+    {"requests_add", path, NULL, call_requests_add},
+    {"model_register", path, without_new, call_register},
+    {"model_delete", path, with_new, call_delete},
+    {"tier_put", path, NULL, call_tier_put},
+    {"tier_delete", path, with_tier, call_tier_delete},
+    {"pricing_set", path, NULL, call_pricing_set},
+    {"batch", path, without_new, call_batch},
+    {"models_get", path, NULL, call_models_get},
+    {"model_lookup", path, NULL, call_lookup},
+    {"runs", path, NULL, call_runs},
+    {"requests_get", path, NULL, call_requests_get},
+    {"billing_get", path, NULL, call_billing_get},
+    {"price_history", path, NULL, call_history},
+    {"open a second handle", path, NULL, call_open_second},
+    {"open a fresh file", fresh, without_fresh, call_open_fresh},
+    {"open an older file", older, with_older, call_open_older},
+};
+
+/* ---- the loop ---- */
+
+static long stride = 1; /* under valgrind not every one, or it would take half an hour */
+
+/* Every connection is closed, without a sync, so that the call opens and prepares all it needs. */
+static void forget_connections(void)
+{
+    dm_fork_before(1000);
+    dm_fork_parent();
+}
+
+static long fail_at_each(size_t i, bool sqlite, bool for_ever)
+{
+    uint64_t before = 0;
+    bool changed = true;
+    for (long k = 0;; k += stride) {
+        if (calls[i].before != NULL)
+            calls[i].before();
+        forget_connections();
+        if (changed || calls[i].before != NULL)
+            before = file_hash(calls[i].file);
+        ours.for_ever = sqlites.for_ever = for_ever;
+        ours.left = sqlites.left = k;
+        ours.reached = sqlites.reached = false;
+        ours.armed = !sqlite;
+        sqlites.armed = sqlite;
+        dm_status rc = calls[i].call();
+        disarm();
+        if (rc == DM_NO_MEMORY || !sqlite)
+            CHECK_INT(rc == DM_OK || rc == DM_NO_MEMORY, 1);
+        if (rc != DM_OK && file_hash(calls[i].file) != before) {
+            printf("%s, k=%ld, %s, %s: failed with %s (%s), but the file has changed\n",
+                   calls[i].name, k, sqlite ? "SQLite's" : "ours", for_ever ? "for ever" : "once",
+                   dm_status_name(rc), err.text);
+            check_failed++;
+        }
+        changed = rc == DM_OK;
+        if (sqlite ? !sqlites.reached : !ours.reached) {
+            CHECK_OK(rc);
+            return k / stride;
+        }
+    }
+}
+
+int main(void)
+{
+    char folder[64] = "/dev/shm/dm-oom-XXXXXX"; /* no sync is waited for there */
+    if (mkdtemp(folder) == NULL && mkdtemp(strcpy(folder, "/tmp/dm-oom-XXXXXX")) == NULL)
+        return 2;
+    (void)snprintf(path, sizeof path, "%s/a.db", folder);
+    (void)snprintf(older, sizeof older, "%s/older.db", folder);
+    (void)snprintf(fresh, sizeof fresh, "%s/fresh.db", folder);
+    if (getenv("DM_TEST_STRIDE") != NULL)
+        stride = atol(getenv("DM_TEST_STRIDE"));
+    failing_install();
+    int64_t memory_before = sqlite3_memory_used();
+    CHECK_OK(dm_open(path, &normal, &m, &err));
+    CHECK_OK(call_program_start());
+    CHECK_OK(call_model_start());
+    with_tier();
+    long points = 0;
+    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
+        for (int mode = 0; mode < 4; mode++) {
+            points += fail_at_each(i, mode & 1, mode & 2);
+            if (calls[i].before != NULL)
+                calls[i].before();
+            CHECK_OK(calls[i].call()); /* the handle works on */
+        }
+    dm_free(m);
+    CHECK_INT(sqlite3_memory_used(), memory_before);
+    printf("%ld allocations failed\n", points);
+    remove_file(path);
+    remove_file(older);
+    remove_file(fresh);
+    (void)rmdir(folder);
+    return check_report();
+}

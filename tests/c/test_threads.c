@@ -1,0 +1,216 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * All operations at once, from many threads, on handles that are shared and handles that come and
+ * go, with forks in between: a ledger of what was acknowledged is compared with the file. Written
+ * for ThreadSanitizer as much as for the results. */
+#include "dm.h"
+
+#include "check.h"
+
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define THREADS 8
+#define ROUNDS  150
+#define BULK    40
+
+static char folder[] = "/tmp/dm-threads-XXXXXX";
+static char path[64];
+static const dm_options options = {.durability = DM_DURABILITY_NORMAL, .pool_size = 3};
+static dm_manager *shared, *closed_midway;
+static atomic_long requests_stored, runs_stored, wrong, refused_by_close;
+static atomic_int at_work;
+static pthread_barrier_t after_close;
+
+static void expect(dm_status rc, dm_status also, const dm_error *err)
+{
+    if (rc == DM_OK || rc == also)
+        return;
+    atomic_fetch_add(&wrong, 1);
+    (void)fprintf(stderr, "%s: %s\n", dm_status_name(rc), err->text);
+}
+
+static void add_requests(dm_manager *m, unsigned i)
+{
+    dm_error err;
+    int64_t id = 0;
+    dm_request one = {1000.0 + i, i, 2, 3, 4};
+    dm_status rc = dm_request_add(m, DM_STR("m"), &one, &id, &err);
+    expect(rc, DM_OK, &err);
+    atomic_fetch_add(&requests_stored, rc == DM_OK);
+    double times[BULK] = {0};
+    int64_t zeros[BULK] = {0};
+    dm_request_rows rows = {BULK, times, zeros, zeros, zeros, zeros};
+    dm_ids ids = {0, 0};
+    rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
+    expect(rc, DM_OK, &err);
+    atomic_fetch_add(&requests_stored, rc == DM_OK ? ids.count : 0);
+}
+
+static void add_batch(dm_manager *m, bool commit)
+{
+    dm_error err;
+    int64_t id = 0;
+    dm_request one = {5, 1, 2, 3, 4};
+    dm_ids *ids = NULL;
+    size_t count = 0;
+    expect(dm_batch_begin(m, &err), DM_OK, &err);
+    expect(dm_request_add(m, DM_STR("m"), &one, &id, &err), DM_OK, &err);
+    expect(dm_model_start(m, DM_STR("m"), 5, &id, &err), DM_OK, &err);
+    dm_status rc = dm_batch_end(m, commit, &ids, &count, &err);
+    expect(rc, DM_OK, &err);
+    if (rc == DM_OK && commit) {
+        atomic_fetch_add(&requests_stored, 1);
+        atomic_fetch_add(&runs_stored, 1);
+    }
+    dm_ids_free(ids);
+}
+
+static void change_prices(dm_manager *m, unsigned i)
+{
+    dm_error err;
+    dm_tier tier = {i % 5 + 1, (i % 5) * 100, (i % 5 + 1) * 100, 1.5, 2.5, true, 0.5};
+    expect(dm_tier_put(m, DM_STR("m"), &tier, DM_TIER_SET, NAN, &err), DM_OK, &err);
+    expect(dm_tier_delete(m, DM_STR("m"), i % 7, NAN, &err), DM_TIER_NOT_FOUND, &err);
+    dm_price_change change = {.sets = DM_PRICE_HOURLY, .hourly_price = i, .effective_from_s = NAN};
+    expect(dm_pricing_set(m, DM_STR("m"), &change, &err), DM_OK, &err);
+}
+
+static void come_and_go(dm_manager *m)
+{
+    dm_error err;
+    dm_str scratch = DM_STR("scratch");
+    dm_request one = {5, 1, 2, 3, 4};
+    int64_t id = 0;
+    expect(dm_model_register(m, &scratch, 1, &err), DM_OK, &err);
+    expect(dm_request_add(m, scratch, &one, &id, &err), DM_OK, &err);
+    expect(dm_model_delete(m, scratch, &err), DM_MODEL_NOT_FOUND, &err);
+}
+
+static void read_all(dm_manager *m)
+{
+    dm_error err;
+    dm_window all = DM_WINDOW_ALL, some = {-INFINITY, INFINITY, 10};
+    dm_request_columns columns = {0};
+    dm_runs runs = {0};
+    dm_billing billing = {0};
+    dm_tariffs tariffs = {0};
+    dm_model_names names = {0};
+    expect(dm_requests_get(m, DM_STR("m"), &some, &columns, &err), DM_OK, &err);
+    expect(dm_model_runs(m, DM_STR("m"), &all, &runs, &err), DM_OK, &err);
+    expect(dm_billing_get(m, DM_STR("m"), &billing, &err), DM_OK, &err);
+    expect(dm_price_history(m, DM_STR("m"), &tariffs, &err), DM_OK, &err);
+    expect(dm_models_get(m, &names, &err), DM_OK, &err);
+    dm_request_columns_reset(&columns);
+    dm_runs_reset(&runs);
+    dm_billing_reset(&billing);
+    dm_tariffs_reset(&tariffs);
+    dm_model_names_reset(&names);
+}
+
+/* Whatever a call meets on the handle that is closed under it, it is that and nothing else. */
+static void use_closing_handle(void)
+{
+    dm_error err;
+    int64_t id = 0;
+    dm_request one = {5, 1, 2, 3, 4};
+    dm_status rc = dm_request_add(closed_midway, DM_STR("m"), &one, &id, &err);
+    expect(rc, DM_CLOSED, &err);
+    atomic_fetch_add(rc == DM_OK ? &requests_stored : &refused_by_close, 1);
+}
+
+static void *work(void *number)
+{
+    unsigned i = (unsigned)(size_t)number * ROUNDS;
+    dm_error err;
+    for (unsigned end = i + ROUNDS; i < end; i++) {
+        dm_manager *own = NULL;
+        expect(dm_open(path, &options, &own, &err), DM_OK, &err);
+        dm_manager *m = i % 3 == 0 ? shared : own;
+        add_requests(m, i);
+        add_batch(m, i % 2 == 0);
+        read_all(m);
+        use_closing_handle();
+        if (i % 4 == 0)
+            change_prices(m, i);
+        if (i % 8 == 0)
+            come_and_go(m);
+        dm_free(own);
+    }
+    atomic_fetch_sub(&at_work, 1);
+    (void)pthread_barrier_wait(&after_close);
+    use_closing_handle();
+    return NULL;
+}
+
+/* A child writes one row through a handle of its parent and leaves. */
+static void fork_once(void)
+{
+    dm_fork_before(5000);
+    pid_t child = fork();
+    if (child == 0) {
+        dm_fork_child();
+        dm_request one = {5, 1, 2, 3, 4};
+        int64_t id = 0;
+        if (dm_request_add(shared, DM_STR("m"), &one, &id, NULL) != DM_OK)
+            _exit(1);
+        /* Not an exit, where valgrind would miss what the threads held that are not here. */
+        (void)kill(getpid(), SIGKILL);
+    }
+    dm_fork_parent();
+    int status = -1;
+    (void)waitpid(child, &status, 0);
+    CHECK_INT(WIFSIGNALED(status), 1);
+    atomic_fetch_add(&requests_stored, 1);
+}
+
+int main(void)
+{
+    dm_error err;
+    if (mkdtemp(folder) == NULL)
+        return 2;
+    (void)snprintf(path, sizeof path, "%s/a.db", folder);
+    CHECK_OK(dm_open(path, &options, &shared, &err));
+    CHECK_OK(dm_open(path, &options, &closed_midway, &err));
+    dm_str name = DM_STR("m");
+    CHECK_OK(dm_model_register(shared, &name, 1, &err));
+    pthread_t threads[THREADS];
+    at_work = THREADS;
+    (void)pthread_barrier_init(&after_close, NULL, THREADS + 1);
+    for (size_t i = 0; i < THREADS; i++)
+        CHECK_INT(pthread_create(&threads[i], NULL, work, (void *)i), 0);
+    long seen = 0;
+    while (atomic_load(&at_work) > 0 && seen < THREADS * ROUNDS * BULK / 2) {
+        fork_once();
+        seen = atomic_load(&requests_stored);
+    }
+    dm_close(closed_midway);
+    (void)pthread_barrier_wait(&after_close);
+    for (size_t i = 0; i < THREADS; i++)
+        CHECK_INT(pthread_join(threads[i], NULL), 0);
+    CHECK_INT(wrong, 0);
+    CHECK_INT(refused_by_close >= THREADS, 1);
+    dm_free(closed_midway);
+    dm_free(shared);
+
+    dm_manager *m = NULL;
+    dm_window all = DM_WINDOW_ALL;
+    dm_request_columns columns = {0};
+    dm_runs runs = {0};
+    CHECK_OK(dm_open(path, &options, &m, &err));
+    CHECK_OK(dm_requests_get(m, DM_STR("m"), &all, &columns, &err));
+    CHECK_OK(dm_model_runs(m, DM_STR("m"), &all, &runs, &err));
+    CHECK_INT(columns.count, requests_stored);
+    CHECK_INT(runs.count, runs_stored);
+    dm_request_columns_reset(&columns);
+    dm_runs_reset(&runs);
+    dm_free(m);
+    (void)unlink(path);
+    (void)rmdir(folder);
+    return check_report();
+}
