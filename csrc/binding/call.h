@@ -39,5 +39,8 @@ PyObject *billing_strategy_set(METHOD_ARGS);
 PyObject *pricing_set(METHOD_ARGS);
 PyObject *billing_get(METHOD_ARGS);
 PyObject *price_history(METHOD_ARGS);
+/* usage.c: */
+PyObject *usage_get(METHOD_ARGS);
+PyObject *time_span_get(METHOD_ARGS);
 
 #endif

@@ -431,6 +431,12 @@ static PyMethodDef manager_methods[] = {
      "oldest first; each holds until the next, the first since ever."},
     {"get_model_billing", CALL(billing_get),
      "get_model_billing($self, /, model_name)\n--\n\nHow the model is billed."},
+    {"_usage", CALL(usage_get),
+     "_usage($self, /, models, edges, periods, strategy, current_prices)\n--\n\nA list of "
+     "UsageRow; "
+     "None where billing periods are needed and not given."},
+    {"_time_span", CALL(time_span_get),
+     "_time_span($self, /, models)\n--\n\nThe times of the first and the last record."},
     {"get_safe_model_name", CALL(safe_name_compute),
      "get_safe_model_name($self, /, model_name)\n--\n\nThe name of the model's tables, computed "
      "from its name."},

@@ -23,6 +23,11 @@ static PyObject *sqlite_info(PyObject *module, PyObject *none)
 static PyMethodDef module_methods[] = {
     {"sqlite_info", sqlite_info, METH_NOARGS,
      "sqlite_info($module, /)\n--\n\nThe SQLite library in use, as a dict."},
+    {"cost", (PyCFunction)(void (*)(void))cost_get, METH_FASTCALL | METH_KEYWORDS,
+     "cost($module, /, tiers, input_tokens, output_tokens, cache_n=0, *, strategy='graduated', "
+     "input_before=0, output_before=0)\n--\n\nWhat a request costs on these tiers: a Cost. "
+     "cache_n of the input tokens are cache hits. The tokens before it in the billing period count "
+     "where the strategy is 'cumulative'."},
     {NULL, NULL, 0, NULL}};
 
 static int module_exec(PyObject *module)
@@ -43,6 +48,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
         Py_VISIT(state->errors[i]);
     for (int i = 0; i < RECORD_COUNT; i++)
         Py_VISIT(state->record_types[i]);
+    Py_VISIT(state->decimal_type);
     Py_VISIT(state->column_type);
     Py_VISIT(state->requests_type);
     Py_VISIT(state->batch_type);
@@ -58,6 +64,7 @@ static int module_clear(PyObject *module)
         Py_CLEAR(state->errors[i]);
     for (int i = 0; i < RECORD_COUNT; i++)
         Py_CLEAR(state->record_types[i]);
+    Py_CLEAR(state->decimal_type);
     Py_CLEAR(state->column_type);
     Py_CLEAR(state->requests_type);
     Py_CLEAR(state->batch_type);

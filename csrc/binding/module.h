@@ -6,17 +6,29 @@
 
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
+#include <stdatomic.h>
 #include <structmember.h>
 
 #include "dm.h"
 
-enum { RECORD_RUN, RECORD_REQUEST, RECORD_TIER, RECORD_BILLING, RECORD_TARIFF, RECORD_COUNT };
+enum {
+    RECORD_RUN,
+    RECORD_REQUEST,
+    RECORD_TIER,
+    RECORD_BILLING,
+    RECORD_TARIFF,
+    RECORD_COST_SLICE,
+    RECORD_COST,
+    RECORD_USAGE,
+    RECORD_COUNT
+};
 
 typedef struct {
     PyObject *error; /* DataManagerError */
     PyObject *errors[DM_STATUS_COUNT];
     PyTypeObject *manager_type, *batch_type, *requests_type, *column_type;
     PyTypeObject *record_types[RECORD_COUNT];
+    PyObject *decimal_type; /* decimal.Decimal once a cost was asked for; NULL before */
 } module_state;
 
 extern PyModuleDef module_def;
@@ -115,19 +127,68 @@ PyObject *billing_new(module_state *state, const dm_billing *billing);
 PyObject *request_new(module_state *state, const dm_request_columns *columns, size_t at);
 bool record_to_tier(module_state *state, PyObject *object, dm_tier *out);
 
-/* ---- requests.c, column.c ---- */
+/* ---- prices.c, cost.c ---- */
+
+/* Any iterable of tiers: an array for PyMem_Free. */
+int to_tiers(module_state *state, PyObject *object, dm_tier **tiers_out, size_t *count_out);
+PyObject *cost_get(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+/* decimal.Decimal; the module is imported when the first is asked for. */
+PyObject *decimal_new(module_state *state, dm_amount amount);
+/* A Cost: what one request costs whose tokens are counted. */
+PyObject *cost_new(module_state *state, dm_strategy strategy, const dm_price_slice *slices,
+                   size_t slice_count, const dm_slice_tokens *counts);
+
+/* ---- arrow.c: tables in memory, and how they are handed to others ---- */
+
+/* Freed by whoever drops the last reference. That is no Python reference, because an Arrow array
+ * may be released on any thread, without the GIL, and after the interpreter that made it. */
+typedef struct counted {
+    atomic_size_t references;
+    void (*free)(struct counted *object);
+} counted;
+
+void *counted_hold(counted *object); /* returns it */
+void counted_drop(counted *object);
+
+/* Values have 8 bytes each and are never NULL. Of "u" they are the bytes of all texts: text i has
+ * those from offsets[i] to offsets[i + 1]. */
+typedef struct {
+    const char *name;
+    const char *format; /* Arrow's: "l" int64, "g" float64, "tsu:UTC" microseconds, "u" text */
+    const void *values;
+    const int32_t *offsets; /* of texts; NULL for numbers */
+    const uint8_t *valid;   /* a bit for each row, lowest first, 0 for a null; NULL: no nulls */
+} table_column;
+
+/* Made once, then only read. All that it points at lives as long as itself. */
+typedef struct {
+    counted counted;
+    const table_column *columns;
+    size_t column_count;
+} table;
 
 typedef struct {
-    PyObject_HEAD PyObject *owner; /* capsule of the columns, shared by all slices */
-    const dm_request_columns *columns;
-    Py_ssize_t start, step, length;
-} requests_object;
+    table *table;
+    Py_ssize_t start, step, length; /* of no row, start is 0; of fewer than two, step is 1 */
+} table_view;
+
+/* What __arrow_c_schema__, __arrow_c_array__ and __arrow_c_stream__ return: a struct of all
+ * columns, or `only` one of them (NULL: all). Rows are copied only where they do not lie side by
+ * side. */
+PyObject *arrow_schema(const table_view *view, const table_column *only);
+PyObject *arrow_array(const table_view *view, const table_column *only, PyObject *const *args,
+                      Py_ssize_t nargs, PyObject *kwnames);
+PyObject *arrow_stream(const table_view *view, PyObject *const *args, Py_ssize_t nargs,
+                       PyObject *kwnames);
+
+/* ---- requests.c, column.c ---- */
 
 int requests_add(PyObject *module, module_state *state);
 /* Takes over what `columns` holds, also when it fails. */
 PyObject *requests_new(module_state *state, dm_request_columns *columns);
 int column_add(PyObject *module, module_state *state);
-PyObject *column_new(module_state *state, requests_object *requests, const void *data, char format);
+/* A column of numbers. */
+PyObject *column_new(module_state *state, const table_view *view, const table_column *column);
 
 /* ---- manager.c, open.c, batch.c ---- */
 

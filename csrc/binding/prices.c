@@ -117,8 +117,7 @@ PyObject *billing_strategy_set(METHOD_ARGS)
     return change_apply(&c, model, c.args[2], &change);
 }
 
-/* An array for PyMem_Free. */
-static int to_tiers(module_state *state, PyObject *object, dm_tier **tiers_out, size_t *count_out)
+int to_tiers(module_state *state, PyObject *object, dm_tier **tiers_out, size_t *count_out)
 {
     PyObject *items = PySequence_Tuple(object); /* converting may run code that changes a list */
     if (items == NULL) {

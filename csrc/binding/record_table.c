@@ -54,4 +54,59 @@ const record_spec record_specs[RECORD_COUNT] = {
           {"hourly_price", FIELD_REAL, "price per hour of run time"},
           {"strategy", FIELD_OBJECT, "how tiers are read: graduated, volume or cumulative"},
           {"tier_pricing", FIELD_LIST, "list of TierPricing, by index"}}},
+    [RECORD_COST_SLICE] =
+        {"CostSlice",
+         "CostSlice(tier_index, start_tokens, end_tokens, input_tokens, cache_hit_tokens, "
+         "output_tokens, input_price_per_million, output_price_per_million, "
+         "cache_hit_price_per_million, cost, cost_exact)\n--\n\nWhat fell into one tier: each kind "
+         "of tokens times its price is the cost.",
+         11,
+         {{"tier_index", FIELD_WHOLE, "number of the tier"},
+          {"start_tokens", FIELD_WHOLE, "the tier holds above this"},
+          {"end_tokens", FIELD_WHOLE, "up to this; 0: no upper bound"},
+          {"input_tokens", FIELD_WHOLE, "that pay the input price"},
+          {"cache_hit_tokens", FIELD_WHOLE, "that pay the price of cache hits"},
+          {"output_tokens", FIELD_WHOLE, "that pay the output price"},
+          {"input_price_per_million", FIELD_REAL, "as billed, to 1e-12"},
+          {"output_price_per_million", FIELD_REAL, "as billed, to 1e-12"},
+          {"cache_hit_price_per_million", FIELD_REAL, "as billed, to 1e-12"},
+          {"cost", FIELD_REAL, "the float nearest to cost_exact"},
+          {"cost_exact", FIELD_OBJECT, "decimal.Decimal"}}},
+    [RECORD_COST] =
+        {"Cost",
+         "Cost(cost, cost_exact, strategy, slices)\n--\n\nWhat tokens cost, and how that came "
+         "about.",
+         4,
+         {{"cost", FIELD_REAL, "the float nearest to cost_exact"},
+          {"cost_exact", FIELD_OBJECT, "decimal.Decimal, the sum of the slices' costs"},
+          {"strategy", FIELD_OBJECT, "how tiers were read: graduated, volume or cumulative"},
+          {"slices", FIELD_OBJECT, "tuple of CostSlice, by start_tokens: those with tokens"}}},
+    [RECORD_USAGE] =
+        {"UsageRow",
+         "UsageRow(model, start, end, requests, input_tokens, output_tokens, cache_n, prompt_n, "
+         "cache_hit_share, tokens_per_second, first_request, last_request, runtime_seconds, "
+         "token_cost, runtime_cost, cost, token_cost_exact, runtime_cost_exact, cost_exact)\n--\n\n"
+         "What a model used from start until end (epoch seconds), and what it cost.",
+         19,
+         {{"model", FIELD_OBJECT, "name; None for a total of several"},
+          {"start", FIELD_OBJECT, "epoch seconds; None: since ever"},
+          {"end", FIELD_OBJECT, "epoch seconds, not included; None: for ever"},
+          {"requests", FIELD_WHOLE, "how many"},
+          {"input_tokens", FIELD_WHOLE, "tokens of the prompts"},
+          {"output_tokens", FIELD_WHOLE, "tokens generated"},
+          {"cache_n", FIELD_WHOLE, "input tokens served from the cache"},
+          {"prompt_n", FIELD_WHOLE, "input tokens computed"},
+          {"cache_hit_share", FIELD_OBJECT, "cache_n of input_tokens, 0 to 1; None without input"},
+          {"tokens_per_second", FIELD_OBJECT,
+           "input and output from start until end; where those are open, from the first request to "
+           "the last"},
+          {"first_request", FIELD_OBJECT, "epoch seconds; None without requests"},
+          {"last_request", FIELD_OBJECT, "epoch seconds; None without requests"},
+          {"runtime_seconds", FIELD_REAL, "of the model's runs within start and end"},
+          {"token_cost", FIELD_REAL, "by tiers"},
+          {"runtime_cost", FIELD_REAL, "by the hour"},
+          {"cost", FIELD_REAL, "both"},
+          {"token_cost_exact", FIELD_OBJECT, "Decimal"},
+          {"runtime_cost_exact", FIELD_OBJECT, "Decimal, rounded once, to 1e-12"},
+          {"cost_exact", FIELD_OBJECT, "Decimal"}}},
 };

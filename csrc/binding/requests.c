@@ -4,90 +4,118 @@
  * one is looked at. */
 #include "module.h"
 
-#define CAPSULE "datamanager.columns"
+#include <stdlib.h>
 
-static requests_object *as_requests(PyObject *self)
+enum { COLUMN_COUNT = 6 };
+
+typedef struct {
+    table table;
+    dm_request_columns rows;
+    table_column columns[COLUMN_COUNT];
+} request_table;
+
+typedef struct {
+    PyObject_HEAD table_view view;
+} requests_object;
+
+static const table_view *view_of(PyObject *self)
 {
-    return (requests_object *)self;
+    return &((requests_object *)self)->view;
 }
 
-static void columns_free(PyObject *capsule)
+static void request_table_free(counted *object)
 {
-    dm_request_columns *columns = PyCapsule_GetPointer(capsule, CAPSULE);
-    dm_request_columns_reset(columns);
-    PyMem_RawFree(columns);
+    request_table *requests = (request_table *)object;
+    dm_request_columns_reset(&requests->rows);
+    free(requests);
 }
 
-static PyObject *view_new(PyTypeObject *type, PyObject *owner, const dm_request_columns *columns,
-                          Py_ssize_t start, Py_ssize_t step, Py_ssize_t length)
+/* Takes over what `rows` holds, also when it fails. */
+static table *request_table_new(dm_request_columns *rows)
+{
+    static const int64_t nothing; /* a place for columns of no rows */
+    request_table *requests = malloc(sizeof *requests);
+    if (requests == NULL) {
+        dm_request_columns_reset(rows);
+        (void)PyErr_NoMemory();
+        return NULL;
+    }
+    *requests = (request_table){{{1, request_table_free}, requests->columns, COLUMN_COUNT},
+                                *rows,
+                                {{"id", "l", rows->id, NULL, NULL},
+                                 {"timestamp", "g", rows->timestamp_s, NULL, NULL},
+                                 {"input_tokens", "l", rows->input_tokens, NULL, NULL},
+                                 {"output_tokens", "l", rows->output_tokens, NULL, NULL},
+                                 {"cache_n", "l", rows->cache_n, NULL, NULL},
+                                 {"prompt_n", "l", rows->prompt_n, NULL, NULL}}};
+    for (int i = 0; i < COLUMN_COUNT; i++)
+        if (requests->columns[i].values == NULL)
+            requests->columns[i].values = &nothing;
+    *rows = (dm_request_columns){0};
+    return &requests->table;
+}
+
+static PyObject *view_new(PyTypeObject *type, table_view view)
 {
     requests_object *self = (requests_object *)type->tp_alloc(type, 0);
     if (self == NULL)
         return NULL;
-    self->owner = Py_NewRef(owner);
-    self->columns = columns;
-    self->start = start;
-    self->step = step;
-    self->length = length;
+    self->view = view;
+    (void)counted_hold(&view.table->counted);
     return (PyObject *)self;
 }
 
 PyObject *requests_new(module_state *state, dm_request_columns *columns)
 {
-    dm_request_columns *kept = PyMem_RawMalloc(sizeof *kept);
-    PyObject *owner = kept == NULL ? PyErr_NoMemory() : PyCapsule_New(kept, CAPSULE, columns_free);
-    if (owner == NULL) {
-        PyMem_RawFree(kept);
-        dm_request_columns_reset(columns);
+    Py_ssize_t length = (Py_ssize_t)columns->count;
+    table *source = request_table_new(columns);
+    if (source == NULL)
         return NULL;
-    }
-    *kept = *columns;
-    *columns = (dm_request_columns){0};
-    PyObject *self = view_new(state->requests_type, owner, kept, 0, 1, (Py_ssize_t)kept->count);
-    Py_DECREF(owner);
+    PyObject *self = view_new(state->requests_type, (table_view){source, 0, 1, length});
+    counted_drop(&source->counted);
     return self;
 }
 
 static void requests_dealloc(PyObject *self)
 {
     PyTypeObject *type = Py_TYPE(self);
-    Py_XDECREF(as_requests(self)->owner);
+    counted_drop(&view_of(self)->table->counted);
     type->tp_free(self);
     Py_DECREF(type);
 }
 
 static Py_ssize_t requests_length(PyObject *self)
 {
-    return as_requests(self)->length;
+    return view_of(self)->length;
 }
 
 static PyObject *requests_item(PyObject *self, Py_ssize_t i)
 {
-    requests_object *requests = as_requests(self);
-    if (i < 0 || i >= requests->length) {
+    const table_view *view = view_of(self);
+    if (i < 0 || i >= view->length) {
         PyErr_SetString(PyExc_IndexError, "ModelRequests index out of range");
         return NULL;
     }
-    return request_new(state_of_type(Py_TYPE(self)), requests->columns,
-                       (size_t)(requests->start + i * requests->step));
+    return request_new(state_of_type(Py_TYPE(self)), &((request_table *)view->table)->rows,
+                       (size_t)(view->start + i * view->step));
 }
 
 static PyObject *requests_subscript(PyObject *self, PyObject *key)
 {
-    requests_object *requests = as_requests(self);
+    const table_view *view = view_of(self);
     if (PySlice_Check(key)) {
         Py_ssize_t start, stop, step;
         if (PySlice_Unpack(key, &start, &stop, &step) < 0)
             return NULL;
-        Py_ssize_t length = PySlice_AdjustIndices(requests->length, &start, &stop, step);
-        return view_new(Py_TYPE(self), requests->owner, requests->columns,
-                        requests->start + start * requests->step,
-                        length > 1 ? step * requests->step : 1, length);
+        Py_ssize_t length = PySlice_AdjustIndices(view->length, &start, &stop, step);
+        return view_new(Py_TYPE(self),
+                        (table_view){view->table, length > 0 ? view->start + start * view->step : 0,
+                                     length > 1 ? step * view->step : 1, length});
     }
     Py_ssize_t i = PyNumber_AsSsize_t(key, PyExc_IndexError);
     if (i == -1 && PyErr_Occurred())
         return NULL;
-    return requests_item(self, i < 0 ? i + requests->length : i);
+    return requests_item(self, i < 0 ? i + view->length : i);
 }
 
 static PyObject *requests_list(PyObject *self, PyObject *none)
@@ -103,8 +131,8 @@ static PyObject *requests_compare(PyObject *self, PyObject *other, int op)
         PyList_Check(other) || PyTuple_Check(other) || Py_TYPE(other) == Py_TYPE(self);
     if ((op != Py_EQ && op != Py_NE) || !comparable)
         Py_RETURN_NOTIMPLEMENTED;
-    bool equal = PySequence_Size(other) == as_requests(self)->length;
-    for (Py_ssize_t i = 0; equal && i < as_requests(self)->length; i++) {
+    bool equal = PySequence_Size(other) == view_of(self)->length;
+    for (Py_ssize_t i = 0; equal && i < view_of(self)->length; i++) {
         PyObject *mine = requests_item(self, i), *theirs = PySequence_GetItem(other, i);
         int same = mine && theirs ? PyObject_RichCompareBool(mine, theirs, Py_EQ) : -1;
         Py_XDECREF(mine);
@@ -118,7 +146,7 @@ static PyObject *requests_compare(PyObject *self, PyObject *other, int op)
 
 static PyObject *requests_repr(PyObject *self)
 {
-    Py_ssize_t length = as_requests(self)->length;
+    Py_ssize_t length = view_of(self)->length;
     if (length == 0)
         return PyUnicode_FromString("ModelRequests([])");
     PyObject *first = requests_item(self, 0);
@@ -215,29 +243,40 @@ static PyObject *requests_tp_new(PyTypeObject *type, PyObject *args, PyObject *k
 
 static PyObject *requests_column(PyObject *self, void *which)
 {
-    requests_object *requests = as_requests(self);
-    const dm_request_columns *columns = requests->columns;
-    const void *data[] = {columns->id,           columns->timestamp_s,
-                          columns->input_tokens, columns->output_tokens,
-                          columns->cache_n,      columns->prompt_n};
-    Py_ssize_t i = (Py_ssize_t)(intptr_t)which;
-    return column_new(state_of_type(Py_TYPE(self)), requests, data[i], i == 1 ? 'd' : 'q');
+    const table_view *view = view_of(self);
+    return column_new(state_of_type(Py_TYPE(self)), view, &view->table->columns[(intptr_t)which]);
 }
-
-static const char *const column_names[6] = {"id",      "timestamp", "input_tokens", "output_tokens",
-                                            "cache_n", "prompt_n"};
 
 static PyObject *requests_columns(PyObject *self, void *none)
 {
     (void)none;
     PyObject *columns = PyDict_New();
-    for (intptr_t i = 0; columns != NULL && i < 6; i++) {
+    for (intptr_t i = 0; columns != NULL && i < COLUMN_COUNT; i++) {
+        const char *name = view_of(self)->table->columns[i].name;
         PyObject *column = requests_column(self, (void *)i);
-        if (column == NULL || PyDict_SetItemString(columns, column_names[i], column) < 0)
+        if (column == NULL || PyDict_SetItemString(columns, name, column) < 0)
             Py_CLEAR(columns);
         Py_XDECREF(column);
     }
     return columns;
+}
+
+static PyObject *requests_arrow_schema(PyObject *self, PyObject *none)
+{
+    (void)none;
+    return arrow_schema(view_of(self), NULL);
+}
+
+static PyObject *requests_arrow_array(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                      PyObject *kwnames)
+{
+    return arrow_array(view_of(self), NULL, args, nargs, kwnames);
+}
+
+static PyObject *requests_arrow_stream(PyObject *self, PyObject *const *args, Py_ssize_t nargs,
+                                       PyObject *kwnames)
+{
+    return arrow_stream(view_of(self), args, nargs, kwnames);
 }
 
 static PyGetSetDef requests_getset[] = {
@@ -254,6 +293,16 @@ static PyMethodDef requests_methods[] = {
     {"index", requests_index, METH_O, "index($self, value, /)\n--\n\nThe first place of a record."},
     {"count", requests_count, METH_O, "count($self, value, /)\n--\n\nHow often a record occurs."},
     {"__reduce__", requests_reduce, METH_NOARGS, "How to pickle the sequence."},
+    {"__arrow_c_schema__", requests_arrow_schema, METH_NOARGS,
+     "__arrow_c_schema__($self, /)\n--\n\nThe columns, as a capsule of an ArrowSchema."},
+    {"__arrow_c_array__", (PyCFunction)(void (*)(void))requests_arrow_array,
+     METH_FASTCALL | METH_KEYWORDS,
+     "__arrow_c_array__($self, /, requested_schema=None)\n--\n\n"
+     "The rows, as capsules of an ArrowSchema and an ArrowArray."},
+    {"__arrow_c_stream__", (PyCFunction)(void (*)(void))requests_arrow_stream,
+     METH_FASTCALL | METH_KEYWORDS,
+     "__arrow_c_stream__($self, /, requested_schema=None)\n--\n\n"
+     "The rows, as a capsule of an ArrowArrayStream of one batch."},
     {NULL, NULL, 0, NULL}};
 
 static PyType_Slot requests_slots[] = {

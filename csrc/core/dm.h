@@ -470,6 +470,56 @@ dm_status dm_runtime_add(dm_runtime_sum *sum, double from_s, double to_s, dm_amo
  * is above the largest amount. */
 dm_status dm_runtime_cost(const dm_runtime_sum *sum, dm_amount *cost_out, dm_error *err) DM_CHECKED;
 
+/* ---- usage: what was used, and what it cost, by model and time ---- */
+
+typedef struct {
+    const dm_str *models; /* NULL: all */
+    size_t model_count;
+    /* Buckets: edges_s[i] <= t < edges_s[i + 1]; ascending, at least two; the first may be
+     * -INFINITY and the last INFINITY. Where days or months begin is the caller's to know. */
+    const double *edges_s;
+    size_t edge_count;
+    /* Where billing periods begin, ascending; what is before the first is a period too. Only
+     * DM_STRATEGY_CUMULATIVE needs them: where it is met and this is NULL, DM_MISUSE. */
+    const double *periods_s;
+    size_t period_count;
+    const dm_strategy *strategy; /* NULL: each model's own */
+    bool current_prices;         /* false: those of the time */
+} dm_usage_query;
+
+typedef struct {
+    size_t model;  /* in dm_usage.models */
+    size_t bucket; /* from 0 */
+    int64_t requests;
+    int64_t input_tokens;
+    int64_t output_tokens;
+    int64_t cache_n;
+    int64_t prompt_n;
+    double first_request_s; /* NaN where there is none */
+    double last_request_s;
+    double runtime_s;       /* of the model's runs, within the bucket */
+    dm_amount token_cost;   /* while the model was billed by tiers */
+    dm_amount runtime_cost; /* while it was billed by the hour; rounded to 1e-12 */
+} dm_usage_row;
+
+typedef struct {
+    dm_model_names models; /* in the order asked for, or of registration */
+    dm_usage_row *rows;    /* a row for each model and bucket, models first */
+    size_t row_count;
+} dm_usage;
+
+void dm_usage_reset(dm_usage *usage);
+
+/* Everything of one moment of the database. DM_MODEL_NOT_FOUND; DM_INVALID for edges out of order,
+ * and where a sum is above what its type holds. */
+dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usage_out,
+                       dm_error *err) DM_CHECKED;
+
+/* The time of the first and of the last request, or the ends of runs where those lie further out,
+ * of some or all (NULL) models; both NaN where there is neither. */
+dm_status dm_time_span_get(dm_manager *m, const dm_str *models, size_t model_count,
+                           double *first_s_out, double *last_s_out, dm_error *err) DM_CHECKED;
+
 /* ---- process ---- */
 
 /* Called about every 50 ms from a thread that waits or works long inside a call, with none of the

@@ -3,11 +3,14 @@
  * Shared inside the core, and with its C tests. The parts, from the bottom up:
  *
  *   error platform stop sha256 check  no SQLite handle
- *   values                            single values and results
+ *   values columns                    single values and results
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   scan                              its way over many rows
  *   models runtime requests pricing   what is stored: take a connection, know no threads
+ *   history tariff                    prices over time
+ *   money cost                        arithmetic
+ *   usage span                        questions over many rows
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint fork batch    threads, sharing, waiting: know no tables
@@ -100,6 +103,7 @@ typedef enum {
     DM__STMT_REQUESTS_NEWEST,
     DM__STMT_REQUEST,
     DM__STMT_USED_SINCE, /* by a request or run */
+    DM__STMT_SPAN,       /* the first and last times */
     DM__STMT_BILLING,
     DM__STMT_BILLING_SET,
     DM__STMT_TIERS,
@@ -320,11 +324,27 @@ typedef struct dm__model_read {
     dm_status (*from)(dm__conn *conn, dm__model *model, struct dm__model_read *read, dm_error *err);
     const dm_window *window;
     void *out;
-} dm__model_read;
+} dm__model_read; /* the first member of a read that carries more */
 dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err) DM_CHECKED;
 /* The same as a dm__read_fn. */
 dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err) DM_CHECKED;
 dm_status dm__window_check(const dm_window *window, dm_error *err) DM_CHECKED;
+
+/* Of a dm__scan: room for more rows, twice as many as now. */
+dm_status dm__request_columns_grow(dm__scan *scan);
+/* `columns` is empty. False without memory; then it is to be reset. */
+bool dm__request_columns_alloc(dm_request_columns *columns, size_t count);
+void dm__request_columns_reverse(dm_request_columns *columns);
+/* By time, then by id. False without memory; then nothing has changed. */
+bool dm__request_columns_sort(dm_request_columns *columns);
+
+/* `names` is empty; the safe names are not filled in. */
+dm_status dm__model_names_copy(const dm_str *models, size_t count, dm_model_names *names,
+                               dm_error *err) DM_CHECKED;
+/* For dm__read: the names of all models into a dm_model_names. */
+dm_status dm__model_names_read(dm__conn *conn, void *names, dm_error *err) DM_CHECKED;
+dm_status dm__runs_of_model(dm__conn *conn, dm__model *model, const dm_window *window,
+                            dm_runs *runs, dm_error *err) DM_CHECKED;
 
 /* ---- change.c: one write as a value ---- */
 

@@ -207,6 +207,30 @@ dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err)
 
 /* ---- lists of names ---- */
 
+static dm_status name_append(dm_model_names *names, size_t *capacity, dm_str name, dm_error *err)
+{
+    if (!dm__array_grow(&names->models, capacity, names->count, sizeof *names->models))
+        return dm__no_memory(err);
+    char *copy = dm__malloc(name.length + 1);
+    if (copy == NULL)
+        return dm__no_memory(err);
+    memcpy(copy, name.bytes, name.length);
+    copy[name.length] = '\0';
+    names->models[names->count++] =
+        (dm_model_name){.original_name = copy, .original_length = name.length};
+    return DM_OK;
+}
+
+dm_status dm__model_names_copy(const dm_str *models, size_t count, dm_model_names *names,
+                               dm_error *err)
+{
+    size_t capacity = 0;
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < count && rc == DM_OK; i++)
+        rc = name_append(names, &capacity, models[i], err);
+    return rc;
+}
+
 static dm_status names_append(dm_model_names *names, size_t *capacity, sqlite3_stmt *stmt,
                               dm_error *err)
 {
@@ -218,20 +242,15 @@ static dm_status names_append(dm_model_names *names, size_t *capacity, sqlite3_s
         !dm__safe_name_ok(safe, (size_t)sqlite3_column_bytes(stmt, 1)))
         return dm__fail(err, DM_CORRUPT_DATA, "model_name_mapping row %zu: the names are not valid",
                         names->count + 1);
-    if (!dm__array_grow(&names->models, capacity, names->count, sizeof *names->models))
-        return dm__no_memory(err);
-    char *copy = dm__malloc(length + 1);
-    if (copy == NULL)
-        return dm__no_memory(err);
-    memcpy(copy, name, length);
-    copy[length] = '\0';
-    dm_model_name *model = &names->models[names->count++];
-    *model = (dm_model_name){.original_name = copy, .original_length = length};
+    dm_status rc = name_append(names, capacity, text, err);
+    if (rc != DM_OK)
+        return rc;
+    dm_model_name *model = &names->models[names->count - 1];
     (void)sqlite3_snprintf((int)sizeof model->safe_name, model->safe_name, "%s", safe);
     return DM_OK;
 }
 
-static dm_status names_read(dm__conn *conn, void *argument, dm_error *err)
+dm_status dm__model_names_read(dm__conn *conn, void *argument, dm_error *err)
 {
     dm_model_names *names = argument;
     dm_model_names_reset(names);
@@ -248,7 +267,7 @@ static dm_status names_read(dm__conn *conn, void *argument, dm_error *err)
 dm_status dm_models_get(dm_manager *m, dm_model_names *names_out, dm_error *err)
 {
     dm_model_names names = {0};
-    dm_status rc = dm__read(m, false, names_read, &names, err);
+    dm_status rc = dm__read(m, false, dm__model_names_read, &names, err);
     if (rc == DM_OK)
         *names_out = names;
     else

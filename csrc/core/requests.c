@@ -67,40 +67,6 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 
 /* ---- reading ---- */
 
-#define COLUMN_ARRAYS(columns)                                                                     \
-    {                                                                                              \
-        (void **)&(columns)->id, (void **)&(columns)->timestamp_s,                                 \
-            (void **)&(columns)->input_tokens, (void **)&(columns)->output_tokens,                 \
-            (void **)&(columns)->cache_n, (void **)&(columns)->prompt_n                            \
-    }
-
-static dm_status columns_grow(dm__scan *scan)
-{
-    size_t wanted = scan->capacity == 0 ? 256 : scan->capacity * 2;
-    void **arrays[] = COLUMN_ARRAYS(&scan->rows);
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-        void *grown = dm__realloc(*arrays[i], wanted * 8);
-        if (grown == NULL)
-            return DM_NO_MEMORY;
-        *arrays[i] = grown;
-    }
-    scan->capacity = wanted;
-    return DM_OK;
-}
-
-static void columns_reverse(dm_request_columns *columns)
-{
-    void **arrays[] = COLUMN_ARRAYS(columns);
-    for (size_t i = 0; i < sizeof arrays / sizeof *arrays; i++) {
-        uint64_t *array = *arrays[i]; /* each element has 8 bytes, whatever they mean */
-        for (size_t low = 0, high = columns->count; low + 1 < high; low++) {
-            uint64_t value = array[low];
-            array[low] = array[--high];
-            array[high] = value;
-        }
-    }
-}
-
 static dm_status requests_read(dm__conn *conn, dm__model *model, dm__model_read *read,
                                dm_error *err)
 {
@@ -113,10 +79,10 @@ static dm_status requests_read(dm__conn *conn, dm__model *model, dm__model_read 
                      .start_s = window->start_s,
                      .end_s = window->end_s,
                      .limit = window->limit > 0 ? (size_t)window->limit : SIZE_MAX,
-                     .full = columns_grow};
+                     .full = dm__request_columns_grow};
     dm_status rc = dm__scan_run(conn, model, &scan, err);
     if (rc == DM_OK && !scan.newest_first)
-        columns_reverse(&scan.rows);
+        dm__request_columns_reverse(&scan.rows);
     *columns = scan.rows;
     return rc;
 }

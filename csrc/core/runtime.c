@@ -118,6 +118,13 @@ static dm_status runs_read(dm__conn *conn, dm__model *model, dm__model_read *rea
     return rc;
 }
 
+dm_status dm__runs_of_model(dm__conn *conn, dm__model *model, const dm_window *window,
+                            dm_runs *runs, dm_error *err)
+{
+    dm__model_read read = {.window = window, .out = runs};
+    return runs_read(conn, model, &read, err);
+}
+
 static dm_status program_runs_read(dm__conn *conn, void *argument, dm_error *err)
 {
     return runs_read(conn, NULL, argument, err);

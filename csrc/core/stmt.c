@@ -60,6 +60,10 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_REQUEST] = "SELECT " REQUEST_COLUMNS " FROM \"%w_requests\" WHERE id=?1",
     [DM__STMT_USED_SINCE] = "SELECT EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>?1) OR "
                             "EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)",
+    [DM__STMT_SPAN] = "SELECT (SELECT min(timestamp) FROM \"%w_requests\"),"
+                      "(SELECT max(timestamp) FROM \"%w_requests\"),"
+                      "(SELECT min(start_time) FROM \"%w_runtime\"),"
+                      "(SELECT max(end_time) FROM \"%w_runtime\")",
     [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
     [DM__STMT_BILLING_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1,hourly_price=?2",
     [DM__STMT_TIERS] = "SELECT tier_index,start_tokens,end_tokens,input_price_per_million,"
@@ -76,7 +80,7 @@ static const char *stmt_table_suffix(dm__stmt_id id)
 {
     if (id <= DM__STMT_RUNS)
         return "_runtime";
-    if (id <= DM__STMT_USED_SINCE)
+    if (id <= DM__STMT_SPAN)
         return "_requests";
     return id <= DM__STMT_BILLING_SET ? "_billing" : "_tier_pricing";
 }
@@ -107,7 +111,8 @@ dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
 {
     sqlite3_stmt **slot = &model->stmts[id - DM__STMT_GLOBAL_COUNT];
     if (*slot == NULL) {
-        char *sql = sqlite3_mprintf(stmt_sql[id], model->safe, model->safe);
+        char *sql =
+            sqlite3_mprintf(stmt_sql[id], model->safe, model->safe, model->safe, model->safe);
         if (sql == NULL)
             return dm__no_memory(err);
         int code = sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);

@@ -31,19 +31,6 @@ void dm_model_names_reset(dm_model_names *names)
     *names = (dm_model_names){0};
 }
 
-void dm_request_columns_reset(dm_request_columns *columns)
-{
-    if (columns == NULL)
-        return;
-    dm__free(columns->id);
-    dm__free(columns->timestamp_s);
-    dm__free(columns->input_tokens);
-    dm__free(columns->output_tokens);
-    dm__free(columns->cache_n);
-    dm__free(columns->prompt_n);
-    *columns = (dm_request_columns){0};
-}
-
 void *dm_array_new(size_t count)
 {
     return dm__malloc(count * 8 + 1); /* never of size 0, which may be NULL */

@@ -1,0 +1,180 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Questions about usage. Where days and months begin is Python's to know (datamanager/windows.py);
+ * here come edges. */
+#include "call.h"
+
+#include <math.h>
+
+/* ---- arguments: lists to arrays, for PyMem_Free ---- */
+
+static int to_doubles(PyObject *object, double **values_out, size_t *count_out)
+{
+    PyObject *items = PySequence_Tuple(object);
+    if (items == NULL)
+        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(items);
+    double *values = PyMem_New(double, (size_t)count + 1);
+    if (values == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
+        values[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(items, i));
+        if (values[i] == -1.0 && PyErr_Occurred()) {
+            PyMem_Free(values);
+            values = NULL;
+        }
+    }
+    Py_DECREF(items);
+    *values_out = values;
+    *count_out = (size_t)count;
+    return values == NULL ? -1 : 0;
+}
+
+/* The names stay those of `items`, a new reference that must outlive them. */
+static int to_names(module_state *state, PyObject *object, PyObject **items, dm_str **names_out,
+                    size_t *count_out)
+{
+    *items = PySequence_Tuple(object);
+    if (*items == NULL)
+        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(*items);
+    dm_str *names = PyMem_New(dm_str, (size_t)count + 1);
+    if (names == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; names != NULL && i < count; i++)
+        if (to_name(state, PyTuple_GET_ITEM(*items, i), &names[i]) < 0) {
+            PyMem_Free(names);
+            names = NULL;
+        }
+    *names_out = names;
+    *count_out = (size_t)count;
+    return names == NULL ? -1 : 0;
+}
+
+/* ---- rows ---- */
+
+static PyObject *number_or_none(double value)
+{
+    return isfinite(value) ? PyFloat_FromDouble(value) : Py_NewRef(Py_None);
+}
+
+static double tokens_per_second(const dm_usage_row *row, double start_s, double end_s)
+{
+    if (!isfinite(start_s) || !isfinite(end_s))
+        start_s = row->first_request_s, end_s = row->last_request_s;
+    double seconds = end_s - start_s;
+    return seconds > 0 ? ((double)row->input_tokens + (double)row->output_tokens) / seconds : NAN;
+}
+
+static PyObject *usage_row_new(module_state *state, const dm_usage *usage, const double *edges_s,
+                               const dm_usage_row *row)
+{
+    const dm_model_name *name = &usage->models.models[row->model];
+    double start_s = edges_s[row->bucket], end_s = edges_s[row->bucket + 1];
+    dm_amount cost = row->token_cost;
+    dm_error err;
+    dm_status rc = dm_amount_add(&cost, row->runtime_cost, 1, &err);
+    if (rc != DM_OK)
+        return raise_error(state, rc, &err);
+    double share = row->input_tokens > 0 ? (double)row->cache_n / (double)row->input_tokens : NAN;
+    record_value values[] = {
+        {.object = PyUnicode_DecodeUTF8(name->original_name, (Py_ssize_t)name->original_length,
+                                        "replace")},
+        {.object = number_or_none(start_s)},
+        {.object = number_or_none(end_s)},
+        {.whole = row->requests},
+        {.whole = row->input_tokens},
+        {.whole = row->output_tokens},
+        {.whole = row->cache_n},
+        {.whole = row->prompt_n},
+        {.object = number_or_none(share)},
+        {.object = number_or_none(tokens_per_second(row, start_s, end_s))},
+        {.object = number_or_none(row->first_request_s)},
+        {.object = number_or_none(row->last_request_s)},
+        {.real = row->runtime_s},
+        {.real = dm_amount_to_double(row->token_cost)},
+        {.real = dm_amount_to_double(row->runtime_cost)},
+        {.real = dm_amount_to_double(cost)},
+        {.object = decimal_new(state, row->token_cost)},
+        {.object = decimal_new(state, row->runtime_cost)},
+        {.object = decimal_new(state, cost)}};
+    return record_make(state, RECORD_USAGE, values);
+}
+
+static PyObject *usage_list(module_state *state, const dm_usage *usage, const double *edges_s)
+{
+    PyObject *list = PyList_New((Py_ssize_t)usage->row_count);
+    for (size_t i = 0; list != NULL && i < usage->row_count; i++) {
+        PyObject *row = usage_row_new(state, usage, edges_s, &usage->rows[i]);
+        if (row == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, row);
+    }
+    return list;
+}
+
+/* ---- the methods ---- */
+
+PyObject *usage_get(METHOD_ARGS)
+{
+    static const arg_spec spec = {
+        "_usage", {"models", "edges", "periods", "strategy", "current_prices"}, 5, 5};
+    call c;
+    PyObject *names = NULL, *result = NULL;
+    double *edges = NULL, *periods = NULL;
+    dm_str *models = NULL;
+    dm_strategy strategy;
+    dm_usage_query query = {0};
+    dm_usage usage = {0};
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_doubles(c.args[1], &edges, &query.edge_count) < 0)
+        return NULL;
+    if ((is_given(c.args[0]) &&
+         to_names(c.state, c.args[0], &names, &models, &query.model_count) < 0) ||
+        (is_given(c.args[2]) && to_doubles(c.args[2], &periods, &query.period_count) < 0) ||
+        (is_given(c.args[3]) && to_strategy(c.state, c.args[3], &strategy) < 0) ||
+        to_flag(c.state, c.args[4], "current_prices", &query.current_prices) < 0)
+        goto done;
+    query.models = models;
+    query.edges_s = edges;
+    query.periods_s = periods;
+    query.strategy = is_given(c.args[3]) ? &strategy : NULL;
+    core_enter();
+    dm_status rc = dm_usage_get(c.core, &query, &usage, &c.err);
+    core_leave();
+    if (rc == DM_MISUSE && !PyErr_Occurred())
+        result = Py_NewRef(Py_None);
+    else if (!call_failed(&c, rc))
+        result = usage_list(c.state, &usage, edges);
+    dm_usage_reset(&usage);
+done:
+    PyMem_Free(models);
+    PyMem_Free(edges);
+    PyMem_Free(periods);
+    Py_XDECREF(names);
+    return result;
+}
+
+PyObject *time_span_get(METHOD_ARGS)
+{
+    static const arg_spec spec = {"_time_span", {"models"}, 1, 1};
+    call c;
+    PyObject *names = NULL, *result = NULL;
+    dm_str *models = NULL;
+    size_t count = 0;
+    double first_s = NAN, last_s = NAN;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0)
+        return NULL;
+    if (is_given(c.args[0]) && to_names(c.state, c.args[0], &names, &models, &count) < 0)
+        goto done;
+    core_enter();
+    dm_status rc = dm_time_span_get(c.core, models, count, &first_s, &last_s, &c.err);
+    core_leave();
+    if (!call_failed(&c, rc))
+        result = Py_BuildValue("(NN)", number_or_none(first_s), number_or_none(last_s));
+done:
+    PyMem_Free(models);
+    Py_XDECREF(names);
+    return result;
+}

@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * From when to when there is anything at all. */
+#include "dm_internal.h"
+
+typedef struct {
+    dm__model_read read;
+    const dm_str *models;
+    size_t model_count;
+    double first_s, last_s;
+} span_read;
+
+static dm_status model_span_read(dm__conn *conn, dm__model *model, dm__model_read *read,
+                                 dm_error *err)
+{
+    span_read *span = (span_read *)read;
+    sqlite3_stmt *stmt = NULL;
+    bool row = false;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_SPAN, &stmt, err);
+    if (rc == DM_OK)
+        rc = dm__stmt_step(conn, stmt, &row, err);
+    for (int i = 0; rc == DM_OK && row && i < 4; i++) {
+        if (sqlite3_column_type(stmt, i) != SQLITE_FLOAT &&
+            sqlite3_column_type(stmt, i) != SQLITE_INTEGER)
+            continue; /* no rows; or something that is no time, which reading it will name */
+        double time_s = sqlite3_column_double(stmt, i);
+        span->first_s = fmin(span->first_s, time_s); /* fmin and fmax pass over NaN */
+        span->last_s = fmax(span->last_s, time_s);
+    }
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+static dm_status span_of_all(dm__conn *conn, void *argument, dm_error *err)
+{
+    span_read *span = argument;
+    dm_model_names names = {0};
+    dm_status rc = span->models == NULL
+                       ? dm__model_names_read(conn, &names, err)
+                       : dm__model_names_copy(span->models, span->model_count, &names, err);
+    span->first_s = span->last_s = NAN;
+    for (size_t i = 0; i < names.count && rc == DM_OK; i++) {
+        span->read = (dm__model_read){
+            .name = {names.models[i].original_name, names.models[i].original_length},
+            .from = model_span_read};
+        rc = dm__read_model(conn, &span->read, err);
+    }
+    dm_model_names_reset(&names);
+    return rc;
+}
+
+dm_status dm_time_span_get(dm_manager *m, const dm_str *models, size_t model_count,
+                           double *first_s_out, double *last_s_out, dm_error *err)
+{
+    span_read span = {.models = models, .model_count = model_count};
+    dm_status rc = dm__read(m, true, span_of_all, &span, err);
+    if (rc != DM_OK)
+        return rc;
+    *first_s_out = span.first_s;
+    *last_s_out = span.last_s;
+    return DM_OK;
+}

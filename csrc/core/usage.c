@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The one aggregation: requests by model and time, with what they cost.
+ *
+ * The edges of the buckets and the moments at which a tariff or a billing period begins cut time
+ * into cells; within a cell everything is the same for all requests. Rows mostly come in the order
+ * of time, so they are dealt with in runs that lie in one cell: sums over arrays, and tokens
+ * counted by price. Nothing is multiplied until the end.
+ *
+ *     buckets    |     0     |     1     |     2     |
+ *     tariffs    |    A          |     B             |
+ *     cells      |  0        | 1 |   2   |     3     |
+ */
+#include "dm_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK_ROWS 1024 /* so many tokens of at most 2^53 add up to less than 2^64 */
+
+/* ---- what is added up ---- */
+
+typedef struct {
+    dm_int128 requests, input_tokens, output_tokens, cache_n, prompt_n;
+    double first_s, last_s, runtime_s;
+    dm_runtime_sum runtime;
+    dm_amount token_cost;
+} bucket_sums;
+
+typedef struct {
+    bool by_tiers;
+    dm_strategy strategy;
+    dm_amount hourly_price;
+    dm_price_slice *slices;
+    size_t slice_count;
+} tariff;
+
+typedef struct {
+    double from_s, to_s;
+    bucket_sums *bucket;
+    const tariff *tariff;
+    bool begins_period;
+    dm_slice_tokens *counts; /* one for each slice of the tariff */
+} cell;
+
+typedef struct {
+    const dm_usage_query *query;
+    bucket_sums *buckets;
+    size_t bucket_count;
+    tariff *tariffs;
+    double *tariff_from_s;
+    size_t tariff_count;
+    cell *cells;
+    size_t cell_count;
+    cell *at; /* where the last row was */
+    dm_slice_tokens *counts;
+    bool cumulative; /* then rows count in the order of time, from the period's beginning */
+} model_usage;
+
+static void model_usage_reset(model_usage *usage)
+{
+    for (size_t i = 0; i < usage->tariff_count; i++)
+        dm__free(usage->tariffs[i].slices);
+    dm__free(usage->tariffs);
+    dm__free(usage->tariff_from_s);
+    dm__free(usage->buckets);
+    dm__free(usage->cells);
+    dm__free(usage->counts);
+    *usage = (model_usage){0};
+}
+
+/* ---- tariffs ---- */
+
+static dm_status tariff_make(tariff *out, const dm_tariff *from, const dm_usage_query *query,
+                             dm_error *err)
+{
+    out->by_tiers = from->use_tier_pricing;
+    out->strategy = query->strategy != NULL ? *query->strategy : from->strategy;
+    out->slices = dm__calloc(from->tier_count + 1, sizeof *out->slices);
+    if (out->slices == NULL)
+        return dm__no_memory(err);
+    out->slice_count = from->tier_count;
+    dm_status rc = dm_price_parse("hourly_price", from->hourly_price, &out->hourly_price, err);
+    return rc == DM_OK ? dm_price_slices(from->tiers, from->tier_count, out->slices, err) : rc;
+}
+
+static dm_status tariffs_make(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
+{
+    dm_tariffs history = {0};
+    dm_status rc = dm__tariffs_read(conn, model, &history, err);
+    if (rc != DM_OK)
+        goto done;
+    size_t first = 0, count = history.count;
+    if (usage->query->current_prices) {
+        double now_s = dm__realtime_s();
+        while (first + 1 < count && history.tariffs[first + 1].from_s <= now_s)
+            first++;
+        count = 1;
+    }
+    usage->tariffs = dm__calloc(count, sizeof *usage->tariffs);
+    usage->tariff_from_s = dm__calloc(count, sizeof *usage->tariff_from_s);
+    if (usage->tariffs == NULL || usage->tariff_from_s == NULL)
+        rc = dm__no_memory(err);
+    for (size_t i = 0; i < count && rc == DM_OK; i++) {
+        usage->tariff_count++;
+        usage->tariff_from_s[i] = i == 0 ? -INFINITY : history.tariffs[i].from_s;
+        rc = tariff_make(&usage->tariffs[i], &history.tariffs[first + i], usage->query, err);
+        usage->cumulative |=
+            usage->tariffs[i].by_tiers && usage->tariffs[i].strategy == DM_STRATEGY_CUMULATIVE;
+    }
+    if (rc == DM_OK && usage->cumulative && usage->query->periods_s == NULL)
+        rc = dm__fail(err, DM_MISUSE, "the cumulative strategy needs billing periods");
+done:
+    dm_tariffs_reset(&history);
+    return rc;
+}
+
+/* ---- cells ---- */
+
+/* The place of the last of `count` ascending values that is at most `value`; -1: none. */
+static ptrdiff_t last_at_most(const double *values, size_t count, double value)
+{
+    size_t low = 0, high = count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (values[middle] <= value)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return (ptrdiff_t)low - 1;
+}
+
+static int compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
+/* All moments at which something begins, from `begin_s` on and before the last edge, and that edge,
+ * ascending and each once. */
+static double *cuts_make(const model_usage *usage, double begin_s, size_t *count_out)
+{
+    const dm_usage_query *query = usage->query;
+    const struct {
+        const double *values;
+        size_t count;
+    } sources[] = {{query->edges_s, query->edge_count},
+                   {usage->tariff_from_s, usage->tariff_count},
+                   {query->periods_s, usage->cumulative ? query->period_count : 0}};
+    const double end_s = query->edges_s[query->edge_count - 1];
+    double *cuts =
+        dm__calloc(query->edge_count + usage->tariff_count + query->period_count + 1, sizeof *cuts);
+    if (cuts == NULL)
+        return NULL;
+    size_t count = 0, kept = 0;
+    cuts[count++] = begin_s;
+    for (size_t s = 0; s < sizeof sources / sizeof *sources; s++)
+        for (size_t i = 0; i < sources[s].count; i++)
+            if (sources[s].values[i] > begin_s && sources[s].values[i] <= end_s)
+                cuts[count++] = sources[s].values[i];
+    qsort(cuts, count, sizeof *cuts, compare_doubles);
+    for (size_t i = 0; i < count; i++)
+        if (i == 0 || cuts[i] != cuts[kept - 1])
+            cuts[kept++] = cuts[i];
+    *count_out = kept;
+    return cuts;
+}
+
+static void cell_make(model_usage *usage, cell *out, double from_s, double to_s)
+{
+    const dm_usage_query *query = usage->query;
+    ptrdiff_t bucket = last_at_most(query->edges_s, query->edge_count - 1, from_s);
+    ptrdiff_t tariff_at = last_at_most(usage->tariff_from_s, usage->tariff_count, from_s);
+    ptrdiff_t period = last_at_most(query->periods_s, query->period_count, from_s);
+    *out = (cell){.from_s = from_s,
+                  .to_s = to_s,
+                  .bucket = bucket < 0 ? NULL : &usage->buckets[bucket],
+                  .tariff = &usage->tariffs[tariff_at],
+                  .begins_period = period >= 0 && query->periods_s[period] == from_s};
+}
+
+static dm_status cells_make(model_usage *usage, dm_error *err)
+{
+    const dm_usage_query *query = usage->query;
+    double begin_s = query->edges_s[0];
+    if (usage->cumulative) { /* what came before in the period counts too */
+        ptrdiff_t period = last_at_most(query->periods_s, query->period_count, begin_s);
+        begin_s = period < 0 ? -INFINITY : query->periods_s[period];
+    }
+    size_t cut_count = 0, slices = 0;
+    dm_status rc = DM_OK;
+    double *cuts = cuts_make(usage, begin_s, &cut_count);
+    usage->cells = dm__calloc(cut_count + 1, sizeof *usage->cells);
+    if (cuts == NULL || usage->cells == NULL) {
+        rc = dm__no_memory(err);
+        goto done;
+    }
+    for (size_t i = 0; i + 1 < cut_count; i++) {
+        cell_make(usage, &usage->cells[usage->cell_count], cuts[i], cuts[i + 1]);
+        slices += usage->cells[usage->cell_count++].tariff->slice_count;
+    }
+    usage->at = usage->cells;
+    usage->counts = dm__calloc(slices + 1, sizeof *usage->counts);
+    if (usage->counts == NULL) {
+        rc = dm__no_memory(err);
+        goto done;
+    }
+    slices = 0;
+    for (size_t i = 0; i < usage->cell_count; i++) {
+        usage->cells[i].counts = usage->counts + slices;
+        slices += usage->cells[i].tariff->slice_count;
+    }
+done:
+    dm__free(cuts);
+    return rc;
+}
+
+/* The cell of a moment; there always is one for what the scan lets through. */
+static cell *cell_of(model_usage *usage, double time_s)
+{
+    size_t low = 0, high = usage->cell_count - 1;
+    while (low < high) {
+        size_t middle = low + (high - low + 1) / 2;
+        if (usage->cells[middle].from_s <= time_s)
+            low = middle;
+        else
+            high = middle - 1;
+    }
+    return &usage->cells[low];
+}
+
+/* ---- rows ---- */
+
+static uint64_t sum_of(const int64_t *values, size_t count)
+{
+    uint64_t sum = 0;
+    for (size_t i = 0; i < count; i++)
+        sum += (uint64_t)values[i];
+    return sum;
+}
+
+/* At most CHUNK_ROWS rows of one cell. */
+static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
+{
+    bucket_sums *bucket = at->bucket;
+    const tariff *t = at->tariff;
+    if (bucket != NULL) {
+        bucket->requests += (dm_int128)rows->count;
+        bucket->input_tokens += sum_of(rows->input_tokens, rows->count);
+        bucket->output_tokens += sum_of(rows->output_tokens, rows->count);
+        bucket->cache_n += sum_of(rows->cache_n, rows->count);
+        bucket->prompt_n += sum_of(rows->prompt_n, rows->count);
+        for (size_t i = 0; i < rows->count; i++) {
+            double time_s = rows->timestamp_s[i];
+            bucket->first_s = time_s < bucket->first_s ? time_s : bucket->first_s;
+            bucket->last_s = time_s > bucket->last_s ? time_s : bucket->last_s;
+        }
+    }
+    if (t->by_tiers && (bucket != NULL || t->strategy == DM_STRATEGY_CUMULATIVE))
+        dm_cost_count(t->slices, t->slice_count, t->strategy, rows, before, at->counts);
+    else if (before != NULL) /* billed otherwise, but used in this period all the same */
+        dm_cost_count(NULL, 0, DM_STRATEGY_CUMULATIVE, rows, before, NULL);
+}
+
+static void rows_add(model_usage *usage, const dm_request_columns *rows, dm_tokens_before *before)
+{
+    for (size_t from = 0, to; from < rows->count; from = to) {
+        double time_s = rows->timestamp_s[from];
+        cell *at = usage->at;
+        if (!(time_s >= at->from_s && time_s < at->to_s)) {
+            at = cell_of(usage, time_s);
+            if (before != NULL && at != usage->at)
+                for (cell *c = usage->at + 1; c <= at; c++)
+                    if (c->begins_period)
+                        *before = (dm_tokens_before){0, 0};
+            usage->at = at;
+        }
+        for (to = from + 1; to < rows->count && to - from < CHUNK_ROWS; to++)
+            if (!(rows->timestamp_s[to] >= at->from_s && rows->timestamp_s[to] < at->to_s))
+                break;
+        dm_request_rows run = {to - from,
+                               rows->timestamp_s + from,
+                               rows->input_tokens + from,
+                               rows->output_tokens + from,
+                               rows->cache_n + from,
+                               rows->prompt_n + from};
+        cell_add(at, &run, before);
+    }
+}
+
+static dm_status chunk_full(dm__scan *scan)
+{
+    rows_add(scan->argument, &scan->rows, NULL);
+    scan->rows.count = 0;
+    return DM_OK;
+}
+
+static dm_status scan_streaming(dm__conn *conn, dm__model *model, dm__scan *scan,
+                                model_usage *usage, dm_error *err)
+{
+    scan->capacity = CHUNK_ROWS;
+    scan->full = chunk_full;
+    scan->argument = usage;
+    if (!dm__request_columns_alloc(&scan->rows, CHUNK_ROWS))
+        return dm__no_memory(err);
+    dm_status rc = dm__scan_run(conn, model, scan, err);
+    if (rc == DM_OK)
+        rows_add(usage, &scan->rows, NULL);
+    return rc;
+}
+
+/* All rows at once, in the order of time. */
+static dm_status scan_in_time_order(dm__conn *conn, dm__model *model, dm__scan *scan,
+                                    model_usage *usage, dm_error *err)
+{
+    dm_tokens_before before = {0, 0};
+    scan->full = dm__request_columns_grow;
+    dm_status rc = dm__scan_run(conn, model, scan, err);
+    if (rc == DM_OK && !dm__request_columns_sort(&scan->rows))
+        rc = dm__no_memory(err);
+    if (rc == DM_OK)
+        rows_add(usage, &scan->rows, &before);
+    return rc;
+}
+
+static dm_status requests_add(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
+{
+    dm__scan scan = {.after_id = INT64_MIN,
+                     .start_s = usage->cells[0].from_s,
+                     .end_s = usage->cells[usage->cell_count - 1].to_s,
+                     .limit = SIZE_MAX};
+    dm_status rc = usage->cumulative ? scan_in_time_order(conn, model, &scan, usage, err)
+                                     : scan_streaming(conn, model, &scan, usage, err);
+    dm_request_columns_reset(&scan.rows);
+    return rc;
+}
+
+/* ---- runs ---- */
+
+static dm_status run_add(model_usage *usage, const dm_run *run, dm_error *err)
+{
+    dm_status rc = DM_OK;
+    double begin_s = fmax(run->start_time_s, usage->cells[0].from_s);
+    cell *end = usage->cells + usage->cell_count;
+    for (cell *at = cell_of(usage, begin_s); at < end && at->from_s < run->end_time_s; at++) {
+        double from_s = fmax(begin_s, at->from_s), to_s = fmin(run->end_time_s, at->to_s);
+        if (at->bucket == NULL || !(from_s < to_s))
+            continue;
+        at->bucket->runtime_s += to_s - from_s;
+        if (!at->tariff->by_tiers)
+            rc = dm_runtime_add(&at->bucket->runtime, from_s, to_s, at->tariff->hourly_price, err);
+        if (rc != DM_OK)
+            break;
+    }
+    return rc;
+}
+
+static dm_status runs_add(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
+{
+    dm_window window = {usage->query->edges_s[0],
+                        usage->query->edges_s[usage->query->edge_count - 1], 0};
+    dm_runs runs = {0};
+    dm_status rc = dm__runs_of_model(conn, model, &window, &runs, err);
+    for (size_t i = 0; i < runs.count && rc == DM_OK; i++)
+        rc = run_add(usage, &runs.runs[i], err);
+    dm_runs_reset(&runs);
+    return rc;
+}
+
+/* ---- results ---- */
+
+static dm_status total_store(int64_t *out, const char *what, dm_int128 sum, dm_error *err)
+{
+    if (sum > INT64_MAX)
+        return dm__fail(err, DM_INVALID, "the sum of %s is above 9223372036854775807", what);
+    *out = (int64_t)sum;
+    return DM_OK;
+}
+
+static dm_status row_store(dm_usage_row *row, const bucket_sums *sums, dm_error *err)
+{
+    bool any = sums->requests > 0;
+    row->requests = (int64_t)sums->requests;
+    row->first_request_s = any ? sums->first_s : NAN;
+    row->last_request_s = any ? sums->last_s : NAN;
+    row->runtime_s = sums->runtime_s;
+    row->token_cost = sums->token_cost;
+    dm_status rc = total_store(&row->input_tokens, "input_tokens", sums->input_tokens, err);
+    if (rc == DM_OK)
+        rc = total_store(&row->output_tokens, "output_tokens", sums->output_tokens, err);
+    if (rc == DM_OK)
+        rc = total_store(&row->cache_n, "cache_n", sums->cache_n, err);
+    if (rc == DM_OK)
+        rc = total_store(&row->prompt_n, "prompt_n", sums->prompt_n, err);
+    return rc == DM_OK ? dm_runtime_cost(&sums->runtime, &row->runtime_cost, err) : rc;
+}
+
+static dm_status rows_store(model_usage *usage, dm_usage_row *rows, dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < usage->cell_count && rc == DM_OK; i++) {
+        cell *at = &usage->cells[i];
+        dm_amount cost = 0;
+        if (at->bucket == NULL || !at->tariff->by_tiers)
+            continue;
+        rc = dm_cost_sum(at->tariff->slices, at->tariff->slice_count, at->counts, &cost, err);
+        if (rc == DM_OK)
+            rc = dm_amount_add(&at->bucket->token_cost, cost, 1, err);
+    }
+    for (size_t i = 0; i < usage->bucket_count && rc == DM_OK; i++)
+        rc = row_store(&rows[i], &usage->buckets[i], err);
+    return rc;
+}
+
+/* ---- one model, all models ---- */
+
+typedef struct {
+    dm__model_read read;
+    const dm_usage_query *query;
+    dm_usage_row *rows;
+} usage_read;
+
+static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_read *read,
+                                  dm_error *err)
+{
+    usage_read *asked = (usage_read *)read;
+    model_usage usage = {.query = asked->query, .bucket_count = asked->query->edge_count - 1};
+    dm_status rc = DM_OK;
+    usage.buckets = dm__calloc(usage.bucket_count, sizeof *usage.buckets);
+    if (usage.buckets == NULL)
+        rc = dm__no_memory(err);
+    for (size_t i = 0; i < usage.bucket_count && rc == DM_OK; i++)
+        usage.buckets[i].first_s = INFINITY, usage.buckets[i].last_s = -INFINITY;
+    if (rc == DM_OK)
+        rc = tariffs_make(conn, model, &usage, err);
+    if (rc == DM_OK)
+        rc = cells_make(&usage, err);
+    if (rc == DM_OK)
+        rc = requests_add(conn, model, &usage, err);
+    if (rc == DM_OK)
+        rc = runs_add(conn, model, &usage, err);
+    if (rc == DM_OK)
+        rc = rows_store(&usage, asked->rows, err);
+    model_usage_reset(&usage);
+    return rc;
+}
+
+typedef struct {
+    const dm_usage_query *query;
+    dm_usage *usage;
+} query_read;
+
+static dm_status usage_of_all(dm__conn *conn, void *argument, dm_error *err)
+{
+    query_read *asked = argument;
+    const dm_usage_query *query = asked->query;
+    dm_usage *usage = asked->usage;
+    const size_t buckets = query->edge_count - 1;
+    dm_usage_reset(usage);
+    dm_status rc = query->models == NULL ? dm__model_names_read(conn, &usage->models, err)
+                                         : dm__model_names_copy(query->models, query->model_count,
+                                                                &usage->models, err);
+    if (rc != DM_OK)
+        return rc;
+    usage->rows = dm__calloc(usage->models.count * buckets + 1, sizeof *usage->rows);
+    if (usage->rows == NULL)
+        return dm__no_memory(err);
+    usage->row_count = usage->models.count * buckets;
+    for (size_t i = 0; i < usage->models.count && rc == DM_OK; i++) {
+        const dm_model_name *name = &usage->models.models[i];
+        usage_read read = {.read = {.name = {name->original_name, name->original_length},
+                                    .from = model_usage_read},
+                           .query = query,
+                           .rows = usage->rows + i * buckets};
+        rc = dm__read_model(conn, &read.read, err);
+        for (size_t b = 0; b < buckets; b++)
+            read.rows[b].model = i, read.rows[b].bucket = b;
+    }
+    return rc;
+}
+
+static dm_status ascending_check(const char *what, const double *values, size_t count,
+                                 dm_error *err)
+{
+    for (size_t i = 0; i < count; i++)
+        if (isnan(values[i]) || (i > 0 && !(values[i - 1] < values[i])))
+            return dm__fail(err, DM_INVALID, "%s must ascend, but number %zu does not", what, i);
+    return DM_OK;
+}
+
+void dm_usage_reset(dm_usage *usage)
+{
+    dm_model_names_reset(&usage->models);
+    dm__free(usage->rows);
+    *usage = (dm_usage){0};
+}
+
+dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usage_out,
+                       dm_error *err)
+{
+    dm_usage usage = {0};
+    query_read read = {query, &usage};
+    if (query->edge_count < 2)
+        return dm__fail(err, DM_INVALID, "there must be at least two edges");
+    dm_status rc = ascending_check("edges", query->edges_s, query->edge_count, err);
+    if (rc == DM_OK)
+        rc = ascending_check("billing periods", query->periods_s, query->period_count, err);
+    if (rc == DM_OK)
+        rc = dm__read(m, true, usage_of_all, &read, err);
+    if (rc == DM_OK)
+        *usage_out = usage;
+    else
+        dm_usage_reset(&usage);
+    return rc;
+}
