@@ -1,6 +1,7 @@
 """The C extension; everything else is in pyproject.toml."""
 
 import os
+import shlex
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,6 @@ from glob import glob
 from pathlib import Path
 
 from setuptools import Extension, setup
-from setuptools.command.build_ext import build_ext
 
 WARNINGS = [
     "-Wall",
@@ -21,6 +21,8 @@ WARNINGS = [
     "-Wvla",
     "-Wpointer-arith",
 ]
+COMPILING = {"bdist_wheel", "build", "build_ext", "develop", "editable_wheel", "install"}
+HEADERS = {"stdio.h": "libc6-dev", "Python.h": "python3-dev", "sqlite3.h": "libsqlite3-dev"}
 
 
 def flags() -> tuple[list[str], list[str]]:
@@ -37,32 +39,34 @@ def flags() -> tuple[list[str], list[str]]:
     return compile_args, link_args
 
 
-def missing(compiler: list[str]) -> str | None:
+def finds(compiler: list[str], header: str) -> bool:
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "probe.c")
+        source.write_text(f"#include <{header}>\n")
+        probe = [*compiler, f"-I{sysconfig.get_path('include')}", "-E", str(source)]
+        return subprocess.run(probe, capture_output=True, check=False).returncode == 0
+
+
+def missing() -> str | None:
     """One sentence that says what to install, or None."""
-    if not compiler or shutil.which(compiler[0]) is None:
-        return "datamanager needs a C compiler: install it with 'apt-get install gcc'."
-    include = sysconfig.get_path("include")
-    for header, package in (("Python.h", "python3-dev"), ("sqlite3.h", "libsqlite3-dev")):
-        with tempfile.TemporaryDirectory() as folder:
-            source = Path(folder, "probe.c")
-            source.write_text(f"#include <{header}>\n")
-            probe = [*compiler, f"-I{include}", "-E", str(source)]
-            if subprocess.run(probe, capture_output=True, check=False).returncode != 0:
-                return f"datamanager needs {header}: install it with 'apt-get install {package}'."
+    compiler = shlex.split(os.environ.get("CC") or sysconfig.get_config_var("CC") or "cc")
+    if shutil.which(compiler[0]) is None:
+        return (
+            f"datamanager needs a C compiler and there is no {compiler[0]}: "
+            "install one with 'apt-get install gcc libc6-dev'."
+        )
+    for header, package in HEADERS.items():
+        if not finds(compiler, header):
+            return f"datamanager needs {header}: install it with 'apt-get install {package}'."
     return None
 
 
-class Build(build_ext):
-    def build_extensions(self) -> None:
-        problem = missing(list(getattr(self.compiler, "compiler_so", []))[:1])
-        if problem:
-            sys.exit(problem)
-        super().build_extensions()
-
+# Asked before setuptools says anything, so that the sentence is all that pip has to show.
+if os.name == "posix" and COMPILING & set(sys.argv[1:]) and (problem := missing()):
+    sys.exit(problem)
 
 compile_args, link_args = flags()
 setup(
-    cmdclass={"build_ext": Build},
     ext_modules=[
         Extension(
             "datamanager._core",

@@ -7,6 +7,8 @@ from datamanager._core import (
     ClosedError,
     Column,
     CorruptDataError,
+    Cost,
+    CostSlice,
     DamagedDatabaseError,
     DataManagerError,
     DiskFullError,
@@ -27,6 +29,8 @@ from datamanager._core import (
     TierExistsError,
     TierNotFoundError,
     TierPricing,
+    UsageRow,
+    cost,
 )
 from datamanager.manager import DataManager, sqlite_info
 
@@ -39,6 +43,8 @@ __all__ = [
     "ClosedError",
     "Column",
     "CorruptDataError",
+    "Cost",
+    "CostSlice",
     "DamagedDatabaseError",
     "DataManager",
     "DataManagerError",
@@ -60,5 +66,7 @@ __all__ = [
     "TierExistsError",
     "TierNotFoundError",
     "TierPricing",
+    "UsageRow",
+    "cost",
     "sqlite_info",
 ]

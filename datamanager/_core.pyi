@@ -1,10 +1,11 @@
 import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 from os import PathLike
 from typing import Any, Literal, Self, SupportsFloat, SupportsIndex, TypeAlias, final, overload
 
-from typing_extensions import disjoint_base
+from typing_extensions import CapsuleType, disjoint_base
 
 _Number: TypeAlias = SupportsFloat | SupportsIndex
 _Moment: TypeAlias = SupportsFloat | SupportsIndex | datetime
@@ -149,6 +150,11 @@ class Column:
     if sys.version_info >= (3, 12):
         def __buffer__(self, flags: int, /) -> memoryview: ...
 
+    def __arrow_c_schema__(self) -> CapsuleType: ...
+    def __arrow_c_array__(
+        self, requested_schema: CapsuleType | None = None
+    ) -> tuple[CapsuleType, CapsuleType]: ...
+
 @final
 class Tariff:
     __match_args__ = (
@@ -181,6 +187,189 @@ class Tariff:
     def __replace__(self, /, **changes: Any) -> Tariff: ...
 
 @final
+class CostSlice:
+    __match_args__ = (
+        "tier_index",
+        "start_tokens",
+        "end_tokens",
+        "input_tokens",
+        "cache_hit_tokens",
+        "output_tokens",
+        "input_price_per_million",
+        "output_price_per_million",
+        "cache_hit_price_per_million",
+        "cost",
+        "cost_exact",
+    )
+    @property
+    def tier_index(self) -> int: ...
+    @property
+    def start_tokens(self) -> int: ...
+    @property
+    def end_tokens(self) -> int: ...
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def cache_hit_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def input_price_per_million(self) -> float: ...
+    @property
+    def output_price_per_million(self) -> float: ...
+    @property
+    def cache_hit_price_per_million(self) -> float: ...
+    @property
+    def cost(self) -> float: ...
+    @property
+    def cost_exact(self) -> Decimal: ...
+    def __new__(
+        cls,
+        tier_index: int,
+        start_tokens: int,
+        end_tokens: int,
+        input_tokens: int,
+        cache_hit_tokens: int,
+        output_tokens: int,
+        input_price_per_million: float,
+        output_price_per_million: float,
+        cache_hit_price_per_million: float,
+        cost: float,
+        cost_exact: Decimal,
+    ) -> CostSlice: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __replace__(self, /, **changes: Any) -> CostSlice: ...
+
+@final
+class Cost:
+    __match_args__ = ("cost", "cost_exact", "strategy", "slices")
+    @property
+    def cost(self) -> float: ...
+    @property
+    def cost_exact(self) -> Decimal: ...
+    @property
+    def strategy(self) -> _Strategy: ...
+    @property
+    def slices(self) -> tuple[CostSlice, ...]: ...
+    def __new__(
+        cls,
+        cost: float,
+        cost_exact: Decimal,
+        strategy: _Strategy,
+        slices: tuple[CostSlice, ...],
+    ) -> Cost: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __replace__(self, /, **changes: Any) -> Cost: ...
+
+def cost(
+    tiers: Iterable[_Tier],
+    input_tokens: _Number,
+    output_tokens: _Number,
+    cache_n: _Number = 0,
+    *,
+    strategy: _Strategy = "graduated",
+    input_before: _Number = 0,
+    output_before: _Number = 0,
+) -> Cost: ...
+
+@final
+class UsageRow:
+    __match_args__ = (
+        "model",
+        "start",
+        "end",
+        "requests",
+        "input_tokens",
+        "output_tokens",
+        "cache_n",
+        "prompt_n",
+        "cache_hit_share",
+        "tokens_per_second",
+        "first_request",
+        "last_request",
+        "runtime_seconds",
+        "token_cost",
+        "runtime_cost",
+        "cost",
+        "token_cost_exact",
+        "runtime_cost_exact",
+        "cost_exact",
+    )
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def start(self) -> float | None: ...
+    @property
+    def end(self) -> float | None: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    @property
+    def cache_n(self) -> int: ...
+    @property
+    def prompt_n(self) -> int: ...
+    @property
+    def cache_hit_share(self) -> float | None: ...
+    @property
+    def tokens_per_second(self) -> float | None: ...
+    @property
+    def first_request(self) -> float | None: ...
+    @property
+    def last_request(self) -> float | None: ...
+    @property
+    def runtime_seconds(self) -> float: ...
+    @property
+    def token_cost(self) -> float: ...
+    @property
+    def runtime_cost(self) -> float: ...
+    @property
+    def cost(self) -> float: ...
+    @property
+    def token_cost_exact(self) -> Decimal: ...
+    @property
+    def runtime_cost_exact(self) -> Decimal: ...
+    @property
+    def cost_exact(self) -> Decimal: ...
+    def __new__(
+        cls,
+        model: str | None,
+        start: float | None,
+        end: float | None,
+        requests: int,
+        input_tokens: int,
+        output_tokens: int,
+        cache_n: int,
+        prompt_n: int,
+        cache_hit_share: float | None,
+        tokens_per_second: float | None,
+        first_request: float | None,
+        last_request: float | None,
+        runtime_seconds: float,
+        token_cost: float,
+        runtime_cost: float,
+        cost: float,
+        token_cost_exact: Decimal,
+        runtime_cost_exact: Decimal,
+        cost_exact: Decimal,
+    ) -> UsageRow: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __replace__(self, /, **changes: Any) -> UsageRow: ...
+
+@final
+class Table:
+    def __new__(cls, columns: Iterable[tuple[str, str, Iterable[Any]]]) -> Self: ...
+    def __len__(self) -> int: ...
+    def column(self, name: str, /) -> Column: ...
+    def __arrow_c_schema__(self) -> object: ...
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object: ...
+
+@final
 class ModelRequests(Sequence[ModelRequest]):
     @property
     def id(self) -> Column: ...
@@ -206,6 +395,11 @@ class ModelRequests(Sequence[ModelRequest]):
     def __eq__(self, other: object, /) -> bool: ...
     def index(self, value: Any, /) -> int: ...  # type: ignore[override]
     def count(self, value: Any, /) -> int: ...
+    def __arrow_c_schema__(self) -> CapsuleType: ...
+    def __arrow_c_array__(
+        self, requested_schema: CapsuleType | None = None
+    ) -> tuple[CapsuleType, CapsuleType]: ...
+    def __arrow_c_stream__(self, requested_schema: CapsuleType | None = None) -> CapsuleType: ...
 
 @final
 class Batch:
@@ -293,6 +487,15 @@ class Manager:
     ) -> None: ...
     def get_price_history(self, model_name: str) -> list[Tariff]: ...
     def get_model_billing(self, model_name: str) -> ModelBilling: ...
+    def _usage(
+        self,
+        models: Sequence[str] | None,
+        edges: Sequence[float],
+        periods: Sequence[float] | None,
+        strategy: _Strategy | None,
+        current_prices: bool,
+    ) -> list[UsageRow] | None: ...
+    def _time_span(self, models: Sequence[str] | None) -> tuple[float | None, float | None]: ...
     def get_safe_model_name(self, model_name: str) -> str: ...
     def get_model_safe_name(self, model_name: str) -> str | None: ...
     def get_models(self) -> list[str]: ...

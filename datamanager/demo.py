@@ -12,11 +12,14 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from decimal import Decimal
 from itertools import pairwise
+from unicodedata import combining, east_asian_width
 
 from datamanager import DataManager, ModelBilling, TierPricing
 
 Event = tuple[str, list[float]]  # model, [timestamp, input, output, cache hits, computed]
 
+_COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
+_TOKENS_MAX = 1 << 53  # the core's: a bad row is refused before the first is replayed
 _DAY_S = 86400
 _HEARTBEAT_S = 300
 _HOURLY = "本地嵌入 embedding-small"
@@ -78,15 +81,32 @@ def generated_day(seed: int = 7, count: int = 3000) -> list[Event]:
     return events
 
 
+def _trace_event(row: dict[str, str]) -> Event:
+    stamp, _, digits = row["TIMESTAMP"].partition(".")
+    second = datetime.fromisoformat(stamp + "+00:00").timestamp()
+    tokens, output = int(row["ContextTokens"]), int(row["GeneratedTokens"])
+    if second < 0 or min(tokens, output) < 0 or max(tokens, output) > _TOKENS_MAX:
+        raise ValueError("a time before 1970, or tokens below 0 or above 2^53")
+    return _MODELS[0], [second + float("0." + (digits or "0")), tokens, output, 0, tokens]
+
+
 def trace_events(file: str) -> Iterator[Event]:
-    """A trace of the columns TIMESTAMP (UTC, 100 ns digits), ContextTokens, GeneratedTokens."""
-    with open(file, newline="", encoding="utf-8") as lines:
-        for row in csv.DictReader(lines):
-            stamp, _, digits = row["TIMESTAMP"].partition(".")
-            second = datetime.fromisoformat(stamp + "+00:00").timestamp()
-            tokens = int(row["ContextTokens"])
-            moment = second + float("0." + (digits or "0"))
-            yield _MODELS[0], [moment, tokens, int(row["GeneratedTokens"]), 0, tokens]
+    """A trace of the columns TIMESTAMP (UTC, 100 ns digits), ContextTokens, GeneratedTokens.
+
+    Raises ValueError naming file and line where a row is not that.
+    """
+    with open(file, newline="", encoding="utf-8-sig", errors="replace") as lines:
+        rows = csv.DictReader(lines)
+        missing = [name for name in _COLUMNS if name not in (rows.fieldnames or [])]
+        if missing:
+            raise ValueError(f"{file}: line 1: there is no column {', '.join(missing)}")
+        try:
+            for row in rows:
+                if None in row.values():
+                    raise ValueError("the row is cut short")
+                yield _trace_event(row)
+        except (ValueError, csv.Error) as error:
+            raise ValueError(f"{file}: line {rows.line_num}: {error}") from error
 
 
 def _progress(events: list[Event]) -> Iterable[Event]:
@@ -145,11 +165,19 @@ def _row(dm: DataManager, name: str) -> list[str]:
     ]
 
 
+def _columns_of(text: str) -> int:
+    """How many columns of a terminal the text takes: wide characters two, combining ones none."""
+    return sum(
+        0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text
+    )
+
+
 def _print_table(rows: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    widths = [max(map(_columns_of, column)) for column in zip(*rows, strict=True)]
     for row in rows:
-        cells = [row[0].ljust(widths[0])]
-        cells += [cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)]
+        gaps = [width - _columns_of(cell) for cell, width in zip(row, widths, strict=True)]
+        cells = [row[0] + " " * gaps[0]]
+        cells += [" " * gap + cell for cell, gap in zip(row[1:], gaps[1:], strict=True)]
         print("  ".join(cells))
 
 

@@ -13,7 +13,11 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
     from collections.abc import Iterable
+    from datetime import date, tzinfo
     from typing import Any, Literal
+
+    from datamanager._core import Cost
+    from datamanager.usage import Moment, Prices, Strategy, UsageTable
 
 _open: weakref.WeakSet[DataManager] = weakref.WeakSet()
 _checked_for_two_copies = False
@@ -101,3 +105,63 @@ class DataManager(_core.Manager):
         )
         _open.add(self)
         _warn_of_two_copies()
+
+    def usage(
+        self,
+        models: str | Iterable[str] | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        minutes: float | None = None,
+        by: Literal["hour", "day", "week", "month"] | float | None = None,
+        buckets: int | None = None,
+        tz: str | tzinfo | None = None,
+        strategy: Strategy | None = None,
+        prices: Prices = "historical",
+        billing_anchor: date | None = None,
+    ) -> UsageTable:
+        """What was used and what it cost, a row for each model and bucket of time.
+
+        The window is ``start <= t < end`` (epoch seconds or datetimes) or the last ``minutes``; by
+        default everything. ``by`` cuts it at the hours, days, weeks or months of ``tz`` (an IANA
+        name or a tzinfo; default: the machine's zone) or into so many seconds; ``buckets`` into so
+        many equal parts. Buckets without requests are rows of zeros. ``strategy`` overrides the
+        models' own; ``prices="current"`` takes today's prices instead of those of the time.
+        ``billing_anchor`` is a day on which a billing period of the cumulative strategy begins
+        (default: the first of a month).
+
+        Raises ModelNotFoundError, and InvalidDataError for options that make no sense.
+        """
+        from datamanager import usage, windows
+
+        window = windows.window(minutes, start, end)
+        return usage.usage(self, models, window, by, buckets, tz, strategy, prices, billing_anchor)
+
+    def cost(
+        self,
+        model_name: str,
+        input_tokens: int,
+        output_tokens: int,
+        cache_n: int = 0,
+        at: Moment | None = None,
+        *,
+        strategy: Strategy | None = None,
+        tz: str | tzinfo | None = None,
+        billing_anchor: date | None = None,
+    ) -> Cost:
+        """What one request costs at the prices of ``at`` (default: now), and how that comes about.
+
+        Under the cumulative strategy the tokens of the billing period before ``at`` count. A model
+        that is billed by the hour has no cost per request.
+        """
+        from datamanager import usage
+
+        return usage.cost_of(
+            self, model_name, input_tokens, output_tokens, cache_n, at, strategy, tz, billing_anchor
+        )
+
+    def analyze(self, model_name: str, days: float = 7) -> dict[str, Any]:
+        """The manual's ``analyze_model_usage``, with its keys and more, over the last ``days``."""
+        from datamanager import usage
+
+        return usage.analyze(self, model_name, days)

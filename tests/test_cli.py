@@ -6,6 +6,9 @@ import subprocess
 import sys
 from decimal import Decimal
 from pathlib import Path
+from unicodedata import east_asian_width
+
+import pytest
 
 from datamanager import TierPricing
 from datamanager.demo import request_cost
@@ -44,6 +47,43 @@ def test_demo_of_a_trace(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "770" in done.stdout and "153" in done.stdout
     assert run("demo", "--trace", str(tmp_path / "none.csv")).returncode == 1
+
+
+TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (TRACE + "2023-11-16 18:15:47,many,44\n", "line 3: invalid literal for int"),
+        (TRACE + "yesterday,374,44\n", "line 3: Invalid isoformat string"),
+        (TRACE + "2023-11-16 18:15:47,374,-44\n", "line 3: a time before 1970, or tokens below 0"),
+        (TRACE + f"2023-11-16 18:15:47,{2**53 + 1},44\n", "line 3: a time before 1970, or tokens"),
+        (TRACE + "1969-11-16 18:15:47,374,44\n", "line 3: a time before 1970, or tokens"),
+        (TRACE + "2023-11-16 18:15:47.x,374,44\n", "line 3: could not convert"),
+        (TRACE + "2023-11-16 18:15:47,374\n", "line 3: the row is cut short"),
+        (TRACE.replace("Context", ""), "line 1: there is no column ContextTokens"),
+        ("", "line 1: there is no column TIMESTAMP, ContextTokens, GeneratedTokens"),
+        (TRACE.encode() + b"2023-11-16 18:15:47,\xff,44\n", "line 3: invalid literal for int"),
+        (TRACE.splitlines()[0], "the trace holds no request"),
+    ],
+)
+def test_demo_of_a_bad_trace(tmp_path: Path, text: str | bytes, said: str) -> None:
+    trace = tmp_path / "trace.csv"
+    trace.write_bytes(text if isinstance(text, bytes) else text.encode())
+    done = run("demo", "--trace", str(trace), "--dir", str(tmp_path / "out"))
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
+    assert done.stderr.startswith(f"datamanager: {trace}: ") and said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_demo_counts_wide_characters(tmp_path: Path) -> None:
+    """In a terminal, where a Chinese character takes two columns, all rows end in one column."""
+    done = run("demo", "--dir", str(tmp_path))
+    table = done.stdout.splitlines()[:-1]
+    assert any("本地嵌入" in line for line in table)
+    wide = [sum(1 + (east_asian_width(sign) in "WF") for sign in line) for line in table]
+    assert len(table) == 4 and len(set(wide)) == 1, done.stdout
 
 
 def test_adopt(tmp_path: Path) -> None:

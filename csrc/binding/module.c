@@ -34,7 +34,7 @@ static int module_exec(PyObject *module)
 {
     module_state *state = PyModule_GetState(module);
     if (errors_add(module, state) < 0 || records_add(module, state) < 0 ||
-        column_add(module, state) < 0 || requests_add(module, state) < 0 ||
+        column_add(module, state) < 0 || table_add(module) < 0 || requests_add(module, state) < 0 ||
         batch_add(module, state) < 0 || manager_add(module, state) < 0)
         return -1;
     return hooks_install(module);

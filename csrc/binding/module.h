@@ -181,8 +181,9 @@ PyObject *arrow_array(const table_view *view, const table_column *only, PyObject
 PyObject *arrow_stream(const table_view *view, PyObject *const *args, Py_ssize_t nargs,
                        PyObject *kwnames);
 
-/* ---- requests.c, column.c ---- */
+/* ---- requests.c, column.c, table.c ---- */
 
+int table_add(PyObject *module);
 int requests_add(PyObject *module, module_state *state);
 /* Takes over what `columns` holds, also when it fails. */
 PyObject *requests_new(module_state *state, dm_request_columns *columns);

@@ -334,7 +334,7 @@ typedef enum {
  * Each change is kept in the price history with the moment from which it holds: now, or
  * `effective_from_s`, which may lie in the past or the future (NaN: now). The first holds since
  * ever, and a change of now replaces the one before it, from that one's beginning, as long as no
- * request or run is later than it: setting up is one change. The manual's tables show what holds
+ * request or run is later than it: setting up is one change. The manual's tables show what held
  * at the time of the latest change. */
 
 /* DM_INVALID where the tier would overlap another of the model's tiers of that moment. */
@@ -379,7 +379,7 @@ dm_status dm_model_runs(dm_manager *m, dm_str model, const dm_window *window, dm
                         dm_error *err) DM_CHECKED;
 dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
                           dm_request_columns *columns_out, dm_error *err) DM_CHECKED;
-/* What the manual's tables say. */
+/* What holds now. */
 dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out,
                          dm_error *err) DM_CHECKED;
 dm_status dm_price_history(dm_manager *m, dm_str model, dm_tariffs *tariffs_out,

@@ -290,6 +290,9 @@ typedef struct {
 
 dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit *edit,
                           dm_error *err) DM_CHECKED;
+/* What holds now, also where the tables are behind; `billing` is empty at first. */
+dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing,
+                          dm_error *err) DM_CHECKED;
 /* `tariffs` is emptied first. */
 dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs,
                            dm_error *err) DM_CHECKED;

@@ -172,7 +172,7 @@ dm_status dm__billing_read(dm__conn *conn, dm__model *model, dm_billing *billing
 static dm_status billing_read(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
 {
     dm_billing_reset(read->out);
-    return dm__billing_read(conn, model, read->out, err);
+    return dm__billing_now(conn, model, read->out, err);
 }
 
 dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out, dm_error *err)

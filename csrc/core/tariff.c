@@ -84,22 +84,28 @@ static dm_status change_insert(dm__history *history, double from_s, double made_
     return DM_OK;
 }
 
-/* Another program has changed the tables. When, we cannot know: it counts from now. Tables that
- * show what held at some moment since our last change are only behind. */
-static dm_status foreign_change_keep(dm__history *history, dm_billing *billing, double now_s,
-                                     dm_error *err)
+/* Tables that show what held at some moment since our last change are only behind; otherwise
+ * another program has changed them. */
+static bool tables_are_ours(const dm__history *history, const dm_billing *billing, double now_s)
 {
     double since_s = -INFINITY;
     for (size_t i = 0; i < history->count; i++)
         since_s = fmax(since_s, fmin(history->changes[i].made_s, now_s));
     dm__tariff then = dm__history_at(history, since_s);
-    bool behind = tables_show(billing, &then);
-    for (size_t i = 0; i < history->count && !behind; i++) {
+    bool ours = tables_show(billing, &then);
+    for (size_t i = 0; i < history->count && !ours; i++) {
         double from_s = history->changes[i].from_s;
         then = dm__history_at(history, from_s);
-        behind = from_s > since_s && from_s <= now_s && tables_show(billing, &then);
+        ours = from_s > since_s && from_s <= now_s && tables_show(billing, &then);
     }
-    if (behind)
+    return ours;
+}
+
+/* What another program has put into the tables counts from now: since when, we cannot know. */
+static dm_status foreign_change_keep(dm__history *history, dm_billing *billing, double now_s,
+                                     dm_error *err)
+{
+    if (tables_are_ours(history, billing, now_s))
         return DM_OK;
     dm__price_change *change = NULL;
     dm_status rc = change_insert(history, now_s, now_s, &change, err);
@@ -260,6 +266,27 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
 }
 
 /* ---- reading ---- */
+
+dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing, dm_error *err)
+{
+    double now_s = dm__realtime_s();
+    dm__history history = {0};
+    dm_status rc = dm__billing_read(conn, model, billing, err);
+    if (rc == DM_OK)
+        rc = dm__history_read(conn, model, &history, err);
+    if (rc == DM_OK && history.count > 0 && tables_are_ours(&history, billing, now_s)) {
+        dm__tariff now = dm__history_at(&history, now_s);
+        dm_tier *tiers = dm__array_copy(now.tiers, now.tier_count, sizeof *tiers);
+        if (tiers == NULL) {
+            rc = dm__no_memory(err);
+        } else {
+            dm__free(billing->tiers);
+            *billing = (dm_billing){now.use_tier_pricing, now.hourly_price, tiers, now.tier_count};
+        }
+    }
+    dm__history_reset(&history);
+    return rc;
+}
 
 void dm_tariffs_reset(dm_tariffs *tariffs)
 {

@@ -1,0 +1,225 @@
+"""What was used and what it cost: the questions that DataManager answers on top of the core."""
+
+from __future__ import annotations
+
+from datetime import date, datetime, tzinfo
+from decimal import Context, Decimal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from datamanager import windows
+from datamanager._core import Cost, InvalidDataError, UsageRow, cost
+from datamanager.tables import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+    from datamanager.manager import DataManager
+
+Strategy = Literal["graduated", "volume", "cumulative"]
+Prices = Literal["historical", "current"]
+Moment = float | datetime
+
+_EXACT = Context(prec=60)  # more digits than 128 bits have
+_COUNTS = ("requests", "input_tokens", "output_tokens", "cache_n", "prompt_n")
+
+
+def _sum_exact(values: Iterable[Decimal]) -> Decimal:
+    total = Decimal(0)
+    for value in values:
+        total = _EXACT.add(total, value)
+    return total
+
+
+def _count(rows: Sequence[UsageRow], name: str) -> int:
+    return sum(getattr(row, name) for row in rows)
+
+
+def _edge(rows: Sequence[UsageRow], name: str, pick: Any) -> float | None:
+    values = [getattr(row, name) for row in rows]
+    return None if not values or None in values else float(pick(values))
+
+
+def _outermost(rows: Sequence[UsageRow], name: str, pick: Any) -> float | None:
+    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    return float(pick(values)) if values else None
+
+
+def add_up(rows: Sequence[UsageRow], model: str | None) -> UsageRow:
+    """One row for several: a total is the sum of its lines, to the last digit."""
+    start, end = _edge(rows, "start", min), _edge(rows, "end", max)
+    first, last = _outermost(rows, "first_request", min), _outermost(rows, "last_request", max)
+    low, high = (first, last) if start is None or end is None else (start, end)
+    seconds = 0.0 if low is None or high is None else high - low
+    tokens_in, tokens_out = _count(rows, "input_tokens"), _count(rows, "output_tokens")
+    hits = _count(rows, "cache_n")
+    by_tokens = _sum_exact(row.token_cost_exact for row in rows)
+    by_hours = _sum_exact(row.runtime_cost_exact for row in rows)
+    both = _EXACT.add(by_tokens, by_hours)
+    return UsageRow(
+        model=model,
+        start=start,
+        end=end,
+        requests=_count(rows, "requests"),
+        input_tokens=tokens_in,
+        output_tokens=tokens_out,
+        cache_n=hits,
+        prompt_n=_count(rows, "prompt_n"),
+        cache_hit_share=hits / tokens_in if tokens_in else None,
+        tokens_per_second=(tokens_in + tokens_out) / seconds if seconds > 0 else None,
+        first_request=first,
+        last_request=last,
+        runtime_seconds=sum(row.runtime_seconds for row in rows),
+        token_cost=float(by_tokens),
+        runtime_cost=float(by_hours),
+        cost=float(both),
+        token_cost_exact=by_tokens,
+        runtime_cost_exact=by_hours,
+        cost_exact=both,
+    )
+
+
+class UsageTable(Table[UsageRow]):
+    """Usage by model and bucket: models in their order, and for each its buckets in time."""
+
+    _columns: ClassVar = (
+        ("model", "u"),
+        ("start", "g"),
+        ("end", "g"),
+        *((name, "l") for name in _COUNTS),
+        ("cache_hit_share", "g"),
+        ("tokens_per_second", "g"),
+        ("first_request", "g"),
+        ("last_request", "g"),
+        ("runtime_seconds", "g"),
+        ("token_cost", "g"),
+        ("runtime_cost", "g"),
+        ("cost", "g"),
+        ("token_cost_exact", "u"),
+        ("runtime_cost_exact", "u"),
+        ("cost_exact", "u"),
+    )
+    _shown: ClassVar = (
+        "model",
+        "start",
+        "end",
+        "requests",
+        "input_tokens",
+        "output_tokens",
+        "cache_hit_share",
+        "tokens_per_second",
+        "runtime_seconds",
+        "cost",
+    )
+
+    @property
+    def total(self) -> UsageRow:
+        """Everything in one row; its ``model`` is None."""
+        return add_up(self._rows, None)
+
+    @property
+    def by_model(self) -> UsageTable:
+        """A row for each model."""
+        rows: dict[str, list[UsageRow]] = {}
+        for row in self._rows:
+            rows.setdefault(str(row.model), []).append(row)
+        return UsageTable([add_up(lines, model) for model, lines in rows.items()])
+
+
+def names_of(models: str | Iterable[str] | None) -> list[str] | None:
+    if models is None:
+        return None
+    names = [models] if isinstance(models, str) else list(models)
+    if len(set(names)) != len(names):
+        raise InvalidDataError("models must not name a model twice")
+    return names
+
+
+def usage(
+    dm: DataManager,
+    models: str | Iterable[str] | None,
+    window: tuple[float | None, float | None],
+    by: str | float | None,
+    buckets: int | None,
+    tz: str | tzinfo | None,
+    strategy: Strategy | None,
+    prices: Prices,
+    billing_anchor: date | None,
+) -> UsageTable:
+    if prices not in ("historical", "current"):
+        raise InvalidDataError(f"prices must be 'historical' or 'current', not {prices!r}")
+    names = names_of(models)
+    edges = windows.edges(by, buckets, tz, *window, lambda: dm._time_span(names))
+    current = prices == "current"
+    rows = dm._usage(names, edges, None, strategy, current)
+    if rows is None:  # billing periods matter: which, depends on where the data begin
+        first, last = dm._time_span(names)
+        begin = first or 0.0
+        if window[0] is not None:
+            begin = min(begin, window[0])
+        periods = windows.billing_periods(tz, billing_anchor, begin, last or begin)
+        rows = dm._usage(names, edges, periods, strategy, current)
+    assert rows is not None
+    return UsageTable(rows)
+
+
+def cost_of(
+    dm: DataManager,
+    model_name: str,
+    input_tokens: int,
+    output_tokens: int,
+    cache_n: int,
+    at: Moment | None,
+    strategy: Strategy | None,
+    tz: str | tzinfo | None,
+    billing_anchor: date | None,
+) -> Cost:
+    moment = windows.to_moment(at, "at")
+    now = datetime.now().timestamp()
+    when = now if moment is None else moment
+    tariff = [
+        tariff
+        for tariff in dm.get_price_history(model_name)
+        if tariff.effective_from is None or tariff.effective_from <= when
+    ][-1]
+    chosen = strategy or tariff.strategy
+    before = (0, 0)
+    if chosen == "cumulative":
+        begin = windows.billing_periods(tz, billing_anchor, when, when)[0]
+        used = dm.usage(model_name, start=max(begin, 0.0), end=when, strategy="graduated")[0]
+        before = (used.input_tokens, used.output_tokens)
+    return cost(
+        tariff.tier_pricing if tariff.use_tier_pricing else [],
+        input_tokens,
+        output_tokens,
+        cache_n,
+        strategy=chosen,
+        input_before=before[0],
+        output_before=before[1],
+    )
+
+
+def analyze(dm: DataManager, model_name: str, days: float) -> dict[str, Any]:
+    """The manual's keys first, in its order, then what it could not tell."""
+    row = dm.usage(model_name, minutes=days * 24 * 60)[0]
+    requests = row.requests
+    return {
+        "model": model_name,
+        "period_days": days,
+        "total_requests": requests,
+        "total_input_tokens": row.input_tokens,
+        "total_output_tokens": row.output_tokens,
+        "avg_input_tokens": round(row.input_tokens / requests, 2) if requests else 0.0,
+        "avg_output_tokens": round(row.output_tokens / requests, 2) if requests else 0.0,
+        "billing_info": dm.get_model_billing(model_name),
+        "total_cache_n": row.cache_n,
+        "total_prompt_n": row.prompt_n,
+        "cache_hit_share": row.cache_hit_share,
+        "tokens_per_second": row.tokens_per_second,
+        "first_request": row.first_request,
+        "last_request": row.last_request,
+        "runtime_seconds": row.runtime_seconds,
+        "token_cost": row.token_cost,
+        "runtime_cost": row.runtime_cost,
+        "cost": row.cost,
+        "cost_exact": row.cost_exact,
+    }

@@ -1,0 +1,144 @@
+"""The libraries that requests are analysed with: each reads the same values, in one line."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from datamanager import DataManager, ModelRequest, ModelRequests
+
+WHY = "needs the libraries of the dev extra"
+duckdb = pytest.importorskip("duckdb", reason=WHY)
+pa = pytest.importorskip("pyarrow", reason=WHY)
+pd = pytest.importorskip("pandas", reason=WHY)
+pl = pytest.importorskip("polars", reason=WHY)
+
+NAMES = ModelRequest.__match_args__
+Lists = dict[str, list[Any]]
+
+
+def of_numpy(rows: ModelRequests) -> Lists:
+    return {name: np.asarray(column).tolist() for name, column in rows.columns.items()}
+
+
+def of_pyarrow(rows: ModelRequests) -> Lists:
+    found = pa.table(rows).to_pydict()
+    assert pa.record_batch(rows).to_pydict() == found
+    assert pa.RecordBatchReader.from_stream(rows).read_all().to_pydict() == found
+    assert {n: pa.array(column).to_pylist() for n, column in rows.columns.items()} == found
+    return dict(found)
+
+
+def of_polars(rows: ModelRequests) -> Lists:
+    found = pl.DataFrame(rows).to_dict(as_series=False)
+    assert pl.from_arrow(pa.table(rows)).to_dict(as_series=False) == found
+    assert {n: pl.Series(column).to_list() for n, column in rows.columns.items()} == found
+    return dict(found)
+
+
+def of_pandas(rows: ModelRequests) -> Lists:
+    found = pd.DataFrame({name: np.asarray(column) for name, column in rows.columns.items()})
+    assert {str(kind) for kind in found.dtypes} == {"int64", "float64"}
+    pd.testing.assert_frame_equal(found, pa.table(rows).to_pandas())
+    if hasattr(pd.DataFrame, "from_arrow"):  # since 3.0
+        pd.testing.assert_frame_equal(found, pd.DataFrame.from_arrow(rows))
+    return dict(found.to_dict("list"))
+
+
+def of_duckdb(rows: ModelRequests) -> Lists:
+    requests = pa.table(rows)
+    with duckdb.connect() as connection:
+        found = connection.sql("FROM requests")
+        values = found.fetchall()
+        assert connection.from_arrow(requests).fetchall() == values
+        assert connection.sql("FROM rows").fetchall() == values
+        wanted = [row.input_tokens for row in rows if row.id > 3]
+        total = "SELECT sum(input_tokens), count(*) FROM requests WHERE id > 3"
+        assert connection.sql(total).fetchall() == [(sum(wanted) if wanted else None, len(wanted))]
+        return {name: [row[i] for row in values] for i, name in enumerate(found.columns)}
+
+
+CONSUMERS: list[Callable[[ModelRequests], Lists]] = [
+    of_numpy,
+    of_pyarrow,
+    of_polars,
+    of_pandas,
+    of_duckdb,
+]
+PARTS = [slice(None), slice(5, 50), slice(None, None, 3), slice(None, None, -2), slice(7, 7)]
+each_consumer = pytest.mark.parametrize("read", CONSUMERS, ids=lambda read: read.__name__)
+
+
+@pytest.fixture
+def rows(dm: DataManager) -> ModelRequests:
+    dm.add_model_requests("m", [[t + 0.5, 2 * t, t, t // 2, 2**53 - t] for t in range(100)])
+    return dm.get_model_requests("m")
+
+
+@each_consumer
+@pytest.mark.parametrize("part", PARTS, ids=str)
+def test_values(rows: ModelRequests, read: Callable[[ModelRequests], Lists], part: slice) -> None:
+    wanted = {name: [getattr(row, name) for row in rows[part]] for name in NAMES}
+    assert read(rows[part]) == wanted
+
+
+@each_consumer
+def test_no_rows_at_all(dm: DataManager, read: Callable[[ModelRequests], Lists]) -> None:
+    dm.add_model_request("m", [1, 2, 3, 4, 5])
+    assert read(dm.get_model_requests("m", start=100)) == {name: [] for name in NAMES}
+
+
+FRAMES: dict[str, Callable[[ModelRequests], tuple[Any, Callable[[Any], int]]]] = {
+    "numpy": lambda rows: (np.asarray(rows.id), lambda array: int(array.sum())),
+    "pyarrow": lambda rows: (pa.table(rows), lambda table: sum(table["id"].to_pylist())),
+    "polars": lambda rows: (pl.DataFrame(rows), lambda frame: int(frame["id"].sum())),
+    "pandas": lambda rows: (pa.table(rows).to_pandas(), lambda frame: int(frame["id"].sum())),
+    "duckdb": lambda rows: (
+        duckdb.from_arrow(pa.table(rows)),
+        lambda relation: int(relation.sum("id").fetchall()[0][0]),
+    ),
+}
+
+
+@pytest.mark.parametrize("make", FRAMES.values(), ids=FRAMES)
+def test_frames_outlive_the_database(
+    path: str, make: Callable[[ModelRequests], tuple[Any, Callable[[Any], int]]]
+) -> None:
+    with DataManager(path) as dm:
+        dm.add_model_requests("m", [[t, t, t, t, t] for t in range(100_000)])
+        frame, total = make(dm.get_model_requests("m"))
+        strided, _ = make(dm.get_model_requests("m")[::-2])
+    Path(path).unlink()
+    del dm
+    gc.collect()
+    churn = [np.full(100_000, -1) for _ in range(20)]
+    assert total(frame) == sum(range(1, 100_001))
+    assert total(strided) == sum(range(1, 100_001, 2))
+    assert len(churn) == 20
+
+
+def test_numpy_shares_the_memory(rows: ModelRequests) -> None:
+    for name, column in rows.columns.items():
+        array = np.asarray(column)
+        assert array.ctypes.data == np.asarray(getattr(rows, name)).ctypes.data
+        assert np.shares_memory(array, np.asarray(rows[::-3].columns[name]))
+        assert not array.flags.writeable and array.dtype.itemsize == 8
+
+
+def test_pyarrow_shares_the_memory(rows: ModelRequests) -> None:
+    table = pa.table(rows)
+    for name, column in rows.columns.items():
+        (chunk,) = table[name].chunks
+        assert chunk.buffers()[1].address == np.asarray(column).ctypes.data
+
+
+def test_polars_shares_the_memory(rows: ModelRequests) -> None:
+    frame = pl.DataFrame(rows)
+    for name, column in rows.columns.items():
+        seen = frame[name].to_numpy(allow_copy=False)
+        assert seen.ctypes.data == np.asarray(column).ctypes.data

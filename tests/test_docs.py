@@ -1,0 +1,213 @@
+"""The documents are right: their blocks run, and their tables are those of the code."""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import inspect
+import re
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROOT
+from documents import Block, blocks, promised, run, section, table, text_of
+
+import datamanager
+from datamanager import DataManager, cli, compat
+
+ENGLISH, CHINESE = "docs/manual.md", "docs/manual.zh.md"
+READMES = ["README.md", "README.zh-CN.md"]
+DOCUMENTS = [*READMES, "CONTRIBUTING.md", ENGLISH, CHINESE]
+BLOCKS = {document: blocks(document, "python") for document in (ENGLISH, *READMES)}
+CASES = [(block, number) for found in BLOCKS.values() for number, block in enumerate(found)]
+RECORDS = ["ModelRunTime", "ModelRequest", "TierPricing", "ModelBilling", "Tariff"]
+OF_BOTH = pytest.mark.parametrize("manual", [ENGLISH, CHINESE])
+HEADINGS = {
+    ENGLISH: {
+        "additions": "## What this implementation adds",
+        "calls": "### All calls",
+        "prices": "### Prices with a history",
+        "options": "### Options of DataManager",
+        "errors": "### Errors",
+        "compat": "### In place of the host's class",
+        "sqlite": "### Other programs and checkpoints",
+        "commands": "### The command line",
+    },
+    CHINESE: {
+        "additions": "## 本实现的补充说明",
+        "calls": "### 全部调用",
+        "prices": "### 价格的历史",
+        "options": "### DataManager 的选项",
+        "errors": "### 错误",
+        "compat": "### 在已有程序中替换",
+        "sqlite": "### 其他程序与检查点",
+        "commands": "### 命令行",
+    },
+}
+
+
+@pytest.mark.parametrize(("block", "number"), CASES, ids=[str(block) for block, _ in CASES])
+def test_block(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    block: Block,
+    number: int,
+) -> None:
+    """As it stands, after those before it, with nothing supplied."""
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    try:
+        for earlier in BLOCKS[block.document][:number]:
+            run(earlier, names)
+        capsys.readouterr()
+        run(block, names)
+    finally:
+        for manager in [value for value in names.values() if isinstance(value, DataManager)]:
+            manager.close()
+    assert not promised(block) or capsys.readouterr().out.splitlines() == promised(block)
+
+
+def codes(text: str) -> list[str]:
+    return re.findall(r"^```\w+\n(.*?)^```$", text, re.S | re.M)
+
+
+def spans(text: str) -> list[list[str]]:
+    """The code in each row of the tables."""
+    return [re.findall(r"`([^`]+)`", row) for row in re.findall(r"^\| `.*$", text, re.M)]
+
+
+def test_the_chinese_manual_says_the_same() -> None:
+    ours, theirs = (section(m, HEADINGS[m]["additions"]) for m in (ENGLISH, CHINESE))
+    assert codes(ours) == codes(theirs)
+    assert spans(ours) == spans(theirs)
+    levels = [[len(h) for h in re.findall(r"^#+", text, re.M)] for text in (ours, theirs)]
+    assert levels[0] == levels[1]
+
+
+def test_the_readmes_say_the_same() -> None:
+    ours, theirs = (text_of(document) for document in READMES)
+    python = [code for code in codes(ours) if "import" in code]
+    assert python and python == [code for code in codes(theirs) if "import" in code]
+    commands = [
+        re.findall(r"^(?:make|pip) [^#\n]*\b", "".join(codes(t)), re.M) for t in (ours, theirs)
+    ]
+    assert commands[0] == commands[1] != []
+    links = [re.findall(r"\]\(([^)]+)\)", text) for text in (ours, theirs)]
+    assert sorted(set(links[0])) == sorted(set(links[1]))
+
+
+def test_the_schema_is_the_chinese_manuals() -> None:
+    tables = [re.sub(r"--.*\n", "", blocks(manual, "sql")[0].code) for manual in HEADINGS]
+    assert tables[0] == tables[1]
+
+
+@OF_BOTH
+def test_calls(manual: str) -> None:
+    found = table(manual, HEADINGS[manual]["calls"])
+    wanted = []
+    for name, method in inspect.getmembers(DataManager, callable):
+        if not name.startswith("_"):
+            wanted.append(name + re.sub(r"^\(self, /(, )?", "(", str(inspect.signature(method))))
+    assert sorted(found) == sorted(wanted)
+
+
+def types_in_stub(record: str) -> dict[str, str]:
+    """The types that the stub gives the fields of a record."""
+    stub = ast.parse((ROOT / "datamanager" / "_core.pyi").read_text(encoding="utf-8"))
+    (body,) = [n.body for n in stub.body if isinstance(n, ast.ClassDef) and n.name == record]
+    return {
+        node.name: ast.unparse(node.returns)
+        for node in body
+        if isinstance(node, ast.FunctionDef)
+        and node.returns
+        and [ast.unparse(d) for d in node.decorator_list] == ["property"]
+    }
+
+
+@OF_BOTH
+@pytest.mark.parametrize("record", RECORDS)
+def test_fields(manual: str, record: str) -> None:
+    found = table(manual, f"#### {record}")
+    assert tuple(found) == getattr(datamanager, record).__match_args__
+    types = {name: kind.replace("_Strategy", "str") for name, kind in types_in_stub(record).items()}
+    assert {name: cells[0].strip("`").replace("\\|", "|") for name, cells in found.items()} == types
+
+
+def test_every_record_is_listed() -> None:
+    kinds = {name for name, value in vars(datamanager).items() if hasattr(value, "__match_args__")}
+    assert kinds == set(RECORDS)
+
+
+@OF_BOTH
+def test_options(manual: str) -> None:
+    found = table(manual, HEADINGS[manual]["options"])
+    wanted = inspect.signature(DataManager).parameters
+    assert {name: cells[0].strip("`") for name, cells in found.items()} == {
+        name: repr(parameter.default) for name, parameter in wanted.items()
+    }
+
+
+@OF_BOTH
+def test_errors(manual: str) -> None:
+    found = table(manual, HEADINGS[manual]["errors"])
+    base = datamanager.DataManagerError
+    assert {name: cells[0].strip("`") for name, cells in found.items()} == {
+        name: error.__bases__[1].__name__
+        for name, error in vars(datamanager).items()
+        if isinstance(error, type) and issubclass(error, base) and error is not base
+    }
+
+
+@OF_BOTH
+def test_differences_of_the_drop_in(manual: str) -> None:
+    found = table(manual, HEADINGS[manual]["compat"])
+    overridden = {name for name, value in vars(compat.DataManager).items() if callable(value)}
+    assert set(found) == overridden
+
+
+@OF_BOTH
+def test_tables_beside(manual: str, dm: DataManager, path: str) -> None:
+    dm.set_pricing("m", tiers=[[1, 0, 0, 1, 1, False, None]])
+    with closing(sqlite3.connect(path)) as file:
+        rows = file.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'datamanager%'")
+        beside = {row[0] for row in rows}
+    assert set(table(manual, HEADINGS[manual]["prices"])) == beside
+
+
+@OF_BOTH
+def test_sqlite_info(manual: str) -> None:
+    assert list(table(manual, HEADINGS[manual]["sqlite"])) == list(datamanager.sqlite_info())
+
+
+@OF_BOTH
+def test_commands(manual: str) -> None:
+    (commands,) = [
+        action
+        for action in cli._parser()._actions
+        if isinstance(action, argparse._SubParsersAction)
+    ]
+    assert list(table(manual, HEADINGS[manual]["commands"])) == list(commands.choices)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_links(document: str) -> None:
+    for target in re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text_of(document)):
+        assert (ROOT / document).parent.joinpath(target).exists(), target
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_make_targets(document: str) -> None:
+    makefile = text_of("Makefile")
+    for target in re.findall(r"\bmake ([a-z][a-z-]+)", "\n".join(code_of(document))):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+
+
+def code_of(document: str) -> list[str]:
+    text = text_of(document)
+    return codes(text) + re.findall(
+        r"`([^`\n]+)`", re.sub(r"^```.*?^```$", "", text, flags=re.S | re.M)
+    )
