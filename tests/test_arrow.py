@@ -35,7 +35,7 @@ SLICES = [
     slice(None, None, -1),
     slice(9, 2, -3),
     slice(4, 5),
-    slice(4, 5, -7),
+    slice(4, 3, -7),
     slice(5, 5),
     slice(-100, None, -1),
     slice(100, None),
@@ -78,18 +78,20 @@ def test_values(rows: ModelRequests, key: slice) -> None:
 
 
 def test_no_rows_at_all(dm: DataManager) -> None:
-    dm.add_model_request("m", [1, 2, 3, 4, 5])
-    for rows in (dm.get_model_requests("m", start=100), ModelRequests([])):
+    dm.add_model_runtime_start("idle", 1.0)
+    idle = dm.get_model_requests("idle")
+    for rows in (idle, idle[::-1], ModelRequests([]), idle[-100::-1]):
         assert len(rows) == 0
         assert pa.table(rows).equals(SCHEMA.empty_table())
         assert pa.array(rows.timestamp).to_pylist() == []
-        _, array = rows.__arrow_c_array__()
+        array = content(rows.__arrow_c_array__()[1])
         for i in range(len(NAMES)):  # not every consumer takes NULL for an empty buffer
-            assert content(array).children[i].contents.buffers[1] is not None
+            child = array.children[i].contents
+            assert child.buffers[1] and (child.offset, child.length) == (0, 0)
 
 
 def test_nothing_is_copied(rows: ModelRequests) -> None:
-    for part in (rows, rows[4:], rows[2:][1:5]):
+    for part in (rows, rows[4:], rows[2:][1:5], rows[4:3:-7]):
         (streamed,) = pa.RecordBatchReader.from_stream(part)
         for name, column in part.columns.items():
             for array in (pa.array(column), pa.record_batch(part)[name], streamed[name]):
@@ -351,6 +353,12 @@ def test_kinds(tables: ModuleType, start: int, step: int, length: int) -> None:
         exported = Exported(tables.call(start, step, length, column))
         assert pa.field(exported) == KIND_SCHEMA.field(name)
         assert pa.array(exported).to_pylist() == wanted[name]
+
+
+def test_counting_from_threads(tables: ModuleType) -> None:
+    before = tables.freed()
+    assert tables.count_in_threads(4, 1_000_000) == 1
+    assert tables.freed() == before + 1
 
 
 def test_every_table_is_freed(tables: ModuleType) -> None:

@@ -41,6 +41,10 @@ def end(tier: TierPricing) -> float:
     return tier.end_tokens if tier.end_tokens > 0 else float("inf")
 
 
+def tier_edges(tier: TierPricing) -> tuple[int, int]:
+    return tier.start_tokens, tier.end_tokens
+
+
 def tier_of(tiers: list[TierPricing], token: int) -> TierPricing | None:
     """The tier that covers the token of this number, counted from 1."""
     for tier in tiers:
@@ -52,7 +56,7 @@ def tier_of(tiers: list[TierPricing], token: int) -> TierPricing | None:
 
 def pieces(tiers: list[TierPricing], before: int, count: int) -> Iterator[tuple[int, int]]:
     """Tokens before + 1 .. before + count as (first, how many) that lie in one tier or gap."""
-    edges = {tier.start_tokens for tier in tiers} | {tier.end_tokens for tier in tiers}
+    edges = {edge for tier in tiers for edge in tier_edges(tier)}
     cuts = sorted({before, before + count} | {e for e in edges if before < e < before + count})
     yield from ((low + 1, high - low) for low, high in pairwise(cuts))
 
@@ -128,29 +132,36 @@ def tariffs(draw: st.DrawFn) -> list[TierPricing]:
     bounds = [pair for pair in pairwise(edges) if draw(st.booleans())]
     if edges and draw(st.booleans()):
         bounds.append((edges[-1], draw(st.sampled_from([0, -1]))))
-    order = draw(st.permutations(range(len(bounds))))
-    return [
-        TierPricing(i, *bounds[i], draw(prices), draw(prices), draw(st.booleans()), draw(prices))
-        for i in order
+    tiers = [
+        TierPricing(i, *pair, draw(prices), draw(prices), draw(st.booleans()), draw(prices))
+        for i, pair in enumerate(bounds)
     ]
+    return draw(st.permutations(tiers))
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> tuple[list[TierPricing], list[int]]:
+    """Tiers, and five numbers of tokens that often lie at an edge."""
+    tiers = draw(tariffs())
+    edges = {edge + by for tier in tiers for edge in tier_edges(tier) for by in (-1, 0, 1)}
+    near = st.sampled_from(sorted(e for e in edges if 0 <= e <= TOKENS_MAX) or [0])
+    return tiers, draw(st.lists(st.one_of(near, counts), min_size=5, max_size=5))
 
 
 @settings(max_examples=1000, deadline=None)
-@given(
-    tariffs(),
-    st.tuples(counts, counts, counts),
-    st.sampled_from(STRATEGIES),
-    st.tuples(counts, counts),
-)
-def test_equals_the_definitions(
-    tiers: list[TierPricing],
-    tokens: tuple[int, int, int],
-    strategy: Any,
-    before: tuple[int, int],
-) -> None:
-    wanted = oracle(tiers, tokens, strategy, before)
+@given(cases(), st.sampled_from(STRATEGIES))
+def test_equals_the_definitions(case: tuple[list[TierPricing], list[int]], strategy: Any) -> None:
+    tiers, (inputs, outputs, hits, input_before, output_before) = case
+    before = (input_before, output_before)
+    wanted = oracle(tiers, (inputs, outputs, hits), strategy, before)
     seen = cost(
-        iter(tiers), *tokens, strategy=strategy, input_before=before[0], output_before=before[1]
+        iter(tiers),
+        inputs,
+        outputs,
+        hits,
+        strategy=strategy,
+        input_before=input_before,
+        output_before=output_before,
     )
     assert Fraction(seen.cost_exact) == wanted
     assert seen.cost == nearest(wanted)
@@ -225,7 +236,7 @@ def test_volume() -> None:
 
 
 def test_cumulative() -> None:
-    before = {"input_before": 20_000, "output_before": 500}
+    before: dict[str, Any] = {"input_before": 20_000, "output_before": 500}
     seen = cost([LOW, HIGH], 40_000, 1000, 10_000, strategy="cumulative", **before)
     assert (seen.cost, str(seen.cost_exact)) == (0.126464, "0.126464")
     assert cost([LOW, HIGH], 40_000, 1000, 10_000, **before).cost == 0.086464
@@ -262,7 +273,7 @@ def test_signature() -> None:
     )
     assert inspect.getdoc(cost)
     with pytest.raises(TypeError, match="at most 4 positional"):
-        cost([], 1, 1, 1, "volume")  # type: ignore[misc]
+        cost([], 1, 1, 1, "volume")  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="missing required argument: 'output_tokens'"):
         cost([], 1)  # type: ignore[call-arg]
 
@@ -305,8 +316,9 @@ def test_signature() -> None:
     ],
 )
 def test_refuses(arguments: dict[str, Any], message: str) -> None:
+    defaults: dict[str, Any] = {"tiers": [LOW], "input_tokens": 1, "output_tokens": 1}
     with pytest.raises(InvalidDataError, match=message):
-        cost(**{"tiers": [LOW], "input_tokens": 1, "output_tokens": 1} | arguments)
+        cost(**(defaults | arguments))
 
 
 # ---- the process around it ----

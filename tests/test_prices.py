@@ -162,6 +162,22 @@ def test_another_programs_change_is_kept(path: str) -> None:
         assert second.tier_pricing == [LOW, HIGH]
 
 
+def test_a_price_comes_into_force(path: str) -> None:
+    """Nothing is written at that moment: what holds is told from the history."""
+    with DataManager(path) as dm:
+        dm.update_hourly_price("m", 1.0)
+        use(dm, OLD)
+        dm.update_hourly_price("m", 2.0, effective_from=FUTURE)
+        assert dm.get_model_billing("m").hourly_price == 1.0
+        # The same file as it will be found after that moment.
+        edit(
+            path,
+            f"UPDATE datamanager_price_changes SET changed_at={OLD}",
+            f"UPDATE datamanager_price_changes SET effective_from={PAST} WHERE effective_from > 0",
+        )
+        assert dm.get_model_billing("m").hourly_price == 2.0
+
+
 def test_batch(dm: DataManager) -> None:
     with dm.batch():
         dm.set_pricing("m", tiers=[LOW], strategy="volume")

@@ -35,6 +35,20 @@ SIGNATURES = {
     ),
     "get_model_billing": "(self, /, model_name)",
     "get_price_history": "(self, /, model_name)",
+    "usage": (
+        "(self, models: 'str | Iterable[str] | None' = None, *, start: 'Moment | None' = None, "
+        "end: 'Moment | None' = None, minutes: 'float | None' = None, "
+        "by: \"Literal['hour', 'day', 'week', 'month'] | float | None\" = None, "
+        "buckets: 'int | None' = None, tz: 'str | tzinfo | None' = None, "
+        "strategy: 'Strategy | None' = None, prices: 'Prices' = 'historical', "
+        "billing_anchor: 'date | None' = None) -> 'UsageTable'"
+    ),
+    "cost": (
+        "(self, model_name: 'str', input_tokens: 'int', output_tokens: 'int', cache_n: 'int' = 0, "
+        "at: 'Moment | None' = None, *, strategy: 'Strategy | None' = None, "
+        "tz: 'str | tzinfo | None' = None, billing_anchor: 'date | None' = None) -> 'Cost'"
+    ),
+    "analyze": "(self, model_name: 'str', days: 'float' = 7) -> 'dict[str, Any]'",
     "get_safe_model_name": "(self, /, model_name)",
     "get_model_safe_name": "(self, /, model_name)",
     "get_models": "(self, /)",

@@ -58,7 +58,7 @@ static dm_status conn_configure(dm__conn *conn, dm__conn_kind kind, dm_error *er
                          kind == DM__CONN_READER
                              ? "PRAGMA cell_size_check=1; PRAGMA mmap_size=0; PRAGMA query_only=1"
                              : "PRAGMA cell_size_check=1; PRAGMA mmap_size=0; "
-                               "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=1048576");
+                               "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4000000");
 }
 
 dm_status dm__conn_open(const char *path, dm__conn_kind kind, int64_t deadline_ns,

@@ -104,7 +104,9 @@ void dm__writer_close(dm__store *store, bool checkpoint);
 bool dm__store_moved(dm__store *store, bool now);
 
 /* checkpoint.c */
-#define DM__CHECKPOINT_FRAMES 1000 /* a log of about 4 MB */
+/* A log of less than the journal_size_limit of conn.c: a log that is cut off at each turn has to
+ * grow again, and then each sync writes the file's size as well. */
+#define DM__CHECKPOINT_FRAMES 900
 /* One guarded checkpoint: see the top of checkpoint.c. DM_BUSY: not this time. */
 dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error *err) DM_CHECKED;
 /* The leader's turn: when the log has grown, or `now`. Errors are left to the next commit. */

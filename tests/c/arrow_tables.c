@@ -3,6 +3,7 @@
  * A Python module around arrow.c, with a table of every kind of column; test_arrow.py builds it. */
 #include "module.h"
 
+#include <pthread.h>
 #include <stdlib.h>
 
 PyMODINIT_FUNC PyInit_arrow_tables(void);
@@ -28,15 +29,23 @@ static void counting_free(counted *object)
     freed++;
 }
 
+static table *table_new(void)
+{
+    table *source = malloc(sizeof *source);
+    if (source == NULL)
+        return (void *)PyErr_NoMemory();
+    *source = (table){{1, counting_free}, columns, sizeof columns / sizeof *columns};
+    return source;
+}
+
 /* call(start, step, length, column): what the three methods of such a view return; column is -1
  * for all of them. */
 static PyObject *call(PyObject *module, PyObject *args)
 {
     (void)module;
-    table *source = malloc(sizeof *source);
+    table *source = table_new();
     if (source == NULL)
-        return PyErr_NoMemory();
-    *source = (table){{1, counting_free}, columns, sizeof columns / sizeof *columns};
+        return NULL;
     table_view view = {.table = source};
     int column;
     if (!PyArg_ParseTuple(args, "nnni", &view.start, &view.step, &view.length, &column)) {
@@ -56,6 +65,42 @@ static PyObject *call(PyObject *module, PyObject *args)
     return NULL;
 }
 
+typedef struct {
+    counted *object;
+    int rounds;
+} counting;
+
+static void *hold_and_drop(void *argument)
+{
+    counting *work = argument;
+    for (int i = 0; i < work->rounds; i++)
+        counted_drop(counted_hold(work->object));
+    return NULL;
+}
+
+/* count_in_threads(threads, rounds): the references after each thread took and dropped as many. */
+static PyObject *count_in_threads(PyObject *module, PyObject *args)
+{
+    (void)module;
+    int thread_count, started = 0;
+    counting work;
+    pthread_t threads[16];
+    if (!PyArg_ParseTuple(args, "ii", &thread_count, &work.rounds))
+        return NULL;
+    table *source = table_new();
+    if (source == NULL)
+        return NULL;
+    work.object = &source->counted;
+    while (started < thread_count && started < 16 &&
+           pthread_create(&threads[started], NULL, hold_and_drop, &work) == 0)
+        started++;
+    for (int i = 0; i < started; i++)
+        (void)pthread_join(threads[i], NULL);
+    size_t references = atomic_load(&source->counted.references);
+    counted_drop(&source->counted);
+    return PyLong_FromSize_t(references);
+}
+
 /* How many tables are gone. */
 static PyObject *freed_count(PyObject *module, PyObject *none)
 {
@@ -64,6 +109,7 @@ static PyObject *freed_count(PyObject *module, PyObject *none)
 }
 
 static PyMethodDef methods[] = {{"call", call, METH_VARARGS, NULL},
+                                {"count_in_threads", count_in_threads, METH_VARARGS, NULL},
                                 {"freed", freed_count, METH_NOARGS, NULL},
                                 {NULL, NULL, 0, NULL}};
 

@@ -377,6 +377,7 @@ static void test_runtime(void)
         {{{0, 1800 + 0x1p-42, 1e-12}}, "0.000000000001"},
         {{{0, 1800 - 0x1p-42, 1e-12}}, "0"},
         {{{0, 5400 - 0x1p-40, 1e-12}}, "0.000000000001"},
+        {{{0, 1800, 1e-12}, {0, 0x1p-64, 1e-12}}, "0.000000000001"},
         {{{0, 1200, 1e-12}, {0, 600, 1e-12}}, "0"},
         {{{0, 1200, 1e-12}, {0, 601, 1e-12}}, "0.000000000001"},
         {{{0, 900, 1e-12}, {0, 900, 1e-12}, {7, 7 + 0x1p-50, 1e-12}}, "0.000000000001"},
@@ -424,6 +425,8 @@ static void test_runtime_refuses(void)
     dm_amount cost = 77;
     CHECK_OK(hours_add(&large, &most));
     CHECK_STATUS(dm_runtime_cost(&large, &cost, &err), DM_INVALID);
+    const dm_runtime_sum high = {{0, 0, 0, 3600}};
+    CHECK_STATUS(dm_runtime_cost(&high, &cost, &err), DM_INVALID);
     int added = 1;
     do
         before = large;
