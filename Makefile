@@ -12,7 +12,7 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo test ctest lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench test ctest lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,6 +35,10 @@ build: $(VENV)/.built ## build into .venv
 demo: build ## replay a day of requests (TRACE=file.csv: a real trace) and print what they cost
 	$(PY) -m datamanager demo $(if $(TRACE),--trace $(TRACE))
 
+bench: build ## measure against the peers; prints a table, writes build/bench/results.json
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
+	$(PY) bench/run.py
+
 test: build ctest ## every test; builds with warnings as errors
 	$(PY) -m pytest
 
@@ -54,16 +58,16 @@ valgrind: ## the C tests under valgrind
 		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 lint: build ## format, lint, types, stubs
-	$(VENV)/bin/ruff format --check datamanager tests setup.py
-	$(VENV)/bin/ruff check datamanager tests setup.py
+	$(VENV)/bin/ruff format --check datamanager tests bench setup.py
+	$(VENV)/bin/ruff check datamanager tests bench setup.py
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest datamanager._core
-	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch]
+	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 format: build ## format all code
-	$(VENV)/bin/ruff format datamanager tests setup.py
-	$(VENV)/bin/ruff check --fix datamanager tests setup.py
-	clang-format -i csrc/*/*.[ch] tests/c/*.[ch]
+	$(VENV)/bin/ruff format datamanager tests bench setup.py
+	$(VENV)/bin/ruff check --fix datamanager tests bench setup.py
+	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 sdist-check: ## the sdist installs in a clean venv and passes the quick tests there
 	@scripts/sdist-check $(PYTHON)

@@ -48,6 +48,8 @@ static dm_status conn_configure(dm__conn *conn, dm__conn_kind kind, dm_error *er
      * checkpoint.c. It must be gone before the first commit. */
     (void)sqlite3_wal_hook(conn->db, log_measured, conn);
     dm_status rc = dm__scan_install(conn, err);
+    if (rc == DM_OK)
+        rc = dm__feed_install(conn, err);
     /* Undoing must not need memory: there may be none. */
     sqlite3_stmt *rollback = NULL;
     if (rc == DM_OK)

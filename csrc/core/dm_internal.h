@@ -6,7 +6,7 @@
  *   values columns                    single values and results
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
- *   scan                              its way over many rows
+ *   scan feed                         its ways out of and into many rows
  *   models runtime requests pricing   what is stored: take a connection, know no threads
  *   history tariff                    prices over time
  *   money cost                        arithmetic
@@ -99,7 +99,8 @@ typedef enum {
     DM__STMT_RUN_END,
     DM__STMT_RUNS,
     DM__STMT_REQUEST_INSERT,
-    DM__STMT_REQUESTS, /* through scan.c: all after an id, oldest first */
+    DM__STMT_REQUESTS_INSERT, /* through feed.c */
+    DM__STMT_REQUESTS,        /* through scan.c: all after an id, oldest first */
     DM__STMT_REQUESTS_NEWEST,
     DM__STMT_REQUEST,
     DM__STMT_USED_SINCE, /* by a request or run */
@@ -137,7 +138,8 @@ typedef struct dm__conn {
     dm_durability durability; /* the value of PRAGMA synchronous now */
     int log_frames;           /* in the write-ahead log after our last commit */
     dm__stop stop;
-    struct dm__scan *scan; /* the one that runs now */
+    struct dm__scan *scan;       /* the one that runs now */
+    const dm_request_rows *feed; /* the rows that go in now */
 } dm__conn;
 
 typedef enum { DM__CONN_WRITER, DM__CONN_READER, DM__CONN_READ_ONLY } dm__conn_kind;
@@ -296,6 +298,13 @@ dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing,
 /* `tariffs` is emptied first. */
 dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs,
                            dm_error *err) DM_CHECKED;
+
+/* ---- feed.c: many rows into a model's table ---- */
+
+dm_status dm__feed_install(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* At least one row, in the caller's transaction. */
+dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
+                       dm_ids *ids_out, dm_error *err) DM_CHECKED;
 
 /* ---- scan.c: over the request rows of a model ---- */
 

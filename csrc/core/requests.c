@@ -15,16 +15,6 @@ dm_status dm__window_check(const dm_window *window, dm_error *err)
     return DM_OK;
 }
 
-static void request_bind(sqlite3_stmt *stmt, double timestamp_s, int64_t input_tokens,
-                         int64_t output_tokens, int64_t cache_n, int64_t prompt_n)
-{
-    (void)sqlite3_bind_double(stmt, 1, timestamp_s);
-    (void)sqlite3_bind_int64(stmt, 2, input_tokens);
-    (void)sqlite3_bind_int64(stmt, 3, output_tokens);
-    (void)sqlite3_bind_int64(stmt, 4, cache_n);
-    (void)sqlite3_bind_int64(stmt, 5, prompt_n);
-}
-
 dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request *request,
                              int64_t *id_out, dm_error *err)
 {
@@ -32,8 +22,11 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_INSERT, &stmt, err);
     if (rc != DM_OK)
         return rc;
-    request_bind(stmt, request->timestamp_s, request->input_tokens, request->output_tokens,
-                 request->cache_n, request->prompt_n);
+    (void)sqlite3_bind_double(stmt, 1, request->timestamp_s);
+    (void)sqlite3_bind_int64(stmt, 2, request->input_tokens);
+    (void)sqlite3_bind_int64(stmt, 3, request->output_tokens);
+    (void)sqlite3_bind_int64(stmt, 4, request->cache_n);
+    (void)sqlite3_bind_int64(stmt, 5, request->prompt_n);
     rc = dm__stmt_run(conn, stmt, err);
     if (rc == DM_OK)
         *id_out = sqlite3_last_insert_rowid(conn->db);
@@ -44,25 +37,7 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err)
 {
-    sqlite3_stmt *stmt = NULL;
-    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_INSERT, &stmt, err);
-    if (rc != DM_OK)
-        return rc;
-    for (size_t i = 0; i < rows->count && rc == DM_OK; i++) {
-        request_bind(stmt, rows->timestamp_s[i], rows->input_tokens[i], rows->output_tokens[i],
-                     rows->cache_n[i], rows->prompt_n[i]);
-        int code = sqlite3_step(stmt);
-        if (code != SQLITE_DONE)
-            rc = dm__stmt_failed(conn, stmt, code, err);
-        (void)sqlite3_reset(stmt);
-        if (rc == DM_OK && i == 0)
-            ids_out->first_id = sqlite3_last_insert_rowid(conn->db);
-        if (i % DM__STOP_ROWS == DM__STOP_ROWS - 1 && dm__stop_asked(&conn->stop))
-            rc = dm__fail(err, DM_INTERRUPTED, "interrupted while writing");
-    }
-    if (rc == DM_OK)
-        ids_out->count = (int64_t)rows->count;
-    return rc;
+    return rows->count == 0 ? DM_OK : dm__feed_run(conn, model, rows, ids_out, err);
 }
 
 /* ---- reading ---- */

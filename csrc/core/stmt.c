@@ -51,6 +51,9 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_REQUEST_INSERT] =
         "INSERT INTO \"%w_requests\"(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
         " VALUES(?1,?2,?3,?4,?5)",
+    [DM__STMT_REQUESTS_INSERT] =
+        "INSERT INTO \"%w_requests\"(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
+        " SELECT timestamp,input_tokens,output_tokens,cache_n,prompt_n FROM datamanager_rows",
     /* NOT INDEXED: an index that others have made must not decide the order. */
     [DM__STMT_REQUESTS] = "SELECT datamanager_row(" REQUEST_COLUMNS ")"
                           " FROM \"%w_requests\" NOT INDEXED WHERE id>?1",

@@ -166,7 +166,7 @@ static void test_interrupt(void)
     dm_manager *m = open_store();
     dm_request request = {.timestamp_s = 5};
     int64_t id = 0;
-    size_t rows = 200000;
+    size_t rows = 4000000; /* far more than can be written before the hook is asked first */
     int64_t *zeros = calloc(rows, 8);
     dm_request_rows many = {rows, (const double *)zeros, zeros, zeros, zeros, zeros};
     dm_ids ids = {-1, -1};
