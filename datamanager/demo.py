@@ -10,11 +10,10 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from decimal import Decimal
 from itertools import pairwise
-from unicodedata import combining, east_asian_width
 
-from datamanager import DataManager, ModelBilling, TierPricing
+from datamanager import DataManager
+from datamanager.tables import layout
 
 Event = tuple[str, list[float]]  # model, [timestamp, input, output, cache hits, computed]
 
@@ -24,48 +23,6 @@ _DAY_S = 86400
 _HEARTBEAT_S = 300
 _HOURLY = "本地嵌入 embedding-small"
 _MODELS = ["Qwen3-Coder-30B", "Llama-3.3-70B", _HOURLY]
-
-
-def _split(tokens: int, tiers: list[TierPricing]) -> list[tuple[TierPricing, int, int]]:
-    """Where tokens 1..n fall: (tier, above, up to); above the last tier its price holds on."""
-    slices = []
-    for i, tier in enumerate(tiers):
-        last = i == len(tiers) - 1
-        end = tokens if last or tier.end_tokens <= 0 else min(tokens, tier.end_tokens)
-        if end > tier.start_tokens:
-            slices.append((tier, tier.start_tokens, end))
-    return slices
-
-
-def request_cost(tiers: list[TierPricing], tokens: int, output: int, hits: int) -> Decimal:
-    """The exact cost by the graduated strategy: each token pays the price of its own slice.
-
-    Input and output are counted apart; cache hits fill the lowest slices that support cache, and
-    hits beyond the input count as input.
-    """
-    tiers = sorted(tiers, key=lambda tier: tier.start_tokens)
-    left, total = min(hits, tokens), Decimal(0)
-    for tier, above, end in _split(tokens, tiers):
-        cached = min(left, end - above) if tier.support_cache else 0
-        left -= cached
-        total += cached * Decimal(repr(tier.cache_hit_price_per_million))
-        total += (end - above - cached) * Decimal(repr(tier.input_price_per_million))
-    for tier, above, end in _split(output, tiers):
-        total += (end - above) * Decimal(repr(tier.output_price_per_million))
-    return total / 1_000_000
-
-
-def _cost(dm: DataManager, name: str, billing: ModelBilling) -> Decimal:
-    if billing.use_tier_pricing:
-        return sum(
-            (
-                request_cost(billing.tier_pricing, r.input_tokens, r.output_tokens, r.cache_n)
-                for r in dm.get_model_requests(name)
-            ),
-            Decimal(0),
-        )
-    seconds = sum(Decimal(r.end_time) - Decimal(r.start_time) for r in dm.get_model_runtime(name))
-    return seconds * Decimal(repr(billing.hourly_price)) / 3600
 
 
 def generated_day(seed: int = 7, count: int = 3000) -> list[Event]:
@@ -151,34 +108,17 @@ def _replay(dm: DataManager, events: list[Event]) -> None:
 
 
 def _row(dm: DataManager, name: str) -> list[str]:
-    runs, requests = dm.get_model_runtime(name), dm.get_model_requests(name)
-    tokens, hits = sum(requests.input_tokens), sum(requests.cache_n)
+    used = dm.usage(name)[0]
     return [
         name,
-        f"{len(runs)}",
-        f"{sum(run.end_time - run.start_time for run in runs) / 3600:.2f} h",
-        f"{len(requests):,}",
-        f"{tokens:,}",
-        f"{sum(requests.output_tokens):,}",
-        f"{hits / tokens if tokens else 0:.1%}",
-        f"{_cost(dm, name, dm.get_model_billing(name)):.6f}",
+        f"{len(dm.get_model_runtime(name))}",
+        f"{used.runtime_seconds / 3600:.2f} h",
+        f"{used.requests:,}",
+        f"{used.input_tokens:,}",
+        f"{used.output_tokens:,}",
+        f"{used.cache_hit_share or 0:.1%}",
+        f"{used.cost_exact:.6f}",
     ]
-
-
-def _columns_of(text: str) -> int:
-    """How many columns of a terminal the text takes: wide characters two, combining ones none."""
-    return sum(
-        0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text
-    )
-
-
-def _print_table(rows: list[list[str]]) -> None:
-    widths = [max(map(_columns_of, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        gaps = [width - _columns_of(cell) for cell, width in zip(row, widths, strict=True)]
-        cells = [row[0] + " " * gaps[0]]
-        cells += [" " * gap + cell for cell, gap in zip(row[1:], gaps[1:], strict=True)]
-        print("  ".join(cells))
 
 
 def run(trace: str | None = None, folder: str | None = None) -> None:
@@ -196,5 +136,5 @@ def run(trace: str | None = None, folder: str | None = None) -> None:
         _replay(dm, events)
         seconds = time.monotonic() - began
         header = ["model", "runs", "uptime", "requests", "input", "output", "cache hits", "cost"]
-        _print_table([header, *(_row(dm, name) for name in dm.get_models())])
+        print(layout(header, [_row(dm, name) for name in dm.get_models()]))
         print(f"{len(events):,} requests, each durable, in {seconds:.1f} s; database: {path}")

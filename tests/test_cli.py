@@ -4,28 +4,15 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from decimal import Decimal
 from pathlib import Path
 from unicodedata import east_asian_width
 
 import pytest
 
-from datamanager import TierPricing
-from datamanager.demo import request_cost
-
 
 def run(*arguments: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "datamanager", *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-
-
-def test_cost_of_the_design() -> None:
-    tiers = [
-        TierPricing(2, 32768, 131072, 4.0, 16.0, True, 0.8),
-        TierPricing(1, 0, 32768, 2.0, 8.0, True, 0.4),
-    ]
-    assert request_cost(tiers, 40000, 1000, 10000) == Decimal("0.086464")
-    assert request_cost([], 40000, 1000, 10000) == 0
 
 
 def test_demo(tmp_path: Path) -> None:
