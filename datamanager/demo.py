@@ -1,19 +1,19 @@
-"""The main job on a new database: replay requests through the documented calls, show the sums."""
+"""The main job on a new database: requests are replayed through the documented calls."""
 
 from __future__ import annotations
 
 import csv
 import os
 import random
-import sys
 import tempfile
 import time
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 
 from datamanager import DataManager
-from datamanager.tables import layout
+from datamanager.cli.terminal import progress
 
 Event = tuple[str, list[float]]  # model, [timestamp, input, output, cache hits, computed]
 
@@ -22,6 +22,7 @@ _TOKENS_MAX = 1 << 53  # the core's: a bad row is refused before the first is re
 _DAY_S = 86400
 _HEARTBEAT_S = 300
 _HOURLY = "本地嵌入 embedding-small"
+_REPLAYED = "replayed {done} of {total} requests"
 _MODELS = ["Qwen3-Coder-30B", "Llama-3.3-70B", _HOURLY]
 
 
@@ -66,19 +67,6 @@ def trace_events(file: str) -> Iterator[Event]:
             raise ValueError(f"{file}: line {rows.line_num}: {error}") from error
 
 
-def _progress(events: list[Event]) -> Iterable[Event]:
-    live = sys.stderr.isatty()
-    shown = time.monotonic()
-    for i, event in enumerate(events, 1):
-        yield event
-        now = time.monotonic()
-        if now - shown > (0.1 if live else 2) or i == len(events):
-            shown = now
-            end = "\r" if live and i < len(events) else "\n"
-            text = f"replayed {i:,} of {len(events):,} requests"
-            print(text, end=end, file=sys.stderr, flush=True)
-
-
 def _prices(dm: DataManager, names: Iterable[str]) -> None:
     for name in names:
         if name == _HOURLY:
@@ -97,7 +85,7 @@ def _replay(dm: DataManager, events: list[Event]) -> None:
     for name in names:
         dm.add_model_runtime_start(name, begin)
     beat = begin + _HEARTBEAT_S
-    for name, request in _progress(events):
+    for name, request in progress(events, len(events), _REPLAYED):
         dm.add_model_request(name, request)
         if request[0] >= beat:
             dm.update_program_runtime_end(request[0])
@@ -107,21 +95,16 @@ def _replay(dm: DataManager, events: list[Event]) -> None:
     dm.update_program_runtime_end(end)
 
 
-def _row(dm: DataManager, name: str) -> list[str]:
-    used = dm.usage(name)[0]
-    return [
-        name,
-        f"{len(dm.get_model_runtime(name))}",
-        f"{used.runtime_seconds / 3600:.2f} h",
-        f"{used.requests:,}",
-        f"{used.input_tokens:,}",
-        f"{used.output_tokens:,}",
-        f"{used.cache_hit_share or 0:.1%}",
-        f"{used.cost_exact:.6f}",
-    ]
+@dataclass(frozen=True)
+class Replay:
+    """What was replayed, how long it took, and where it is."""
+
+    requests: int
+    seconds: float
+    path: str
 
 
-def run(trace: str | None = None, folder: str | None = None) -> None:
+def replay(trace: str | None = None, folder: str | None = None) -> Replay:
     """Replay the trace, or a generated day, into ``webui/monitoring.db`` under the folder."""
     events = list(trace_events(trace)) if trace else generated_day()
     if not events:
@@ -131,10 +114,7 @@ def run(trace: str | None = None, folder: str | None = None) -> None:
     path = os.path.join(folder or tempfile.mkdtemp(prefix="datamanager-"), "webui", "monitoring.db")
     if os.path.exists(path):
         raise ValueError(f"{path} exists already: the demo wants a new database")
+    began = time.monotonic()
     with DataManager(path) as dm:
-        began = time.monotonic()
         _replay(dm, events)
-        seconds = time.monotonic() - began
-        header = ["model", "runs", "uptime", "requests", "input", "output", "cache hits", "cost"]
-        print(layout(header, [_row(dm, name) for name in dm.get_models()]))
-        print(f"{len(events):,} requests, each durable, in {seconds:.1f} s; database: {path}")
+    return Replay(len(events), time.monotonic() - began, path)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, overload
-from unicodedata import combining, east_asian_width
+from unicodedata import category, east_asian_width
 
 from datamanager import _core
 
@@ -19,13 +18,34 @@ ROWS_SHOWN = 40
 def width(text: str) -> int:
     """How many columns of a terminal the text takes: wide characters two, combining ones none."""
     return sum(
-        0 if combining(sign) else 2 if east_asian_width(sign) in "WF" else 1 for sign in text
+        0 if category(sign) in ("Mn", "Me") else 2 if east_asian_width(sign) in "WF" else 1
+        for sign in text
+    )
+
+
+def printable(text: str) -> str:
+    """The text with what a terminal would obey, or not show, spelled out: ``\\x1b``, ``\\u202e``.
+
+    That holds for controls, for marks that turn the direction of text, and for line separators.
+    """
+    if text.isprintable():
+        return text
+    return "".join(
+        sign if sign.isprintable() or category(sign) == "Zs" else ascii(sign)[1:-1] for sign in text
     )
 
 
 def _padded(text: str, columns: int, left: bool) -> str:
     space = " " * (columns - width(text))
     return text + space if left else space + text
+
+
+def clock(moment: float, tz: tzinfo | None = None) -> str:
+    """Wall-clock time to the second; ``@`` and epoch seconds where no calendar reaches."""
+    try:
+        return datetime.fromtimestamp(moment, tz).strftime("%Y-%m-%d %H:%M:%S")
+    except (ValueError, OverflowError, OSError):
+        return f"@{moment:.0f}"
 
 
 def layout(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:
@@ -45,12 +65,12 @@ def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name in ("start", "end") or name.endswith("_request"):
-        return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
+        return clock(value)
     if name.endswith("_share"):
         return f"{value:.1%}"
     if isinstance(value, float):
         return f"{value:,.6f}" if name.endswith("cost") else f"{value:,.2f}"
-    return f"{value:,}" if isinstance(value, int) else str(value)
+    return f"{value:,}" if isinstance(value, int) else printable(str(value))
 
 
 class Table(Generic[Row]):
@@ -157,6 +177,8 @@ class Table(Generic[Row]):
         return layout(self._shown, self._lines()) + more
 
     def _repr_html_(self) -> str:
+        import html
+
         head = "".join(f"<th>{html.escape(name)}</th>" for name in self._shown)
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"

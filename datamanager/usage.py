@@ -13,6 +13,7 @@ from datamanager.tables import Table
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
+    from datamanager._core import Tariff
     from datamanager.manager import DataManager
 
 Strategy = Literal["graduated", "volume", "cumulative"]
@@ -162,6 +163,15 @@ def usage(
     return UsageTable(rows)
 
 
+def tariff_at(dm: DataManager, model_name: str, moment: float) -> Tariff:
+    """How the model was, is or will be billed then."""
+    return [
+        tariff
+        for tariff in dm.get_price_history(model_name)
+        if tariff.effective_from is None or tariff.effective_from <= moment
+    ][-1]
+
+
 def cost_of(
     dm: DataManager,
     model_name: str,
@@ -176,11 +186,7 @@ def cost_of(
     moment = windows.to_moment(at, "at")
     now = datetime.now().timestamp()
     when = now if moment is None else moment
-    tariff = [
-        tariff
-        for tariff in dm.get_price_history(model_name)
-        if tariff.effective_from is None or tariff.effective_from <= when
-    ][-1]
+    tariff = tariff_at(dm, model_name, when)
     chosen = strategy or tariff.strategy
     before = (0, 0)
     if chosen == "cumulative":

@@ -132,8 +132,11 @@ def test_wheel_holds_the_package_alone(builder: Builder, tmp_path: Path) -> None
         names = set(archive.namelist())
     package = {name.split("/", 1)[1] for name in names if name.startswith("datamanager/")}
     extension = "_core" + str(sysconfig.get_config_var("EXT_SUFFIX"))
-    sources = {file.name for file in (ROOT / "datamanager").iterdir() if file.is_file()}
-    sources = {name for name in sources if not name.endswith(".so")}
+    sources = {
+        str(file.relative_to(ROOT / "datamanager"))
+        for file in (ROOT / "datamanager").rglob("*")
+        if file.is_file() and file.suffix not in (".so", ".pyc")
+    }
     assert {"py.typed", "_core.pyi"} <= sources
     assert package == {*sources, extension}
     assert all(name.startswith(("datamanager/", "datamanager-")) for name in names)

@@ -41,7 +41,7 @@ def test_python_comes_first() -> None:
 
 
 def test_no_sql_in_python() -> None:
-    for source in sorted((ROOT / "datamanager").glob("*.py")):
+    for source in sorted((ROOT / "datamanager").rglob("*.py")):
         assert not SQL.search(source.read_text(encoding="utf-8")), source.name
 
 

@@ -1,0 +1,115 @@
+"""What a command is made of, and the options that commands share."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from typing import NamedTuple
+
+from datamanager.cli.errors import USAGE, printable
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Callable, Iterable
+    from typing import NoReturn
+
+    from datamanager import DataManager
+
+
+class Parser(argparse.ArgumentParser):
+    """One that says what is wrong in a line, and sends nothing raw to the terminal."""
+
+    def error(self, message: str) -> NoReturn:
+        help_with = f"'{self.prog} --help' says what there is"
+        self.exit(USAGE, f"datamanager: {printable(message)}: {help_with}\n")
+
+
+class Command(NamedTuple):
+    """A command, or a group of ``parts`` (then ``run``, if any, is what it does without one)."""
+
+    name: str
+    help: str
+    run: Callable[[Namespace], None] | None = None
+    arguments: Callable[[Parser], None] = lambda parser: None
+    parts: tuple[Command, ...] = ()
+
+
+def add_commands(parser: Parser, commands: Iterable[Command], *, required: bool = True) -> None:
+    """Give the parser its commands, and those of the groups among them."""
+    choices = parser.add_subparsers(
+        dest="command", required=required, metavar="COMMAND", title="commands"
+    )
+    for command in commands:
+        added = choices.add_parser(command.name, help=command.help, description=command.help)
+        command.arguments(added)
+        if command.run is not None:
+            added.set_defaults(run=command.run)
+        if command.parts:
+            add_commands(added, command.parts, required=command.run is None)
+
+
+# ---- shared options ----
+
+
+def add_output(parser: Parser) -> None:
+    """How the result is written."""
+    group = parser.add_argument_group("output").add_mutually_exclusive_group()
+    for form, meaning in (("json", "one JSON object"), ("csv", "comma-separated values")):
+        group.add_argument(
+            f"--{form}", dest="form", action="store_const", const=form, default="table",
+            help=meaning,
+        )  # fmt: skip
+
+
+def add_database(parser: Parser) -> None:
+    """Which file."""
+    parser.add_argument(
+        "--db",
+        metavar="FILE",
+        default=argparse.SUPPRESS,  # or it would hide one that stands before the command
+        help="the database (default: $DATAMANAGER_DB or webui/monitoring.db)",
+    )
+
+
+def add_zone(parser: Parser) -> None:
+    """Whose clock times are read and shown by."""
+    parser.add_argument("--tz", metavar="ZONE", help="like Europe/Berlin (default: this machine's)")
+
+
+def add_window(parser: Parser) -> None:
+    """From when to when."""
+    add_zone(parser)
+    group = parser.add_argument_group(
+        "window", "WHEN: 7d, 12h, 30min ago; 2026-10-05, 2026-10, 2026-10-05T12:30, today, now"
+    )
+    group.add_argument("--since", "--from", metavar="WHEN", dest="since", help="from then on")
+    group.add_argument("--until", "--to", metavar="WHEN", dest="until", help="a day or month: all")
+    group.add_argument("--month", metavar="YYYY-MM", help="that month; or 'this' or 'last'")
+
+
+def add_models(parser: Parser) -> None:
+    """Which models."""
+    parser.add_argument("models", metavar="MODEL", nargs="*", help="(default: all)")
+
+
+# ---- the database ----
+
+
+def path_of(options: Namespace) -> str:
+    """The file that the options, the environment or the default name."""
+    named = options.db or os.environ.get("DATAMANAGER_DB")
+    return named or os.path.join("webui", "monitoring.db")
+
+
+def opened(options: Namespace, *, write: bool = False) -> DataManager:
+    """The database, which must be there: for reading unless ``write`` is set."""
+    from datamanager import DataManager, ReadOnlyError
+
+    path = path_of(options)
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: there is no such file (--db FILE names another)")
+    try:
+        return DataManager(path, read_only=not write)
+    except ReadOnlyError as error:
+        raise type(error)(f"{error}: 'datamanager adopt {path}' does that") from None

@@ -1,0 +1,63 @@
+"""What a command returns to the shell, and what it says, by the kind of error."""
+
+from __future__ import annotations
+
+import sys
+
+from datamanager.cli.terminal import Paint
+
+FAILED, USAGE, MISSING, BUSY, UNUSABLE, REFUSED, STORAGE = range(1, 8)
+STOPPED, OUTPUT_GONE = 130, 141  # as a shell counts a program that SIGINT or SIGPIPE ended
+
+# The first that the error is an instance of counts.
+_CODES = (
+    ("InvalidDataError", USAGE),
+    ("ModelNotFoundError", MISSING),
+    ("TierNotFoundError", MISSING),
+    ("RunNotFoundError", MISSING),
+    ("BusyError", BUSY),
+    ("CorruptDataError", UNUSABLE),
+    ("DamagedDatabaseError", UNUSABLE),
+    ("ForeignDatabaseError", UNUSABLE),
+    ("NewerDatabaseError", UNUSABLE),
+    ("ReadOnlyError", REFUSED),
+    ("CannotOpenError", REFUSED),
+    ("DiskFullError", STORAGE),
+    ("StorageError", STORAGE),
+    ("FileMovedError", STORAGE),
+)
+
+
+def printable(text: str) -> str:
+    """``tables.printable``, imported when there is something to say."""
+    from datamanager import tables
+
+    return tables.printable(text)
+
+
+class UsageError(ValueError):
+    """The command line makes no sense; the message says which part."""
+
+
+def explained(error: Exception) -> tuple[int, str]:
+    """The code and one line for what is the user's or the file's; anything else is raised."""
+    import datamanager
+
+    def line(code: int) -> tuple[int, str]:
+        name = Paint(sys.stderr).red("datamanager:")
+        return code, f"{name} {printable(str(error))}"
+
+    if isinstance(error, UsageError):
+        return line(USAGE)
+    for name, code in _CODES:
+        if isinstance(error, getattr(datamanager, name)):
+            return line(code)
+    if isinstance(error, FileNotFoundError):
+        return line(MISSING)
+    if isinstance(error, PermissionError):
+        return line(REFUSED)
+    if isinstance(error, (datamanager.DataManagerError, ValueError)):
+        return line(FAILED)
+    if isinstance(error, OSError):
+        return line(STORAGE)
+    raise error

@@ -1,0 +1,194 @@
+"""``models``, ``requests`` and ``runtime``: what is in the database."""
+
+from __future__ import annotations
+
+from datamanager.cli.command import (
+    Command,
+    add_database,
+    add_models,
+    add_output,
+    add_window,
+    opened,
+)
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+    from datamanager import DataManager
+    from datamanager.cli.command import Parser
+
+_LIMIT = 50
+
+
+# ---- models ----
+
+
+def _billed(row: dict[str, Any]) -> str:
+    if not row["use_tier_pricing"]:
+        return f"{row['hourly_price']:g} per hour"
+    tiers = row["tiers"]
+    return f"{tiers} tier{'' if tiers == 1 else 's'}, {row['strategy']}" if tiers else "no price"
+
+
+def _model_rows(dm: DataManager) -> Iterator[dict[str, Any]]:
+    import time
+
+    from datamanager.usage import tariff_at
+
+    # Read as graduated, which needs no billing periods: the costs are not looked at.
+    for used in dm.usage(strategy="graduated"):
+        name = str(used.model)
+        tariff = tariff_at(dm, name, time.time())
+        yield {
+            "model": name,
+            "safe_name": dm.get_safe_model_name(name),
+            "use_tier_pricing": tariff.use_tier_pricing,
+            "hourly_price": tariff.hourly_price,
+            "tiers": len(tariff.tier_pricing),
+            "strategy": tariff.strategy,
+            "requests": used.requests,
+            "first_request": used.first_request,
+            "last_request": used.last_request,
+            "runtime_seconds": used.runtime_seconds,
+        }
+
+
+def _models(options: Namespace) -> None:
+    from datamanager.cli.output import Field, Listing, show
+
+    with opened(options) as dm:
+        rows = list(_model_rows(dm))
+    fields = [
+        Field("model", "text", "model"),
+        Field("safe_name", "text"),
+        Field("use_tier_pricing", "flag"),
+        Field("hourly_price", "price"),
+        Field("tiers", "count"),
+        Field("strategy", "text"),
+        Field("requests", "count", "requests"),
+        Field("first_request", "time", "first"),
+        Field("last_request", "time", "last"),
+        Field("runtime_seconds", "seconds", "uptime"),
+    ]
+    listed: list[list[Any]] = [list(row.values()) for row in rows]
+    if options.form == "table":
+        fields.append(Field("billed", "text", "billed"))
+        listed = [[*line, _billed(row)] for line, row in zip(listed, rows, strict=True)]
+    show(options, Listing(fields, listed, note="" if rows else "there are no models"))
+
+
+def _models_arguments(parser: Parser) -> None:
+    from datamanager.cli.command import add_zone
+
+    add_database(parser)
+    add_zone(parser)
+    add_output(parser)
+
+
+# ---- requests ----
+
+
+def _newest(dm: DataManager, names: list[str], **window: Any) -> Iterable[list[Any]]:
+    """The requests of these models, newest first; of one model as they come, without a sort."""
+    found = [(name, dm.get_model_requests(name, **window)) for name in names]
+    rows = (
+        [name, *row]
+        for name, requests in found
+        for row in zip(*requests.columns.values(), strict=True)
+    )
+    if len(found) < 2:
+        return rows
+    newest = sorted(rows, key=lambda row: row[2], reverse=True)
+    return newest[: window["limit"] or None]
+
+
+def _requests(options: Namespace) -> None:
+    from datamanager import ModelRequest
+    from datamanager.cli.moments import window
+    from datamanager.cli.output import Field, Listing, fields_of, show
+
+    titles = {
+        "timestamp": "time",
+        "input_tokens": "input",
+        "output_tokens": "output",
+        "cache_n": "hits",
+        "prompt_n": "computed",
+    }
+    start, end = window(options)
+    with opened(options) as dm:
+        names = options.models or dm.get_models()
+        rows = _newest(dm, names, start=start, end=end, limit=options.limit)
+    fields = [
+        Field("model", "text", "model"),
+        *fields_of(ModelRequest, {"timestamp": "time"}, titles),
+    ]
+    about = {"window": {"start": start, "end": end, "tz": options.tz}}
+    show(options, Listing(fields, rows, about=about))
+
+
+def _add_limit(parser: Parser) -> None:
+    parser.add_argument(
+        "--limit",
+        metavar="N",
+        type=int,
+        default=_LIMIT,
+        help=f"the newest N (default: {_LIMIT}; 0: all)",
+    )
+
+
+def _requests_arguments(parser: Parser) -> None:
+    add_models(parser)
+    add_database(parser)
+    add_window(parser)
+    _add_limit(parser)
+    add_output(parser)
+
+
+# ---- runtime ----
+
+
+def _runtime(options: Namespace) -> None:
+    from datamanager import ModelRunTime
+    from datamanager.cli.moments import window
+    from datamanager.cli.output import Field, Listing, fields_of, show, values
+
+    start, end = window(options)
+    asked: dict[str, Any] = {"start": start, "end": end, "limit": options.limit}
+    found: list[tuple[str | None, Any]] = []
+    with opened(options) as dm:
+        if options.program or not options.models:
+            found += [(None, run) for run in dm.get_program_runtime(**asked)]
+        names = options.models or ([] if options.program else dm.get_models())
+        for name in names:
+            found += [(name, run) for run in dm.get_model_runtime(name, **asked)]
+    found.sort(key=lambda row: -row[1].start_time)
+    rows = [
+        [name, *values(run), run.end_time - run.start_time]
+        for name, run in found[: options.limit or None]
+    ]
+    times = {"start_time": "time", "end_time": "time"}
+    fields = [
+        Field("model", "text", "model"),
+        *fields_of(ModelRunTime, times, {"start_time": "from", "end_time": "to"}),
+        Field("seconds", "seconds", "for"),
+    ]
+    if options.form == "table":
+        rows = [[name or "(the program)", *row] for name, *row in rows]
+    about = {"window": {"start": start, "end": end, "tz": options.tz}}
+    show(options, Listing(fields, rows, about=about))
+
+
+def _runtime_arguments(parser: Parser) -> None:
+    _requests_arguments(parser)
+    parser.add_argument("--program", action="store_true", help="the runs of the program")
+
+
+COMMANDS = (
+    Command("models", "the models, how they are billed and when they were used", _models,
+            _models_arguments),
+    Command("requests", "the newest requests", _requests, _requests_arguments),
+    Command("runtime", "when the program and the models ran", _runtime, _runtime_arguments),
+)  # fmt: skip
