@@ -8,11 +8,7 @@ from pathlib import Path
 from unicodedata import east_asian_width
 
 import pytest
-
-
-def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "datamanager", *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+from commands import run
 
 
 def test_demo(tmp_path: Path) -> None:
@@ -33,7 +29,7 @@ def test_demo_of_a_trace(tmp_path: Path) -> None:
     done = run("demo", "--trace", str(trace), "--dir", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert "770" in done.stdout and "153" in done.stdout
-    assert run("demo", "--trace", str(tmp_path / "none.csv")).returncode == 1
+    assert run("demo", "--trace", str(tmp_path / "none.csv")).returncode == 3
 
 
 TRACE = "TIMESTAMP,ContextTokens,GeneratedTokens\n2023-11-16 18:15:46.6805900,374,44\n"
@@ -70,13 +66,13 @@ def test_demo_counts_wide_characters(tmp_path: Path) -> None:
     table = done.stdout.splitlines()[:-1]
     assert any("本地嵌入" in line for line in table)
     wide = [sum(1 + (east_asian_width(sign) in "WF") for sign in line) for line in table]
-    assert len(table) == 4 and len(set(wide)) == 1, done.stdout
+    assert len(table) == 5 and len(set(wide)) == 1, done.stdout
 
 
 def test_adopt(tmp_path: Path) -> None:
     (tmp_path / "core").mkdir()
     file = tmp_path / "core" / "data_manager.py"
-    assert run("adopt", str(tmp_path)).returncode == 1
+    assert run("adopt", str(tmp_path)).returncode == 3
     file.write_text("x = 1\n")
     assert "neither Monitor nor DataManager" in run("adopt", str(tmp_path)).stderr
     file.write_text("class Monitor:\n    pass\n")
@@ -99,7 +95,7 @@ def test_adopt(tmp_path: Path) -> None:
     assert (host.returncode, host.stdout) == (0, "['a', '模型']\n"), host.stderr
     assert run("adopt", "--undo", str(tmp_path)).returncode == 0
     assert file.read_text() == "class Monitor:\n    pass\n"
-    assert run("adopt", "--undo", str(tmp_path)).returncode == 1
+    assert run("adopt", "--undo", str(tmp_path)).returncode == 3
 
 
 def test_sqlite_info() -> None:

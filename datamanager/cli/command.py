@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from datamanager import DataManager
 
 
+WAIT_S = 30  # for locks
+
+
 class Parser(argparse.ArgumentParser):
     """One that says what is wrong in a line, and sends nothing raw to the terminal."""
 
@@ -71,6 +74,14 @@ def add_database(parser: Parser) -> None:
         help="the database (default: $DATAMANAGER_DB or webui/monitoring.db)",
     )
 
+    parser.add_argument(
+        "--wait",
+        metavar="SECONDS",
+        type=float,
+        default=WAIT_S,
+        help=f"at most so long for others who write (default: {WAIT_S})",
+    )
+
 
 def add_zone(parser: Parser) -> None:
     """Whose clock times are read and shown by."""
@@ -104,12 +115,16 @@ def path_of(options: Namespace) -> str:
 
 def opened(options: Namespace, *, write: bool = False) -> DataManager:
     """The database, which must be there: for reading unless ``write`` is set."""
-    from datamanager import DataManager, ReadOnlyError
+    from datamanager import DataManager, DataManagerError, ReadOnlyError
 
     path = path_of(options)
     if not os.path.exists(path):
         raise FileNotFoundError(f"{path}: there is no such file (--db FILE names another)")
     try:
-        return DataManager(path, read_only=not write)
-    except ReadOnlyError as error:
-        raise type(error)(f"{error}: 'datamanager adopt {path}' does that") from None
+        return DataManager(path, read_only=not write, busy_timeout=options.wait)
+    except DataManagerError as error:
+        text = str(error)
+        if isinstance(error, ReadOnlyError) and not hasattr(error, "sqlite_errorcode"):
+            text += f": 'datamanager adopt {path}' does that"
+        error.args = (text if path in text else f"{path}: {text}",)
+        raise

@@ -65,7 +65,7 @@ def _value_of(parser: argparse.ArgumentParser, word: str) -> Action | None:
 def _models(words: Sequence[str]) -> Iterator[str]:
     """The models of the database that the words name; none where it cannot be read."""
     at = words.index("--db") + 1 if "--db" in words else len(words)
-    options = argparse.Namespace(db=words[at] if at < len(words) else None)
+    options = argparse.Namespace(db=words[at] if at < len(words) else None, wait=0)
     try:
         with opened(options) as dm:
             yield from (name for name in dm.get_models() if name.isprintable())

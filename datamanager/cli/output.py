@@ -67,18 +67,35 @@ def _shown(kind: str, value: Any, zone: Zone) -> str:
 # ---- tables ----
 
 
+def _part(text: str, limit: int) -> str:
+    """As much of the text's beginning as ``limit`` columns hold."""
+    used = 0
+    for at, sign in enumerate(text):
+        used += width(sign)
+        if used > limit:
+            return text[:at]
+    return text
+
+
 def _cut(text: str, limit: int) -> str:
     """The text in at most ``limit`` columns, with an ellipsis where it was longer."""
-    if width(text) <= limit:
-        return text
-    while width(text) > limit - 1:
-        text = text[:-1]
-    return text + "…"
+    return text if width(text) <= limit else _part(text, limit - 1) + "…"
 
 
-def _blocks(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A line for each value, for terminals that are too narrow for rows."""
-    return "\n\n".join(layout(("", ""), list(zip(header, row, strict=True)), 2)[1:] for row in rows)
+def _block(header: Sequence[str], row: Sequence[str], room: int) -> Iterator[str]:
+    label = max(map(width, header)) + 2
+    for name, value in zip(header, row, strict=True):
+        left = value
+        while left or left is value:
+            part = _part(left, max(room - label, 2))
+            begin = name if left is value else ""
+            yield (begin + " " * (label - width(begin)) + part).rstrip()
+            left = left[len(part) :]
+
+
+def _blocks(header: Sequence[str], rows: Iterable[Sequence[str]], room: int) -> str:
+    """A line for each value, or more, for terminals that are too narrow for rows."""
+    return "\n\n".join("\n".join(_block(header, row, room)) for row in rows)
 
 
 def fitted(header: Sequence[str], rows: Sequence[Sequence[str]], names: int, room: int) -> str:
@@ -90,7 +107,7 @@ def fitted(header: Sequence[str], rows: Sequence[Sequence[str]], names: int, roo
         limits[at] = max(widths[at] - max(excess, 0), min(widths[at], _NAME_COLUMNS_MIN))
         excess -= widths[at] - limits[at]
     if excess > 0:
-        return _blocks(header, rows)
+        return _blocks(header, rows, room)
     cut = [
         [_cut(cell, limit) for cell, limit in zip(row, limits, strict=True)]
         for row in (header, *rows)
@@ -127,7 +144,7 @@ def _table(listing: Listing, zone: Zone) -> Iterator[str]:
 
 
 def _plain(value: Any) -> Any:
-    return str(value) if isinstance(value, Decimal) else value
+    return f"{value:f}" if isinstance(value, Decimal) else value
 
 
 def _json(value: Any) -> str:

@@ -205,7 +205,7 @@ def _of_one(options: Namespace) -> None:
         "model": options.models[0],
         "strategy": found.strategy,
         "cost": found.cost,
-        "cost_exact": str(found.cost_exact),
+        "cost_exact": found.cost_exact,
     }
     note = f"{found.cost_exact:,f} in all, {found.strategy}"
     fields = fields_of(CostSlice, kinds, _SLICE_TITLES)

@@ -1,0 +1,159 @@
+"""Every command on every kind of file: what it returns, in one line, and what it leaves alone."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sqlite3
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from commands import READING, damaged, environment, fill, foreign, older, run
+
+from datamanager import DataManager
+
+WRITING = [["prices", "set", "m", "--hourly", "1", "--new"]]
+COMMANDS = [*READING, *WRITING]
+every_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+every_reading = pytest.mark.parametrize("command", READING, ids=" ".join)
+
+
+def refused(done: subprocess.CompletedProcess[str], code: int, said: str) -> None:
+    assert (done.returncode, done.stdout) == (code, ""), done.stderr
+    assert done.stderr.startswith("datamanager: ") and done.stderr.count("\n") == 1, done.stderr
+    assert said in done.stderr
+
+
+@every_command
+def test_missing(tmp_path: Path, command: list[str]) -> None:
+    """No command makes a database by the way, and none its folder."""
+    file = tmp_path / "folder" / "none.db"
+    refused(run(*command, "--db", str(file)), 3, "there is no such file")
+    assert list(tmp_path.iterdir()) == []
+    refused(run(*command, cwd=tmp_path), 3, "webui/monitoring.db: there is no such file")
+    refused(run(*command, cwd=tmp_path, DATAMANAGER_DB="other.db"), 3, "other.db: there is no")
+    assert list(tmp_path.iterdir()) == []
+
+
+Make = Callable[[Path], object]
+UNUSABLE: dict[str, tuple[Make, int, str]] = {
+    "damaged": (damaged, 5, "damaged"),
+    "text": (lambda path: path.write_text("no database" * 1000), 5, "not a database"),
+    "foreign": (foreign, 5, "another program"),
+    "folder": (Path.mkdir, 6, "not a regular file"),
+}
+
+
+@every_command
+@pytest.mark.parametrize("kind", UNUSABLE)
+def test_unusable(tmp_path: Path, command: list[str], kind: str) -> None:
+    make, code, said = UNUSABLE[kind]
+    path = tmp_path / "usage.db"
+    make(path)
+    before = path.read_bytes() if path.is_file() else None
+    refused(run(*command, "--db", str(path)), code, said)
+    assert before is None or path.read_bytes() == before
+
+
+@every_reading
+@pytest.mark.parametrize("make", [Path.touch, older], ids=["empty", "older"])
+def test_what_must_be_converted(tmp_path: Path, command: list[str], make: Make) -> None:
+    """Reading changes nothing; the message names the command that may."""
+    path = tmp_path / "usage.db"
+    make(path)
+    before = path.read_bytes()
+    done = run(*command, "--db", str(path))
+    refused(done, 6, f"'datamanager adopt {path}' does that")
+    assert path.read_bytes() == before
+    adopted = run("adopt", str(path))
+    assert (adopted.returncode, adopted.stdout.count("\n")) == (0, 1), adopted.stderr
+    assert run(*command, "--db", str(path)).returncode == 0
+
+
+@every_reading
+@pytest.mark.parametrize("form", [[], ["--json"], ["--csv"]], ids=str)
+def test_no_models(tmp_path: Path, command: list[str], form: list[str]) -> None:
+    path = tmp_path / "usage.db"
+    DataManager(path).close()
+    done = run(*command, *form, "--db", str(path))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+@every_reading
+def test_unknown_model(tmp_path: Path, command: list[str]) -> None:
+    fill(tmp_path / "usage.db", ["m"])
+    if command != ["models"]:
+        refused(run(*command, "nobody\x1b[2J", "--db", str(tmp_path / "usage.db")), 3, "\\x1b[2J")
+
+
+def test_a_price_for_a_name_mistyped(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    fill(path, ["m"])
+    refused(run("prices", "set", "n", "--hourly", "1", "--db", str(path)), 3, "'n' is not known")
+    assert run("prices", "set", "n", "--hourly", "1", "--new", "--db", str(path)).returncode == 0
+    with DataManager(path) as dm:
+        assert dm.get_models() == ["m", "n"]
+
+
+# ---- files that may not be written ----
+
+
+@pytest.fixture
+def read_only() -> Iterator[Path]:
+    """A database that its reader may not write to, in a folder that any user reaches."""
+    folder = Path(tempfile.mkdtemp(prefix="datamanager-test-"))
+    fill(folder / "usage.db", ["m"])
+    (folder / "usage.db").chmod(0o444)
+    folder.chmod(0o777)
+    yield folder / "usage.db"
+    shutil.rmtree(folder)
+
+
+def run_as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Root may write to any file; so this is another user where the tests are root's."""
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    command = [*(user if os.geteuid() == 0 else []), sys.executable, "-m", "datamanager"]
+    return subprocess.run(
+        [*command, *arguments], capture_output=True, text=True, timeout=60, check=False,
+        env=environment(),
+    )  # fmt: skip
+
+
+@every_reading
+def test_reading_a_read_only_file(read_only: Path, command: list[str]) -> None:
+    before = read_only.read_bytes()
+    done = run_as_nobody(*command, "--db", str(read_only))
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "m" in done.stdout and read_only.read_bytes() == before
+
+
+@pytest.mark.parametrize("command", WRITING, ids=" ".join)
+def test_writing_a_read_only_file(read_only: Path, command: list[str]) -> None:
+    before = read_only.read_bytes()
+    refused(run_as_nobody(*command, "--db", str(read_only)), 6, "reading only")
+    assert read_only.read_bytes() == before
+
+
+def test_a_file_that_may_not_be_read(read_only: Path) -> None:
+    read_only.chmod(0)
+    refused(run_as_nobody("models", "--db", str(read_only)), 6, str(read_only))
+
+
+# ---- what keeps others out ----
+
+
+def test_busy(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    fill(path, ["m"])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        assert run("usage", "--db", str(path)).returncode == 0
+        done = run("prices", "set", "m", "--hourly", "1", "--wait", "0.05", "--db", str(path))
+        refused(done, 4, "")
+    assert run("prices", "set", "m", "--hourly", "1", "--db", str(path)).returncode == 0
