@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from array import array
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -285,6 +286,24 @@ def test_costs_of_what(path: Path) -> None:
     assert run("cost", NAMES[0], "--input", "5", "--since", "1d", "--db", str(path)).returncode == 2
     shown = run("cost", "--db", str(path)).stdout.splitlines()
     assert shown[-1].split()[0] == "total" and shown[-1].endswith("100.0%")
+
+
+@pytest.mark.slow
+def test_a_million_requests(tmp_path: Path) -> None:
+    path = tmp_path / "usage.db"
+    count = 1_000_000
+    columns = {
+        "timestamp": array("d", range(BEGIN, BEGIN + count)),
+        **{name: array("q", [7]) * count for name in ("input_tokens", "output_tokens")},
+        **{name: array("q", [0]) * count for name in ("cache_n", "prompt_n")},
+    }
+    with DataManager(path, durability="normal") as dm:
+        dm.add_model_requests("m", columns)
+    for command in READING:
+        assert json_of(path, *command)["rows"] or command == ["runtime"]
+    assert json_of(path, "usage", "--by", "day")["total"]["input_tokens"] == 7 * count
+    done = run("requests", "--limit", "0", "--csv", "--db", str(path))
+    assert done.stdout.count("\n") == count + 1
 
 
 def test_the_database_is_named_anywhere(path: Path, tmp_path: Path) -> None:

@@ -7,16 +7,19 @@ import ast
 import inspect
 import re
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from commands import COMMAND, environment, fill
 from conftest import ROOT
 from documents import Block, blocks, promised, run, section, table, text_of
 
 import datamanager
 from datamanager import DataManager, cli, compat
+from datamanager.cli import errors
 
 ENGLISH, CHINESE = "docs/manual.md", "docs/manual.zh.md"
 READMES = ["README.md", "README.zh-CN.md"]
@@ -43,7 +46,10 @@ HEADINGS = {
         "errors": "### Errors",
         "compat": "### In place of the host's class",
         "sqlite": "### Other programs and checkpoints",
-        "commands": "### The command line",
+        "command line": "### The command line",
+        "commands": "#### Commands",
+        "windows": "#### Windows and output",
+        "codes": "#### Exit codes",
     },
     CHINESE: {
         "additions": "## 本实现的补充说明",
@@ -53,7 +59,10 @@ HEADINGS = {
         "errors": "### 错误",
         "compat": "### 在已有程序中替换",
         "sqlite": "### 其他程序与检查点",
-        "commands": "### 命令行",
+        "command line": "### 命令行",
+        "commands": "#### 命令",
+        "windows": "#### 时间范围与输出",
+        "codes": "#### 返回代码",
     },
 }
 
@@ -203,14 +212,39 @@ def test_sqlite_info(manual: str) -> None:
     assert list(table(manual, HEADINGS[manual]["sqlite"])) == list(datamanager.sqlite_info())
 
 
+def choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
+    (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    return dict(commands.choices)
+
+
 @OF_BOTH
 def test_commands(manual: str) -> None:
-    (commands,) = [
-        action
-        for action in cli._parser()._actions
-        if isinstance(action, argparse._SubParsersAction)
+    commands = choices(cli._parser())
+    assert list(table(manual, HEADINGS[manual]["commands"])) == list(commands)
+    options = commands["usage"]._option_string_actions
+    assert set(table(manual, HEADINGS[manual]["windows"])) <= set(options)
+
+
+@OF_BOTH
+def test_exit_codes(manual: str) -> None:
+    codes = [0, *range(errors.FAILED, errors.STORAGE + 1), errors.STOPPED, errors.OUTPUT_GONE]
+    assert list(table(manual, HEADINGS[manual]["codes"])) == [str(code) for code in codes]
+
+
+def test_the_command_lines_work(tmp_path: Path) -> None:
+    """As they stand, in bash, on a database that has the model they name."""
+    fill(tmp_path / "shop.db", ["Qwen3-Coder-30B"])
+    (lines,) = [
+        block.code
+        for block in blocks(ENGLISH, "sh")
+        if block.code in section(ENGLISH, HEADINGS[ENGLISH]["command line"])
     ]
-    assert list(table(manual, HEADINGS[manual]["commands"])) == list(commands.choices)
+    script = f'set -e\ndatamanager() {{ {" ".join(COMMAND)} "$@"; }}\n{lines}'
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path,
+        env=environment(DATAMANAGER_DB="shop.db"),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

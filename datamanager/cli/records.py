@@ -93,16 +93,19 @@ def _models_arguments(parser: Parser) -> None:
 
 def _newest(dm: DataManager, names: list[str], **window: Any) -> Iterable[list[Any]]:
     """The requests of these models, newest first; of one model as they come, without a sort."""
+    from datamanager.cli.terminal import progress_to_a_file
+
     found = [(name, dm.get_model_requests(name, **window)) for name in names]
-    rows = (
+    count = sum(len(requests) for _, requests in found)
+    rows: Iterable[list[Any]] = (
         [name, *row]
         for name, requests in found
         for row in zip(*requests.columns.values(), strict=True)
     )
-    if len(found) < 2:
-        return rows
-    newest = sorted(rows, key=lambda row: row[2], reverse=True)
-    return newest[: window["limit"] or None]
+    if len(found) > 1:
+        newest = sorted(rows, key=lambda row: row[2], reverse=True)[: window["limit"] or None]
+        rows, count = newest, len(newest)
+    return progress_to_a_file(rows, count, "wrote {done} of {total} requests")
 
 
 def _requests(options: Namespace) -> None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     Item = TypeVar("Item")
 
 _REDRAW_S = 0.1
+_MANY = 100_000
 _REPEAT_S = 2.0  # where lines cannot be drawn over
 
 
@@ -39,6 +40,13 @@ def columns(stream: TextIO) -> int | None:
     import shutil
 
     return shutil.get_terminal_size().columns if stream.isatty() else None
+
+
+def progress_to_a_file(items: Iterable[Item], total: int, text: str) -> Iterable[Item]:
+    """``progress``, where it takes a while and the terminal shows nothing else."""
+    if total < _MANY or sys.stdout.isatty() or not sys.stderr.isatty():
+        return items
+    return progress(items, total, text)
 
 
 def progress(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
