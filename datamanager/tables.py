@@ -45,7 +45,10 @@ def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
     if name in ("start", "end") or name.endswith("_request"):
-        return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
+        try:
+            return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
+        except (OverflowError, ValueError, OSError):  # later than calendars go
+            return repr(value)
     if name.endswith("_share"):
         return f"{value:.1%}"
     if isinstance(value, float):
