@@ -153,11 +153,36 @@ def test_cumulative(dm: DataManager) -> None:
     assert str(dm.cost("m", 40_000, 1000, 10_000, at, tz="UTC").cost_exact) == "0.126464"
 
 
+TEN_THEN_DEARER = [
+    TierPricing(1, 0, 10, 1e6, 0, True, 5e5),
+    TierPricing(2, 10, 0, 2e6, 0, False, 0),
+]
+
+
+def test_what_is_used_at_once_counts_in_its_order(dm: DataManager) -> None:
+    """Ten tokens from the cache and ten that are not: those that came first are the cheap ones."""
+    dm.set_pricing("m", tiers=TEN_THEN_DEARER, strategy="cumulative")
+    at = datetime(2024, 5, 15, tzinfo=UTC)
+    earlier = at - timedelta(days=30)
+    record(dm, (at, 10, 0, 10), (at, 10, 0, 0), (earlier, 10, 0, 0), (earlier, 10, 0, 10))
+    assert costs(dm, by="month", tz="UTC") == ["30", "25"]
+
+
+def test_what_is_used_by_the_hour_counts_in_the_period(dm: DataManager) -> None:
+    """It has no cost of its own, but the tokens of the period are all that were used in it."""
+    dm.set_pricing("m", tiers=TEN_THEN_DEARER, strategy="cumulative", use_tier_pricing=False)
+    by_tiers = datetime(2024, 5, 15, tzinfo=UTC)
+    dm.update_billing_method("m", True, effective_from=by_tiers)
+    record(dm, (by_tiers - timedelta(days=1), 4, 0, 0), (by_tiers, 10, 0, 0))
+    assert costs(dm, by="month", tz="UTC") == ["14"]  # six at 1 and four at 2
+    assert dm.cost("m", 10, 0, at=by_tiers, tz="UTC").cost == 14.0
+
+
 def test_month_rollover(dm: DataManager) -> None:
     """Ten tokens at 1 each, then 2 each; where a month begins, counting does so too."""
     dm.set_pricing(
         "m",
-        tiers=[TierPricing(1, 0, 10, 1e6, 0, False, 0), TierPricing(2, 10, 0, 2e6, 0, False, 0)],
+        tiers=TEN_THEN_DEARER,
         strategy="cumulative",
     )
     last = datetime(2024, 1, 31, 23, 59, 59, tzinfo=UTC)
@@ -215,6 +240,14 @@ def test_hourly_rounds_once_a_line(dm: DataManager) -> None:
     assert [row.cost_exact for row in table] == [Decimal("0.000000027778")] * 3
     assert table.total.cost_exact == table.by_model[0].cost_exact == Decimal("0.000000083334")
     assert dm.usage("m").total.cost_exact == Decimal("0.000000083333")
+
+
+@pytest.mark.parametrize(("halves", "wanted"), [(1, 0), (2, 1), (3, 2), (4, 2), (5, 2), (7, 4)])
+def test_hourly_rounds_half_to_even(dm: DataManager, halves: int, wanted: int) -> None:
+    dm.set_pricing("m", hourly_price=1e-12, use_tier_pricing=False)
+    begin = datetime(2024, 5, 1, tzinfo=UTC)
+    run(dm, begin, begin + timedelta(hours=halves / 2))
+    assert Fraction(dm.usage("m")[0].cost_exact) == Fraction(wanted, 10**12)
 
 
 def test_a_price_changes_within_the_window(dm: DataManager) -> None:
