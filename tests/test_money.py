@@ -168,14 +168,21 @@ def test_what_is_used_at_once_counts_in_its_order(dm: DataManager) -> None:
     assert costs(dm, by="month", tz="UTC") == ["30", "25"]
 
 
-def test_what_is_used_by_the_hour_counts_in_the_period(dm: DataManager) -> None:
-    """It has no cost of its own, but the tokens of the period are all that were used in it."""
-    dm.set_pricing("m", tiers=TEN_THEN_DEARER, strategy="cumulative", use_tier_pricing=False)
-    by_tiers = datetime(2024, 5, 15, tzinfo=UTC)
-    dm.update_billing_method("m", True, effective_from=by_tiers)
-    record(dm, (by_tiers - timedelta(days=1), 4, 0, 0), (by_tiers, 10, 0, 0))
-    assert costs(dm, by="month", tz="UTC") == ["14"]  # six at 1 and four at 2
-    assert dm.cost("m", 10, 0, at=by_tiers, tz="UTC").cost == 14.0
+@pytest.mark.parametrize(
+    ("before", "cost_before"),
+    [({"use_tier_pricing": False}, 0), ({"strategy": "graduated"}, 4), ({"strategy": "volume"}, 4)],
+)
+def test_what_was_billed_otherwise_counts_in_the_period(
+    dm: DataManager, before: Any, cost_before: int
+) -> None:
+    """The tokens of the period are all that were used in it."""
+    dm.set_pricing("m", tiers=TEN_THEN_DEARER, **before)
+    change = datetime(2024, 5, 15, tzinfo=UTC)
+    dm.set_pricing("m", use_tier_pricing=True, strategy="cumulative", effective_from=change)
+    record(dm, (change - timedelta(days=1), 4, 0, 0), (change, 10, 0, 0))
+    assert costs(dm, start=change, tz="UTC") == ["14"]  # six at 1 and four at 2
+    assert costs(dm, tz="UTC") == [str(14 + cost_before)]
+    assert dm.cost("m", 10, 0, at=change, tz="UTC").cost == 14.0
 
 
 def test_month_rollover(dm: DataManager) -> None:

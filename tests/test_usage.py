@@ -7,6 +7,7 @@ import random
 import sqlite3
 import threading
 import time
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from datetime import datetime
@@ -226,34 +227,29 @@ def test_any_way_of_cutting_adds_up(place: tuple[DataManager, str]) -> None:
 
 def test_one_moment(path: str) -> None:
     """Each transaction adds to both models alike; no answer may show one without the other."""
-    count = 300
+    rows, count = 30_000, 200  # reading a model takes longer than adding to it
+    columns = {name: array("q", [10]) * rows for name in SUMS}
+    columns["timestamp"] = array("d", range(rows))
 
     def write() -> None:
         with DataManager(path) as dm:
             for number in range(count):
                 with dm.batch():
                     for name in ("a", "b"):
-                        dm.add_model_request(name, [number, 10, 1, 0, 10])
+                        dm.add_model_request(name, [number, 10, 10, 10, 10])
 
-    with DataManager(path, models=["a", "b"]) as dm:
-        dm.set_pricing("a", tiers=[[1, 0, 0, 1, 1, False, 0]], strategy="cumulative")
-        dm.set_pricing("b", tiers=[[1, 0, 0, 1, 1, False, 0]])
+    with DataManager(path) as dm:
+        for name, strategy in (("a", "cumulative"), ("b", "graduated")):
+            dm.set_pricing(name, tiers=[[1, 0, 0, 1e6, 0, False, 0]], strategy=strategy)
+            dm.add_model_requests(name, columns)
         writer = threading.Thread(target=write)
         writer.start()
-        while True:
-            last = not writer.is_alive()
-            for question in ({}, {"start": 0, "end": count, "by": 30}):
-                table = dm.usage(["b", "a"], **question)
-                assert table.by_model[0].requests == table.by_model[1].requests
-                assert {row.cost_exact for row in table.by_model} == {
-                    Decimal(11 * table[0].requests) / 10**6
-                    if not question
-                    else table.by_model[0].cost_exact
-                }
-            if last:
-                break
+        while dm.usage().total.requests < 2 * (rows + count):
+            for question in ({}, {"start": 0, "end": rows, "by": 3000}):
+                first, second = dm.usage(["b", "a"], **question).by_model  # type: ignore[arg-type]
+                assert first.requests == second.requests
+                assert first.cost == second.cost == 10 * first.requests == first.input_tokens
         writer.join()
-        assert dm.usage().total.requests == 2 * count
 
 
 # ---- the table ----
