@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from datetime import UTC, date, datetime, timedelta
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, Rounded, localcontext
 from fractions import Fraction
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -320,6 +320,20 @@ def test_a_million_of_the_manuals_requests(dm: DataManager, strategy: Any) -> No
         assert exact(row.cost_exact for row in table) == wanted
         assert Fraction(table.total.cost_exact) == wanted
         assert table.total.cost == table.by_model[0].cost == nearest(wanted)
+
+
+@pytest.mark.parametrize("digits", [2, 28])
+def test_totals_have_all_their_digits(dm: DataManager, digits: int) -> None:
+    """More than Decimal's own context keeps: it must not matter which one the caller has set."""
+    dm.set_pricing("dear", tiers=[TierPricing(1, 0, 0, 1e10, 0, False, 0)])
+    dm.set_pricing("cheap", tiers=[TierPricing(1, 0, 0, 1e-12, 0, False, 0)])
+    dm.add_model_request("dear", Request(NOON, 2**53, 0, 0).row)
+    dm.add_model_request("cheap", Request(NOON, 1, 0, 0).row)
+    with localcontext(Context(prec=digits, traps=[Inexact, Rounded])):
+        total = dm.usage().total
+    assert str(total.cost_exact) == "90071992547409920000.000000000000000001"
+    assert total.cost == 9007199254740992e4
+    assert dm.usage().by_model[1].cost_exact == Decimal("1E-18")
 
 
 # ---- everything at once ----

@@ -244,12 +244,13 @@ def test_one_moment(path: str) -> None:
             dm.add_model_requests(name, columns)
         writer = threading.Thread(target=write)
         writer.start()
-        while dm.usage().total.requests < 2 * (rows + count):
+        while writer.is_alive():
             for question in ({}, {"start": 0, "end": rows, "by": 3000}):
                 first, second = dm.usage(["b", "a"], **question).by_model  # type: ignore[arg-type]
                 assert first.requests == second.requests
                 assert first.cost == second.cost == 10 * first.requests == first.input_tokens
         writer.join()
+        assert dm.usage().total.requests == 2 * (rows + count)
 
 
 # ---- the table ----
