@@ -38,10 +38,10 @@ void dm__store_checkpoint(dm__store *store, bool now)
 {
     if (store->in_memory || store->read_only || store->writer == NULL || store->moved)
         return;
-    if (!now && store->writer->log_frames < DM__CHECKPOINT_FRAMES)
+    if (store->writer->log_frames < (now ? 1 : DM__CHECKPOINT_FRAMES))
         return;
     if (store->checkpointer == NULL &&
-        dm__conn_open(store->path, DM__CONN_WRITER, 0, &store->checkpointer, NULL) != DM_OK)
+        dm__conn_open(store->path, false, 0, &store->checkpointer, NULL) != DM_OK)
         return;
     /* With a reader in the way only a part is written back: ask again after as many frames. */
     int frames = store->writer->log_frames;

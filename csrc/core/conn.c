@@ -35,7 +35,7 @@ static int log_measured(void *conn, sqlite3 *db, const char *schema, int frames)
     return SQLITE_OK;
 }
 
-static dm_status conn_configure(dm__conn *conn, dm__conn_kind kind, dm_error *err)
+static dm_status conn_configure(dm__conn *conn, dm_error *err)
 {
     for (size_t i = 0; i < sizeof conn_configs / sizeof *conn_configs; i++)
         (void)sqlite3_db_config(conn->db, conn_configs[i].verb, conn_configs[i].on, NULL);
@@ -57,27 +57,25 @@ static dm_status conn_configure(dm__conn *conn, dm__conn_kind kind, dm_error *er
     if (rc != DM_OK)
         return rc;
     return dm__conn_exec(conn, err,
-                         kind == DM__CONN_READER
-                             ? "PRAGMA cell_size_check=1; PRAGMA mmap_size=0; PRAGMA query_only=1"
-                             : "PRAGMA cell_size_check=1; PRAGMA mmap_size=0; "
-                               "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4000000");
+                         "PRAGMA cell_size_check=1; PRAGMA mmap_size=0; "
+                         "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4000000");
 }
 
-dm_status dm__conn_open(const char *path, dm__conn_kind kind, int64_t deadline_ns,
-                        dm__conn **conn_out, dm_error *err)
+dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, dm__conn **conn_out,
+                        dm_error *err)
 {
     dm__conn *conn = dm__calloc(1, sizeof *conn);
     if (conn == NULL)
         return dm__no_memory(err);
     /* NOMUTEX: one thread at a time. PRIVATECACHE: others may have switched shared cache on. */
     int flags = SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_PRIVATECACHE |
-                (kind == DM__CONN_READ_ONLY ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
+                (read_only ? SQLITE_OPEN_READONLY : SQLITE_OPEN_READWRITE);
     int code = sqlite3_open_v2(path, &conn->db, flags, NULL);
-    dm_status rc = code == SQLITE_OK ? conn_configure(conn, kind, err)
+    dm_status rc = code == SQLITE_OK ? conn_configure(conn, err)
                                      : dm__fail_sqlite(err, conn->db, code, "open the database");
     /* Some pragmas read the schema, which has to wait while another process recovers the log. */
     while (rc == DM_BUSY && (rc = dm__busy_wait(&conn->stop, deadline_ns, err)) == DM_OK)
-        rc = conn_configure(conn, kind, err);
+        rc = conn_configure(conn, err);
     if (rc != DM_OK) {
         dm__conn_close(conn, false);
         return rc;
@@ -111,6 +109,16 @@ dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...)
     if (code != SQLITE_OK)
         rc = dm__fail_sqlite(err, conn->db, code, sql);
     sqlite3_free(sql);
+    return rc;
+}
+
+dm_status dm__conn_query_only_set(dm__conn *conn, bool query_only, dm_error *err)
+{
+    if (conn->query_only == query_only)
+        return DM_OK;
+    dm_status rc = dm__conn_exec(conn, err, "PRAGMA query_only=%d", query_only);
+    if (rc == DM_OK)
+        conn->query_only = query_only;
     return rc;
 }
 

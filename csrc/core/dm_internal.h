@@ -136,22 +136,22 @@ typedef struct dm__conn {
     size_t model_count;
     uint64_t clock;
     dm_durability durability; /* the value of PRAGMA synchronous now */
+    bool query_only;          /* it refuses to write */
     int log_frames;           /* in the write-ahead log after our last commit */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
     const dm_request_rows *feed; /* the rows that go in now */
 } dm__conn;
 
-typedef enum { DM__CONN_WRITER, DM__CONN_READER, DM__CONN_READ_ONLY } dm__conn_kind;
-
 /* `path` is absolute or ":memory:". On success `*conn_out` is for dm__conn_close. Waits for
  * locks until the deadline. What is in the file shows at the first statement. */
-dm_status dm__conn_open(const char *path, dm__conn_kind kind, int64_t deadline_ns,
-                        dm__conn **conn_out, dm_error *err) DM_CHECKED;
+dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, dm__conn **conn_out,
+                        dm_error *err) DM_CHECKED;
 /* `checkpoint` lets SQLite write the log back when this is the file's last connection. */
 void dm__conn_close(dm__conn *conn, bool checkpoint);
 /* Run SQL that is not kept: schema changes and pragmas. Formats as sqlite3_mprintf (%Q, %w). */
 dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...) DM_CHECKED;
+dm_status dm__conn_query_only_set(dm__conn *conn, bool query_only, dm_error *err) DM_CHECKED;
 dm_status dm__conn_durability_set(dm__conn *conn, dm_durability durability,
                                   dm_error *err) DM_CHECKED;
 

@@ -95,6 +95,8 @@ void dm__sqlite_end(dm__store *store);
 dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
                        dm_error *err) DM_CHECKED;
 void dm__pool_put(dm__store *store, dm__conn *conn, bool broken);
+/* One that is idle, for good; NULL where there is none. With the lock held. */
+dm__conn *dm__pool_take(dm__store *store);
 void dm__pool_close(dm__store *store);
 
 /* writer.c */

@@ -3,13 +3,6 @@
  * Reader connections: opened on demand, lent for one operation, waited for when all are out. */
 #include "dm_store.h"
 
-static dm_status conn_for_reading(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
-                                  dm_error *err)
-{
-    return dm__conn_open(store->path, store->read_only ? DM__CONN_READ_ONLY : DM__CONN_READER,
-                         deadline_ns, conn_out, err);
-}
-
 /* Wait, with the lock held, until a connection is idle or may be opened and the gate is open. */
 static dm_status pool_wait(dm__store *store, int64_t deadline_ns, dm_error *err)
 {
@@ -48,12 +41,22 @@ dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_ou
     if (rc != DM_OK)
         return rc;
     if (conn == NULL)
-        rc = conn_for_reading(store, deadline_ns, &conn, err);
+        rc = dm__conn_open(store->path, store->read_only, deadline_ns, &conn, err);
+    if (rc == DM_OK)
+        rc = dm__conn_query_only_set(conn, true, err);
     if (rc == DM_OK)
         *conn_out = conn;
     else
-        dm__pool_put(store, NULL, true);
+        dm__pool_put(store, conn, true);
     return rc;
+}
+
+dm__conn *dm__pool_take(dm__store *store)
+{
+    if (store->idle_count == 0)
+        return NULL;
+    store->reader_count--;
+    return store->idle[--store->idle_count];
 }
 
 void dm__pool_put(dm__store *store, dm__conn *conn, bool broken)

@@ -206,9 +206,8 @@ static dm_status pool_grow(dm__store *store, int pool_size, dm_error *err)
 }
 
 /* Make or adopt under the write lock; switch the log on first, which needs the file alone. */
-static dm_status store_prepare_once(dm__store *store, dm_error *err)
+static dm_status store_prepare_once(const dm__store *store, dm__conn *conn, dm_error *err)
 {
-    dm__conn *conn = store->writer;
     dm_status rc = DM_OK;
     if (!store->in_memory)
         rc = dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
@@ -222,7 +221,7 @@ static dm_status store_prepare_once(dm__store *store, dm_error *err)
     return rc;
 }
 
-static dm_status store_probe_and_prepare(dm__store *store, dm__conn *conn, dm_error *err)
+static dm_status store_probe_and_prepare(const dm__store *store, dm__conn *conn, dm_error *err)
 {
     dm__file_kind kind;
     dm_status rc = dm__schema_probe(conn, &kind, err);
@@ -231,30 +230,28 @@ static dm_status store_probe_and_prepare(dm__store *store, dm__conn *conn, dm_er
     if (store->read_only)
         return dm__fail(err, DM_READ_ONLY, "%s %s: open it once for writing", store->path,
                         kind == DM__FILE_EMPTY ? "holds no tables yet" : "has the older layout");
-    return store_prepare_once(store, err);
+    return store_prepare_once(store, conn, err);
 }
 
+/* The first connection; the first who reads or writes takes it. */
 static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *err)
 {
     dm__conn *conn = NULL;
     dm__stop stop = {0};
-    dm_status rc =
-        dm__conn_open(store->path, store->read_only ? DM__CONN_READ_ONLY : DM__CONN_WRITER,
-                      deadline_ns, &conn, err);
-    if (rc == DM_OK && !store->read_only)
-        store->writer = conn;
-    while (rc == DM_OK) {
-        rc = store_probe_and_prepare(store, conn, err);
-        if (rc != DM_BUSY)
+    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, &conn, err);
+    if (rc != DM_OK)
+        return rc;
+    while ((rc = store_probe_and_prepare(store, conn, err)) == DM_BUSY)
+        if ((rc = dm__busy_wait(&stop, deadline_ns, err)) != DM_OK)
             break;
-        rc = dm__busy_wait(&stop, deadline_ns, err);
+    if (rc == DM_OK && store->in_memory) {
+        store->writer = conn;
+        return DM_OK;
     }
-    if (store->read_only && rc == DM_OK)
+    if (rc == DM_OK)
         store->idle[store->idle_count++] = conn, store->reader_count++;
-    else if (store->read_only)
+    else
         dm__conn_close(conn, false);
-    else if (rc != DM_OK)
-        dm__writer_close(store, false);
     return rc;
 }
 
@@ -449,6 +446,8 @@ static void store_disconnect(dm__store *store)
 {
     store->state = DM__STORE_CLOSING;
     dm__sqlite_begin(store);
+    if (store->writer == NULL && !store->read_only)
+        store->writer = dm__pool_take(store); /* to find out who comes last */
     dm__mutex_unlock(&store->lock);
     bool moved = dm__store_moved(store, true);
     if (!moved)

@@ -41,17 +41,29 @@ void dm__writer_close(dm__store *store, bool checkpoint)
     store->checkpointer = store->writer = NULL;
 }
 
+/* A reader that is idle has read the schema already, which takes longest. */
+static dm_status writer_connect(dm__store *store, int64_t deadline_ns, dm_error *err)
+{
+    dm__mutex_lock(&store->lock);
+    dm__conn *conn = dm__pool_take(store);
+    dm__mutex_unlock(&store->lock);
+    dm_status rc = conn == NULL ? dm__conn_open(store->path, false, deadline_ns, &conn, err)
+                                : dm__conn_query_only_set(conn, false, err);
+    if (rc == DM_OK)
+        store->writer = conn;
+    else if (conn != NULL)
+        dm__conn_close(conn, false);
+    return rc;
+}
+
 static dm_status writer_ready(dm__store *store, dm_durability durability, int64_t deadline_ns,
                               dm_error *err)
 {
     if (store->read_only)
         return dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", store->path);
-    if (store->writer == NULL) {
-        dm_status rc =
-            dm__conn_open(store->path, DM__CONN_WRITER, deadline_ns, &store->writer, err);
-        if (rc != DM_OK)
-            return rc;
-    }
+    dm_status rc = store->writer == NULL ? writer_connect(store, deadline_ns, err) : DM_OK;
+    if (rc != DM_OK)
+        return rc;
     /* SQLite goes on acknowledging into a file that nobody will find again. */
     if (dm__store_moved(store, false))
         return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);

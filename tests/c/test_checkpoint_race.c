@@ -238,8 +238,8 @@ static void test_ours_keeps(void)
 {
     begin();
     dm__conn *w = NULL, *a = NULL;
-    CHECK_OK(dm__conn_open(path, DM__CONN_WRITER, 0, &w, &err));
-    CHECK_OK(dm__conn_open(path, DM__CONN_WRITER, 0, &a, &err));
+    CHECK_OK(dm__conn_open(path, false, 0, &w, &err));
+    CHECK_OK(dm__conn_open(path, false, 0, &a, &err));
     CHECK_OK(dm__conn_exec(w, &err, "SELECT 1 FROM t"));
     CHECK_OK(dm__conn_exec(a, &err, "SELECT 1 FROM t"));
     fill();
