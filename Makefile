@@ -58,15 +58,15 @@ valgrind: ## the C tests under valgrind
 		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 lint: build ## format, lint, types, stubs
-	$(VENV)/bin/ruff format --check datamanager tests bench setup.py
-	$(VENV)/bin/ruff check datamanager tests bench setup.py
+	$(VENV)/bin/ruff format --check datamanager tests bench examples setup.py
+	$(VENV)/bin/ruff check datamanager tests bench examples setup.py
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest datamanager._core
 	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 format: build ## format all code
-	$(VENV)/bin/ruff format datamanager tests bench setup.py
-	$(VENV)/bin/ruff check --fix datamanager tests bench setup.py
+	$(VENV)/bin/ruff format datamanager tests bench examples setup.py
+	$(VENV)/bin/ruff check --fix datamanager tests bench examples setup.py
 	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 sdist-check: ## the sdist installs in a clean venv and passes the quick tests there

@@ -41,11 +41,11 @@ def _padded(text: str, columns: int, left: bool) -> str:
 
 
 def clock(moment: float, tz: tzinfo | None = None) -> str:
-    """Wall-clock time to the second; ``@`` and epoch seconds where no calendar reaches."""
+    """Wall-clock time to the second; epoch seconds where no calendar reaches."""
     try:
         return datetime.fromtimestamp(moment, tz).strftime("%Y-%m-%d %H:%M:%S")
     except (ValueError, OverflowError, OSError):
-        return f"@{moment:.0f}"
+        return repr(moment)
 
 
 def layout(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: int = 1) -> str:

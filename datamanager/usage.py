@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from datetime import date, datetime, tzinfo
 from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -129,7 +130,12 @@ class UsageTable(Table[UsageRow]):
 def names_of(models: str | Iterable[str] | None) -> list[str] | None:
     if models is None:
         return None
-    names = [models] if isinstance(models, str) else list(models)
+    try:
+        names = [models] if isinstance(models, str) else list(models)
+    except TypeError:
+        raise InvalidDataError(
+            f"models must be a name, several names or None, not {models!r}"
+        ) from None
     if len(set(names)) != len(names):
         raise InvalidDataError("models must not name a model twice")
     return names
@@ -148,26 +154,26 @@ def usage(
 ) -> UsageTable:
     if prices not in ("historical", "current"):
         raise InvalidDataError(f"prices must be 'historical' or 'current', not {prices!r}")
+    windows.anchor_day(billing_anchor)
     names = names_of(models)
     edges = windows.edges(by, buckets, tz, *window, lambda: dm._time_span(names))
     current = prices == "current"
     rows = dm._usage(names, edges, None, strategy, current)
     if rows is None:  # billing periods matter: which, depends on where the data begin
-        first, last = dm._time_span(names)
-        begin = first or 0.0
-        if window[0] is not None:
-            begin = min(begin, window[0])
-        periods = windows.billing_periods(tz, billing_anchor, begin, last or begin)
+        known = [moment for moment in (*dm._time_span(names), window[0]) if moment is not None]
+        now = time.time()  # what comes in meanwhile is of its own period, too
+        begin, last = min([*known, now]), max([*known, now])
+        periods = windows.billing_periods(tz, billing_anchor, begin, last)
         rows = dm._usage(names, edges, periods, strategy, current)
     assert rows is not None
     return UsageTable(rows)
 
 
-def tariff_at(dm: DataManager, model_name: str, moment: float) -> Tariff:
-    """How the model was, is or will be billed then."""
+def tariff_at(history: Iterable[Tariff], moment: float) -> Tariff:
+    """The one that held, holds or will hold then."""
     return [
         tariff
-        for tariff in dm.get_price_history(model_name)
+        for tariff in history
         if tariff.effective_from is None or tariff.effective_from <= moment
     ][-1]
 
@@ -184,15 +190,17 @@ def cost_of(
     billing_anchor: date | None,
 ) -> Cost:
     moment = windows.to_moment(at, "at")
-    now = datetime.now().timestamp()
-    when = now if moment is None else moment
-    tariff = tariff_at(dm, model_name, when)
-    chosen = strategy or tariff.strategy
+    windows.anchor_day(billing_anchor)
+    history = dm.get_price_history(model_name)
+    when = time.time() if moment is None else moment
+    tariff = tariff_at(history, when)
+    chosen = tariff.strategy if strategy is None else strategy
     before = (0, 0)
     if chosen == "cumulative":
-        begin = windows.billing_periods(tz, billing_anchor, when, when)[0]
-        used = dm.usage(model_name, start=max(begin, 0.0), end=when, strategy="graduated")[0]
-        before = (used.input_tokens, used.output_tokens)
+        begin = max(windows.billing_periods(tz, billing_anchor, when, when)[0], 0.0)
+        if begin < when:
+            used = dm.usage(model_name, start=begin, end=when, strategy="graduated")[0]
+            before = (used.input_tokens, used.output_tokens)
     return cost(
         tariff.tier_pricing if tariff.use_tier_pricing else [],
         input_tokens,
@@ -206,7 +214,10 @@ def cost_of(
 
 def analyze(dm: DataManager, model_name: str, days: float) -> dict[str, Any]:
     """The manual's keys first, in its order, then what it could not tell."""
-    row = dm.usage(model_name, minutes=days * 24 * 60)[0]
+    span_s = windows.length(days, "days") * 86400
+    # Open at its end, as get_model_requests(minutes=…) is, by which the manual counts.
+    start = max(time.time() - span_s, 0.0) if span_s else None
+    row = dm.usage(model_name, start=start)[0]
     requests = row.requests
     return {
         "model": model_name,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import UTC, date, datetime, timedelta, tzinfo
-from itertools import pairwise
+from datetime import MAXYEAR, UTC, date, datetime, timedelta, tzinfo
+from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING
 
 from datamanager._core import InvalidDataError
@@ -33,14 +33,33 @@ class Zone:
         self.tz = tz
 
     def local(self, moment: float) -> datetime:
-        """Wall-clock time of a moment, without a zone."""
-        if self.tz is None:
-            return datetime.fromtimestamp(moment)
-        return datetime.fromtimestamp(moment, self.tz).replace(tzinfo=None)
+        """Wall-clock time of a moment, down to whole seconds, without a zone."""
+        try:
+            return datetime.fromtimestamp(math.floor(moment), self.tz).replace(tzinfo=None)
+        except (OverflowError, ValueError, OSError):
+            raise InvalidDataError(f"there is no date at {moment!r} seconds since 1970") from None
 
     def moment(self, local: datetime) -> float:
         """The moment of a wall-clock time: the first of two; after a gap where there is none."""
-        return local.replace(tzinfo=self.tz).timestamp()
+        return local.replace(tzinfo=self.tz, fold=0).timestamp()
+
+
+def real(value: object) -> float:
+    """A number as a float; NaN for what is none."""
+    if isinstance(value, (bool, str)):
+        return math.nan
+    try:
+        return float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        return math.nan
+
+
+def length(value: object, field: str) -> float:
+    """How long a window is, in whatever unit; 0: all time."""
+    number = real(value)
+    if not math.isfinite(number) or number < 0:
+        raise InvalidDataError(f"{field} must be a finite number of at least 0, not {value!r}")
+    return number
 
 
 def to_moment(value: float | datetime | None, field: str) -> float | None:
@@ -49,11 +68,8 @@ def to_moment(value: float | datetime | None, field: str) -> float | None:
         return None
     if isinstance(value, datetime):
         return value.timestamp()
-    try:
-        seconds = float(value)
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if isinstance(value, (bool, str)) or not math.isfinite(seconds) or seconds < 0:
+    seconds = real(value)
+    if not math.isfinite(seconds) or seconds < 0:
         raise InvalidDataError(f"{field} must be seconds since 1970 or a datetime, not {value!r}")
     return seconds
 
@@ -63,14 +79,14 @@ def window(
 ) -> tuple[float | None, float | None]:
     """Start and end in epoch seconds; None where open."""
     first, last = to_moment(start, "start"), to_moment(end, "end")
-    if not minutes:
+    span_s = 0.0 if minutes is None else length(minutes, "minutes") * 60
+    if span_s == 0:
         return first, last
     if first is not None or last is not None:
         raise InvalidDataError("minutes and start or end exclude each other")
-    if not math.isfinite(minutes) or minutes < 0:
-        raise InvalidDataError(f"minutes must be a finite number of at least 0, not {minutes!r}")
     now = time.time()
-    return now - minutes * 60, now
+    # The window is half-open, and a clock may stand still for some milliseconds.
+    return now - span_s, math.nextafter(now, math.inf)
 
 
 # ---- calendar steps: the boundary at or before a time, and the one after a boundary ----
@@ -103,37 +119,55 @@ def _calendar(zone: Zone, unit: str, begin: float) -> Iterator[float]:
     local = _floor(zone.local(begin), unit)
     while True:
         yield zone.moment(local)
-        local = _next(local, unit)
+        try:
+            local = _next(local, unit)
+        except (OverflowError, ValueError):  # the calendar ends with the year 9999
+            return
 
 
 def _hours(zone: Zone, begin: float) -> Iterator[float]:
-    """Full hours of the wall clock; each lasts an hour, also where the clock is set back."""
-    local = zone.local(begin)
-    boundary = begin - local.minute * 60 - local.second - local.microsecond / 1e6
-    boundary = float(round(boundary))
+    boundary = zone.moment(_midnight(zone.local(begin)))
     while True:
-        yield boundary
-        local = zone.local(boundary + 3600)
-        boundary += 3600 - local.minute * 60 - local.second
-        if local.minute >= 30:  # the clock was set by half an hour
-            boundary += 3600
+        following = _next_hour(zone, boundary)
+        if following > begin:
+            yield boundary
+        boundary = following
+
+
+def _next_hour(zone: Zone, moment: float) -> float:
+    """The next full hour of the wall clock, or when it is set to another hour before that."""
+    local = zone.local(moment)
+    full = moment + 3600 - local.minute * 60 - local.second
+
+    def as_before(then: float) -> bool:
+        return (zone.local(then) - local).total_seconds() == then - moment
+
+    if as_before(full):
+        return full
+    low, high = moment, full
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if as_before(middle) else (low, middle)
+    found = zone.local(high)
+    if found.minute == found.second == 0 or found.hour != local.hour:
+        return high
+    return _next_hour(zone, high)  # set back within the hour, which is then longer
 
 
 def _steps(step: float, begin: float) -> Iterator[float]:
-    for number in range(BUCKETS_MAX + 2):
-        yield begin + number * step
+    return (begin + number * step for number in count())
 
 
 def _clipped(boundaries: Iterator[float], start: float, end: float) -> list[float]:
     edges = [start]
-    for boundary in boundaries:
+    for boundary in islice(boundaries, BUCKETS_MAX + 1):
         if boundary >= end:
-            break
+            return [*edges, end]
         if boundary > edges[-1]:
             edges.append(boundary)
-        if len(edges) > BUCKETS_MAX:
-            raise InvalidDataError(f"more than {BUCKETS_MAX} buckets were asked for")
-    return [*edges, end]
+    if len(edges) < BUCKETS_MAX and next(boundaries, None) is None:
+        return [*edges, end]
+    raise InvalidDataError(f"more than {BUCKETS_MAX} buckets were asked for")
 
 
 def edges(
@@ -156,8 +190,13 @@ def edges(
         if first is None or last is None:
             first = last = time.time() if start is None else start
         begin = first if start is None else start
+        if start is None and end is not None:
+            begin = min(begin, end - 1)  # a window before all data is empty, but there
         # The window is half-open: the last record must be inside.
-        end = math.nextafter(max(last, begin), math.inf) if end is None else end
+        if end is None:
+            end = math.nextafter(max(last, begin), math.inf)
+            if buckets is not None:
+                end = max(end, begin + 1)  # or they would be too many for one record
         if start is None and by is not None:
             begin = start = next(_boundaries(by, zone, begin, aligned=True))
     assert begin is not None and end is not None
@@ -191,15 +230,22 @@ def _boundaries(by: str | float, zone: Zone, begin: float, *, aligned: bool) -> 
         return _hours(zone, begin)
     if by in UNITS:
         return _calendar(zone, str(by), begin)
-    try:
-        step = math.nan if isinstance(by, (bool, str)) else float(by)
-    except (TypeError, ValueError):
-        step = math.nan
+    step = real(by)
     if not math.isfinite(step) or step <= 0:
         raise InvalidDataError(
             f"by must be 'hour', 'day', 'week', 'month' or seconds above 0, not {by!r}"
         )
-    return _steps(step, math.floor(begin / step) * step if aligned else begin)
+    if aligned:  # the quotient may have been rounded up
+        floor = math.floor(begin / step) * step
+        begin = floor if floor <= begin else floor - step
+    return _steps(step, begin)
+
+
+def anchor_day(anchor: date | None) -> int:
+    """The day of a month on which billing periods begin."""
+    if anchor is not None and not isinstance(anchor, date):
+        raise InvalidDataError(f"billing_anchor must be a date or None, not {anchor!r}")
+    return 1 if anchor is None else anchor.day
 
 
 def billing_periods(
@@ -207,19 +253,15 @@ def billing_periods(
 ) -> list[float]:
     """Where months begin, from the one of ``first`` to that of ``last``: calendar months, or on the
     day of ``anchor`` (the last day of shorter months)."""
-    zone = Zone(tz)
-    day = 1 if anchor is None else anchor.day
-    local = zone.local(first)
-    at = _next_month(_midnight(local) - timedelta(days=62), day)
+    zone, day = Zone(tz), anchor_day(anchor)
+    at = _next_month(_midnight(zone.local(first)) - timedelta(days=62), day)
     begins: list[float] = []
-    while True:
-        moment = zone.moment(at)
-        if moment > last:
-            return begins
+    while (moment := zone.moment(at)) <= last and at.year < MAXYEAR:
         if moment <= first:
             begins.clear()
         begins.append(moment)
         at = _next_month(at, day)
+    return begins
 
 
 def utc_text(moment: float) -> str:

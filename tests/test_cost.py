@@ -10,142 +10,18 @@ import random
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from decimal import Decimal
 from fractions import Fraction
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from oracle_money import HIGH, LOW, STRATEGIES, TOKENS_MAX, cases, nearest, oracle, price, tier_of
 
 import datamanager
 from datamanager import Cost, CostSlice, InvalidDataError, TierPricing, cost
-
-LOW = TierPricing(1, 0, 32768, 2.0, 8.0, True, 0.4)
-HIGH = TierPricing(2, 32768, 131072, 4.0, 16.0, True, 0.8)
-STRATEGIES = ["graduated", "volume", "cumulative"]
-TOKENS_MAX = 2**53
-
-# ---- the definitions, with fractions ----
-
-
-def price(value: float) -> Fraction:
-    """Of one token: the decimal that the float shows, half to even at 1e-12 per million."""
-    return Fraction(round(Fraction(Decimal(repr(value))) * 10**12), 10**18)
-
-
-def end(tier: TierPricing) -> float:
-    return tier.end_tokens if tier.end_tokens > 0 else float("inf")
-
-
-def tier_edges(tier: TierPricing) -> tuple[int, int]:
-    return tier.start_tokens, tier.end_tokens
-
-
-def tier_of(tiers: list[TierPricing], token: int) -> TierPricing | None:
-    """The tier that covers the token of this number, counted from 1."""
-    for tier in tiers:
-        if tier.start_tokens < token <= end(tier):
-            return tier
-    last = max(tiers, key=end, default=None)
-    return last if last is not None and token > end(last) else None
-
-
-def pieces(tiers: list[TierPricing], before: int, count: int) -> Iterator[tuple[int, int]]:
-    """Tokens before + 1 .. before + count as (first, how many) that lie in one tier or gap."""
-    edges = {edge for tier in tiers for edge in tier_edges(tier)}
-    cuts = sorted({before, before + count} | {e for e in edges if before < e < before + count})
-    yield from ((low + 1, high - low) for low, high in pairwise(cuts))
-
-
-def by_volume(
-    tiers: list[TierPricing], input_tokens: int, output_tokens: int, cache_n: int
-) -> Fraction:
-    first = min(tiers, key=lambda tier: tier.start_tokens, default=None)
-    tier = tier_of(tiers, input_tokens) if input_tokens > 0 else first
-    if tier is None:
-        return Fraction(0)
-    hits = min(cache_n, input_tokens) if tier.support_cache else 0
-    return (
-        hits * price(tier.cache_hit_price_per_million)
-        + (input_tokens - hits) * price(tier.input_price_per_million)
-        + output_tokens * price(tier.output_price_per_million)
-    )
-
-
-def by_slices(
-    tiers: list[TierPricing],
-    input_tokens: int,
-    output_tokens: int,
-    cache_n: int,
-    input_before: int,
-    output_before: int,
-) -> Fraction:
-    total = Fraction(0)
-    for first, count in pieces(tiers, output_before, output_tokens):
-        if tier := tier_of(tiers, first):
-            total += count * price(tier.output_price_per_million)
-    hits = min(cache_n, input_tokens)
-    for first, count in pieces(tiers, input_before, input_tokens):
-        if tier := tier_of(tiers, first):
-            hit = min(hits, count) if tier.support_cache else 0
-            hits -= hit
-            total += hit * price(tier.cache_hit_price_per_million)
-            total += (count - hit) * price(tier.input_price_per_million)
-    return total
-
-
-def oracle(
-    tiers: list[TierPricing],
-    tokens: tuple[int, int, int],
-    strategy: str,
-    before: tuple[int, int],
-) -> Fraction:
-    if strategy == "volume":
-        return by_volume(tiers, *tokens)
-    return by_slices(tiers, *tokens, *(before if strategy == "cumulative" else (0, 0)))
-
-
-def nearest(value: Fraction) -> float:
-    return value.numerator / value.denominator  # rounds correctly, half to even
-
-
-# ---- random tariffs ----
-
-decimals = st.decimals(0, 1000, places=12).map(float)
-prices = st.one_of(
-    st.sampled_from([0.0, 0.1, 1e-12, 5e-13, 1.5e-12, 0.30000000000000004, 1e10, 5e-324]),
-    decimals,
-    st.floats(0, 1e10),
-    st.floats(0, 1e-9),
-)
-counts = st.one_of(st.integers(0, 60), st.integers(0, 300_000), st.integers(0, TOKENS_MAX))
-
-
-@st.composite
-def tariffs(draw: st.DrawFn) -> list[TierPricing]:
-    edge = st.one_of(st.integers(0, 40), st.integers(0, 200_000), st.integers(0, TOKENS_MAX))
-    edges = sorted(draw(st.sets(edge, max_size=8)))
-    bounds = [pair for pair in pairwise(edges) if draw(st.booleans())]
-    if edges and draw(st.booleans()):
-        bounds.append((edges[-1], draw(st.sampled_from([0, -1]))))
-    tiers = [
-        TierPricing(i, *pair, draw(prices), draw(prices), draw(st.booleans()), draw(prices))
-        for i, pair in enumerate(bounds)
-    ]
-    return draw(st.permutations(tiers))
-
-
-@st.composite
-def cases(draw: st.DrawFn) -> tuple[list[TierPricing], list[int]]:
-    """Tiers, and five numbers of tokens that often lie at an edge."""
-    tiers = draw(tariffs())
-    edges = {edge + by for tier in tiers for edge in tier_edges(tier) for by in (-1, 0, 1)}
-    near = st.sampled_from(sorted(e for e in edges if 0 <= e <= TOKENS_MAX) or [0])
-    return tiers, draw(st.lists(st.one_of(near, counts), min_size=5, max_size=5))
 
 
 @settings(max_examples=1000, deadline=None)

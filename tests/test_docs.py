@@ -23,8 +23,9 @@ from datamanager.cli import errors
 
 ENGLISH, CHINESE = "docs/manual.md", "docs/manual.zh.md"
 READMES = ["README.md", "README.zh-CN.md"]
-DOCUMENTS = [*READMES, "CONTRIBUTING.md", ENGLISH, CHINESE]
-BLOCKS = {document: blocks(document, "python") for document in (ENGLISH, *READMES)}
+BILLING = ["docs/billing.md", "docs/billing.zh.md"]
+DOCUMENTS = [*READMES, "CONTRIBUTING.md", ENGLISH, CHINESE, *BILLING]
+BLOCKS = {document: blocks(document, "python") for document in (ENGLISH, *READMES, *BILLING)}
 CASES = [(block, number) for found in BLOCKS.values() for number, block in enumerate(found)]
 RECORDS = [
     "ModelRunTime",

@@ -162,6 +162,25 @@ def test_another_programs_change_is_kept(path: str) -> None:
         assert second.tier_pricing == [LOW, HIGH]
 
 
+def test_another_programs_change_is_todays_price(path: str) -> None:
+    """Since when is not known: it counts from the moment at which we see it."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW], strategy="volume")
+        use(dm, OLD)
+        safe = dm.get_safe_model_name("m")
+        edit(path, f"UPDATE {safe}_tier_pricing SET input_price_per_million = 1e6")
+        before = time.time()
+        first, second = dm.get_price_history("m")
+        assert (first.effective_from, first.tier_pricing) == (None, [LOW])
+        assert second.effective_from is not None
+        assert before <= second.effective_from <= time.time()
+        assert second.strategy == "volume"
+        assert second.tier_pricing == dm.get_model_billing("m").tier_pricing
+        assert dm.cost("m", 1, 0).cost == 1.0
+        assert dm.usage("m")[0].cost == 1e-5
+        assert dm.usage("m", prices="current")[0].cost == 1.000008
+
+
 def test_a_price_comes_into_force(path: str) -> None:
     """Nothing is written at that moment: what holds is told from the history."""
     with DataManager(path) as dm:
@@ -186,6 +205,61 @@ def test_batch(dm: DataManager) -> None:
         dm.set_pricing("m", tiers=[])
         raise KeyError
     assert dm.get_price_history("m") == [Tariff(None, True, 0.0, "volume", [LOW, HIGH])]
+
+
+def test_each_call_takes_a_date(dm: DataManager) -> None:
+    """What each sets holds from its moment, and the rest goes on as it was."""
+    dm.set_tier_pricing("m", LOW, effective_from=100)
+    dm.add_tier_pricing("m", HIGH, effective_from=200)
+    dearer = LOW.__replace__(input_price_per_million=3.0)
+    dm.update_tier_pricing("m", dearer, effective_from=300)
+    dm.update_billing_method("m", False, effective_from=400)
+    dm.update_hourly_price("m", 0.5, effective_from=500)
+    dm.set_billing_strategy("m", "cumulative", effective_from=600)
+    dm.delete_tier_pricing("m", 2, effective_from=700)
+    assert dm.get_price_history("m") == [
+        Tariff(None, True, 0.0, "graduated", []),
+        Tariff(100.0, True, 0.0, "graduated", [LOW]),
+        Tariff(200.0, True, 0.0, "graduated", [LOW, HIGH]),
+        Tariff(300.0, True, 0.0, "graduated", [dearer, HIGH]),
+        Tariff(400.0, False, 0.0, "graduated", [dearer, HIGH]),
+        Tariff(500.0, False, 0.5, "graduated", [dearer, HIGH]),
+        Tariff(600.0, False, 0.5, "cumulative", [dearer, HIGH]),
+        Tariff(700.0, False, 0.5, "cumulative", [dearer]),
+    ]
+
+
+def test_importing_old_data_and_then_setting_prices(dm: DataManager) -> None:
+    """The first price holds for all that was there before it, and for all that is added later."""
+    use(dm, OLD)
+    dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 1e6, 0, False, 0)])
+    use(dm, OLD - 1)
+    assert dm.usage("m")[0].cost == 2.0
+    dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 3e6, 0, False, 0)])  # still setting up
+    assert dm.usage("m")[0].cost == 6.0
+    assert len(dm.get_price_history("m")) == 1
+
+
+def test_a_new_price_does_not_rewrite_the_past(dm: DataManager) -> None:
+    dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 1e6, 0, False, 0)])
+    use(dm, time.time() + 1)  # so that it is later than the price, whatever the clock's steps
+    use(dm, OLD)
+    dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 3e6, 0, False, 0)], effective_from=FUTURE)
+    use(dm, FUTURE)
+    assert dm.usage("m")[0].cost == 1.0 + 1.0 + 3.0
+    assert dm.usage("m", prices="current")[0].cost == 3.0
+    assert dm.cost("m", 1, 0, at=FUTURE).cost == 3.0
+    assert dm.cost("m", 1, 0).cost == dm.cost("m", 1, 0, at=FUTURE - 1).cost == 1.0
+
+
+def test_prices_go_with_the_model(dm: DataManager) -> None:
+    """A model of the same name that comes later begins without any."""
+    dm.set_pricing("m", tiers=[LOW], strategy="volume", effective_from=PAST)
+    dm.delete_model_tables("m")
+    use(dm, FUTURE)
+    assert dm.usage("m")[0].cost == 0.0
+    dm.set_pricing("m", hourly_price=1.0)
+    assert dm.get_price_history("m") == [Tariff(None, True, 1.0, "graduated", [])]
 
 
 @pytest.mark.parametrize(

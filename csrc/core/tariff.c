@@ -314,8 +314,13 @@ static dm_status tariff_append(dm_tariffs *tariffs, const dm__tariff *tariff, do
 dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs, dm_error *err)
 {
     dm__history history = {0};
+    dm_billing billing = {0};
     dm_tariffs_reset(tariffs);
     dm_status rc = dm__history_read(conn, model, &history, err);
+    if (rc == DM_OK && history.count > 0)
+        rc = dm__billing_read(conn, model, &billing, err);
+    if (rc == DM_OK && history.count > 0) /* today's prices are those that the tables show */
+        rc = foreign_change_keep(&history, &billing, dm__realtime_s(), err);
     if (rc != DM_OK)
         goto done;
     tariffs->tariffs = dm__calloc(history.count + 1, sizeof *tariffs->tariffs);
@@ -331,6 +336,7 @@ dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs
             rc = tariff_append(tariffs, &tariff, from_s, err);
     }
 done:
+    dm_billing_reset(&billing);
     dm__history_reset(&history);
     return rc;
 }

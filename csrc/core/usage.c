@@ -257,9 +257,10 @@ static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *be
             bucket->last_s = time_s > bucket->last_s ? time_s : bucket->last_s;
         }
     }
-    if (t->by_tiers && (bucket != NULL || t->strategy == DM_STRATEGY_CUMULATIVE))
+    bool goes_on = t->by_tiers && t->strategy == DM_STRATEGY_CUMULATIVE;
+    if (goes_on || (t->by_tiers && bucket != NULL))
         dm_cost_count(t->slices, t->slice_count, t->strategy, rows, before, at->counts);
-    else if (before != NULL) /* billed otherwise, but used in this period all the same */
+    if (before != NULL && !goes_on) /* billed otherwise, but used in this period all the same */
         dm_cost_count(NULL, 0, DM_STRATEGY_CUMULATIVE, rows, before, NULL);
 }
 

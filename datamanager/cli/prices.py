@@ -74,7 +74,7 @@ def _show(options: Namespace, tariffs: Iterable[tuple[str, Tariff]]) -> None:
 def _current(dm: DataManager, models: Sequence[str], at: float) -> list[tuple[str, Tariff]]:
     from datamanager.usage import tariff_at
 
-    return [(model, tariff_at(dm, model, at)) for model in models]
+    return [(model, tariff_at(dm.get_price_history(model), at)) for model in models]
 
 
 def _moment(text: str | None, tz: str | None) -> float:

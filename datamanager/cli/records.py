@@ -41,7 +41,7 @@ def _model_rows(dm: DataManager) -> Iterator[dict[str, Any]]:
     # Read as graduated, which needs no billing periods: the costs are not looked at.
     for used in dm.usage(strategy="graduated"):
         name = str(used.model)
-        tariff = tariff_at(dm, name, time.time())
+        tariff = tariff_at(dm.get_price_history(name), time.time())
         yield {
             "model": name,
             "safe_name": dm.get_safe_model_name(name),
