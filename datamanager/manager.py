@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any, Literal
 
     from datamanager._core import Cost
+    from datamanager.invoice import Invoice
     from datamanager.usage import Moment, Prices, Strategy, UsageTable
 
 _open: weakref.WeakSet[DataManager] = weakref.WeakSet()
@@ -135,7 +136,33 @@ class DataManager(_core.Manager):
         from datamanager import usage, windows
 
         window = windows.window(minutes, start, end)
-        return usage.usage(self, models, window, by, buckets, tz, strategy, prices, billing_anchor)
+        rows, _ = usage.usage(
+            self, models, window, by, buckets, tz, strategy, prices, billing_anchor
+        )
+        return usage.UsageTable(rows)
+
+    def invoice(
+        self,
+        models: str | Iterable[str] | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        minutes: float | None = None,
+        tz: str | tzinfo | None = None,
+        strategy: Strategy | None = None,
+        prices: Prices = "historical",
+        billing_anchor: date | None = None,
+    ) -> Invoice:
+        """What is to be paid for a window of time, line by line; ``total`` is their sum.
+
+        A line is for the tokens that paid the prices of one tier while one tariff held, or for a
+        model's hours. The options are those of ``usage``, and so is the sum.
+        """
+        from datamanager import windows
+        from datamanager.invoice import invoice
+
+        window = windows.window(minutes, start, end)
+        return invoice(self, models, window, tz, strategy, prices, billing_anchor)
 
     def cost(
         self,

@@ -8,7 +8,7 @@ from decimal import Context, Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from datamanager import windows
-from datamanager._core import Cost, InvalidDataError, UsageRow, cost
+from datamanager._core import Cost, CostSlice, InvalidDataError, UsageRow, cost
 from datamanager.tables import Table
 
 if TYPE_CHECKING:
@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 Strategy = Literal["graduated", "volume", "cumulative"]
 Prices = Literal["historical", "current"]
 Moment = float | datetime
+Part = tuple[str, float | None, CostSlice]  # model, since when its tariff held, what was paid
 
 _EXACT = Context(prec=60)  # more digits than 128 bits have
 _COUNTS = ("requests", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
-def _sum_exact(values: Iterable[Decimal]) -> Decimal:
+def sum_exact(values: Iterable[Decimal]) -> Decimal:
     total = Decimal(0)
     for value in values:
         total = _EXACT.add(total, value)
@@ -54,8 +55,8 @@ def add_up(rows: Sequence[UsageRow], model: str | None) -> UsageRow:
     seconds = 0.0 if low is None or high is None else high - low
     tokens_in, tokens_out = _count(rows, "input_tokens"), _count(rows, "output_tokens")
     hits = _count(rows, "cache_n")
-    by_tokens = _sum_exact(row.token_cost_exact for row in rows)
-    by_hours = _sum_exact(row.runtime_cost_exact for row in rows)
+    by_tokens = sum_exact(row.token_cost_exact for row in rows)
+    by_hours = sum_exact(row.runtime_cost_exact for row in rows)
     both = _EXACT.add(by_tokens, by_hours)
     return UsageRow(
         model=model,
@@ -151,22 +152,23 @@ def usage(
     strategy: Strategy | None,
     prices: Prices,
     billing_anchor: date | None,
-) -> UsageTable:
+) -> tuple[list[UsageRow], list[Part]]:
+    """The rows; and the parts of their token costs, by model, tariff and tier."""
     if prices not in ("historical", "current"):
         raise InvalidDataError(f"prices must be 'historical' or 'current', not {prices!r}")
     windows.anchor_day(billing_anchor)
     names = names_of(models)
     edges = windows.edges(by, buckets, tz, *window, lambda: dm._time_span(names))
     current = prices == "current"
-    rows = dm._usage(names, edges, None, strategy, current)
-    if rows is None:  # billing periods matter: which, depends on where the data begin
+    found = dm._usage(names, edges, None, strategy, current)
+    if found is None:  # billing periods matter: which, depends on where the data begin
         known = [moment for moment in (*dm._time_span(names), window[0]) if moment is not None]
         now = time.time()  # what comes in meanwhile is of its own period, too
         begin, last = min([*known, now]), max([*known, now])
         periods = windows.billing_periods(tz, billing_anchor, begin, last)
-        rows = dm._usage(names, edges, periods, strategy, current)
-    assert rows is not None
-    return UsageTable(rows)
+        found = dm._usage(names, edges, periods, strategy, current)
+    assert found is not None
+    return found
 
 
 def tariff_at(history: Iterable[Tariff], moment: float) -> Tariff:

@@ -39,6 +39,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "get_model_billing": ("m",),
     "get_price_history": ("m",),
     "usage": (),
+    "invoice": (),
     "cost": ("m", 1, 1),
     "analyze": ("m",),
     "get_safe_model_name": ("m",),

@@ -35,6 +35,12 @@ SIGNATURES = {
     ),
     "get_model_billing": "(self, /, model_name)",
     "get_price_history": "(self, /, model_name)",
+    "invoice": (
+        "(self, models: 'str | Iterable[str] | None' = None, *, start: 'Moment | None' = None, "
+        "end: 'Moment | None' = None, minutes: 'float | None' = None, "
+        "tz: 'str | tzinfo | None' = None, strategy: 'Strategy | None' = None, "
+        "prices: 'Prices' = 'historical', billing_anchor: 'date | None' = None) -> 'Invoice'"
+    ),
     "usage": (
         "(self, models: 'str | Iterable[str] | None' = None, *, start: 'Moment | None' = None, "
         "end: 'Moment | None' = None, minutes: 'float | None' = None, "

@@ -20,8 +20,8 @@ PyObject *decimal_new(module_state *state, dm_amount amount)
     return PyObject_CallFunction(state->decimal_type, "s", text);
 }
 
-static PyObject *slice_new(module_state *state, const dm_price_slice *slice,
-                           const dm_slice_tokens *tokens, dm_amount cost)
+PyObject *cost_slice_new(module_state *state, const dm_price_slice *slice,
+                         const dm_slice_tokens *tokens, dm_amount cost)
 {
     record_value values[] = {{.whole = slice->tier_index},
                              {.whole = slice->start_tokens},
@@ -50,7 +50,7 @@ static PyObject *slices_new(module_state *state, const dm_price_slice *slices, s
         dm_status rc = dm_cost_sum(&slices[i], 1, &tokens[i], &cost, &err);
         if (rc == DM_OK)
             rc = dm_amount_add(total, cost, 1, &err);
-        PyObject *slice = rc == DM_OK ? slice_new(state, &slices[i], &tokens[i], cost)
+        PyObject *slice = rc == DM_OK ? cost_slice_new(state, &slices[i], &tokens[i], cost)
                                       : raise_error(state, rc, &err);
         if (slice == NULL || PyList_Append(list, slice) < 0)
             Py_CLEAR(list);

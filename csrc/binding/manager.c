@@ -432,8 +432,8 @@ static PyMethodDef manager_methods[] = {
     {"get_model_billing", CALL(billing_get),
      "get_model_billing($self, /, model_name)\n--\n\nHow the model is billed."},
     {"_usage", CALL(usage_get),
-     "_usage($self, /, models, edges, periods, strategy, current_prices)\n--\n\nA list of "
-     "UsageRow; "
+     "_usage($self, /, models, edges, periods, strategy, current_prices)\n--\n\n"
+     "A list of UsageRow and one of (model, since, CostSlice): what paid the prices of a tier; "
      "None where billing periods are needed and not given."},
     {"_time_span", CALL(time_span_get),
      "_time_span($self, /, models)\n--\n\nThe times of the first and the last record."},

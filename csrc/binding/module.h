@@ -135,6 +135,8 @@ PyObject *cost_get(PyObject *module, PyObject *const *args, Py_ssize_t nargs, Py
 /* decimal.Decimal; the module is imported when the first is asked for. */
 PyObject *decimal_new(module_state *state, dm_amount amount);
 /* A Cost: what one request costs whose tokens are counted. */
+PyObject *cost_slice_new(module_state *state, const dm_price_slice *slice,
+                         const dm_slice_tokens *tokens, dm_amount cost);
 PyObject *cost_new(module_state *state, dm_strategy strategy, const dm_price_slice *slices,
                    size_t slice_count, const dm_slice_tokens *counts);
 

@@ -53,6 +53,12 @@ static int to_names(module_state *state, PyObject *object, PyObject **items, dm_
 
 /* ---- rows ---- */
 
+static PyObject *model_name(const dm_usage *usage, size_t model)
+{
+    const dm_model_name *name = &usage->models.models[model];
+    return PyUnicode_DecodeUTF8(name->original_name, (Py_ssize_t)name->original_length, "replace");
+}
+
 static PyObject *number_or_none(double value)
 {
     return isfinite(value) ? PyFloat_FromDouble(value) : Py_NewRef(Py_None);
@@ -69,7 +75,6 @@ static double tokens_per_second(const dm_usage_row *row, double start_s, double 
 static PyObject *usage_row_new(module_state *state, const dm_usage *usage, const double *edges_s,
                                const dm_usage_row *row)
 {
-    const dm_model_name *name = &usage->models.models[row->model];
     double start_s = edges_s[row->bucket], end_s = edges_s[row->bucket + 1];
     dm_amount cost = row->token_cost;
     dm_error err;
@@ -77,27 +82,25 @@ static PyObject *usage_row_new(module_state *state, const dm_usage *usage, const
     if (rc != DM_OK)
         return raise_error(state, rc, &err);
     double share = row->input_tokens > 0 ? (double)row->cache_n / (double)row->input_tokens : NAN;
-    record_value values[] = {
-        {.object = PyUnicode_DecodeUTF8(name->original_name, (Py_ssize_t)name->original_length,
-                                        "replace")},
-        {.object = number_or_none(start_s)},
-        {.object = number_or_none(end_s)},
-        {.whole = row->requests},
-        {.whole = row->input_tokens},
-        {.whole = row->output_tokens},
-        {.whole = row->cache_n},
-        {.whole = row->prompt_n},
-        {.object = number_or_none(share)},
-        {.object = number_or_none(tokens_per_second(row, start_s, end_s))},
-        {.object = number_or_none(row->first_request_s)},
-        {.object = number_or_none(row->last_request_s)},
-        {.real = row->runtime_s},
-        {.real = dm_amount_to_double(row->token_cost)},
-        {.real = dm_amount_to_double(row->runtime_cost)},
-        {.real = dm_amount_to_double(cost)},
-        {.object = decimal_new(state, row->token_cost)},
-        {.object = decimal_new(state, row->runtime_cost)},
-        {.object = decimal_new(state, cost)}};
+    record_value values[] = {{.object = model_name(usage, row->model)},
+                             {.object = number_or_none(start_s)},
+                             {.object = number_or_none(end_s)},
+                             {.whole = row->requests},
+                             {.whole = row->input_tokens},
+                             {.whole = row->output_tokens},
+                             {.whole = row->cache_n},
+                             {.whole = row->prompt_n},
+                             {.object = number_or_none(share)},
+                             {.object = number_or_none(tokens_per_second(row, start_s, end_s))},
+                             {.object = number_or_none(row->first_request_s)},
+                             {.object = number_or_none(row->last_request_s)},
+                             {.real = row->runtime_s},
+                             {.real = dm_amount_to_double(row->token_cost)},
+                             {.real = dm_amount_to_double(row->runtime_cost)},
+                             {.real = dm_amount_to_double(cost)},
+                             {.object = decimal_new(state, row->token_cost)},
+                             {.object = decimal_new(state, row->runtime_cost)},
+                             {.object = decimal_new(state, cost)}};
     return record_make(state, RECORD_USAGE, values);
 }
 
@@ -114,7 +117,35 @@ static PyObject *usage_list(module_state *state, const dm_usage *usage, const do
     return list;
 }
 
+/* ---- parts ---- */
+
+/* A list of (model, since when its tariff held or None, CostSlice). */
+static PyObject *part_list(module_state *state, const dm_usage *usage)
+{
+    PyObject *list = PyList_New((Py_ssize_t)usage->part_count);
+    for (size_t i = 0; list != NULL && i < usage->part_count; i++) {
+        const dm_usage_part *part = &usage->parts[i];
+        PyObject *row =
+            Py_BuildValue("(NNN)", model_name(usage, part->model), number_or_none(part->from_s),
+                          cost_slice_new(state, &part->slice, &part->tokens, part->cost));
+        if (row == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, row);
+    }
+    return list;
+}
+
 /* ---- the methods ---- */
+
+static PyObject *answer(call *c, dm_status rc, const dm_usage *usage, const double *edges_s)
+{
+    if (rc == DM_MISUSE && !PyErr_Occurred())
+        return Py_NewRef(Py_None);
+    if (call_failed(c, rc))
+        return NULL;
+    return Py_BuildValue("(NN)", usage_list(c->state, usage, edges_s), part_list(c->state, usage));
+}
 
 PyObject *usage_get(METHOD_ARGS)
 {
@@ -143,10 +174,7 @@ PyObject *usage_get(METHOD_ARGS)
     core_enter();
     dm_status rc = dm_usage_get(c.core, &query, &usage, &c.err);
     core_leave();
-    if (rc == DM_MISUSE && !PyErr_Occurred())
-        result = Py_NewRef(Py_None);
-    else if (!call_failed(&c, rc))
-        result = usage_list(c.state, &usage, edges);
+    result = answer(&c, rc, &usage, edges);
     dm_usage_reset(&usage);
 done:
     PyMem_Free(models);

@@ -502,10 +502,22 @@ typedef struct {
     dm_amount runtime_cost; /* while it was billed by the hour; rounded to 1e-12 */
 } dm_usage_row;
 
+/* The tokens, of all buckets, that paid the prices of one tier while one tariff held. */
+typedef struct {
+    size_t model;
+    double from_s; /* since when the tariff held; -INFINITY: ever */
+    dm_price_slice slice;
+    dm_slice_tokens tokens;
+    dm_amount cost;
+} dm_usage_part;
+
 typedef struct {
     dm_model_names models; /* in the order asked for, or of registration */
     dm_usage_row *rows;    /* a row for each model and bucket, models first */
     size_t row_count;
+    dm_usage_part *parts; /* by model, time and tier, where there are tokens; a model's token costs
+                             are the sum of its parts */
+    size_t part_count;
 } dm_usage;
 
 void dm_usage_reset(dm_usage *usage);

@@ -414,12 +414,56 @@ static dm_status rows_store(model_usage *usage, dm_usage_row *rows, dm_error *er
     return rc;
 }
 
+static void slice_tokens_add(dm_slice_tokens *sum, const dm_slice_tokens *tokens)
+{
+    sum->input += tokens->input;
+    sum->cache_hit += tokens->cache_hit;
+    sum->output += tokens->output;
+}
+
+/* What each slice of the tariff was paid for, in all cells; `parts` has room for all slices. */
+static dm_status tariff_parts(const model_usage *usage, size_t tariff_at, dm_usage_part *parts,
+                              size_t *count, dm_error *err)
+{
+    const tariff *t = &usage->tariffs[tariff_at];
+    dm_status rc = DM_OK;
+    for (size_t s = 0; s < t->slice_count && t->by_tiers && rc == DM_OK; s++) {
+        dm_usage_part part = {.from_s = usage->tariff_from_s[tariff_at], .slice = t->slices[s]};
+        for (const cell *at = usage->cells; at < usage->cells + usage->cell_count; at++)
+            if (at->bucket != NULL && at->tariff == t)
+                slice_tokens_add(&part.tokens, &at->counts[s]);
+        if (part.tokens.input + part.tokens.cache_hit + part.tokens.output == 0)
+            continue;
+        rc = dm_cost_sum(&part.slice, 1, &part.tokens, &part.cost, err);
+        parts[(*count)++] = part;
+    }
+    return rc;
+}
+
+static dm_status parts_store(const model_usage *usage, size_t model, dm_usage *out, dm_error *err)
+{
+    size_t slices = 0, first = out->part_count;
+    for (size_t i = 0; i < usage->tariff_count; i++)
+        slices += usage->tariffs[i].slice_count;
+    dm_usage_part *parts = dm__realloc(out->parts, (first + slices + 1) * sizeof *parts);
+    if (parts == NULL)
+        return dm__no_memory(err);
+    out->parts = parts;
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < usage->tariff_count && rc == DM_OK; i++)
+        rc = tariff_parts(usage, i, parts, &out->part_count, err);
+    for (size_t i = first; i < out->part_count; i++)
+        parts[i].model = model;
+    return rc;
+}
+
 /* ---- one model, all models ---- */
 
 typedef struct {
     dm__model_read read;
     const dm_usage_query *query;
-    dm_usage_row *rows;
+    dm_usage *usage;
+    size_t model; /* in usage */
 } usage_read;
 
 static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_read *read,
@@ -442,7 +486,9 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
     if (rc == DM_OK)
         rc = runs_add(conn, model, &usage, err);
     if (rc == DM_OK)
-        rc = rows_store(&usage, asked->rows, err);
+        rc = rows_store(&usage, asked->usage->rows + asked->model * usage.bucket_count, err);
+    if (rc == DM_OK)
+        rc = parts_store(&usage, asked->model, asked->usage, err);
     model_usage_reset(&usage);
     return rc;
 }
@@ -473,10 +519,11 @@ static dm_status usage_of_all(dm__conn *conn, void *argument, dm_error *err)
         usage_read read = {.read = {.name = {name->original_name, name->original_length},
                                     .from = model_usage_read},
                            .query = query,
-                           .rows = usage->rows + i * buckets};
+                           .usage = usage,
+                           .model = i};
         rc = dm__read_model(conn, &read.read, err);
         for (size_t b = 0; b < buckets; b++)
-            read.rows[b].model = i, read.rows[b].bucket = b;
+            usage->rows[i * buckets + b].model = i, usage->rows[i * buckets + b].bucket = b;
     }
     return rc;
 }
@@ -494,6 +541,7 @@ void dm_usage_reset(dm_usage *usage)
 {
     dm_model_names_reset(&usage->models);
     dm__free(usage->rows);
+    dm__free(usage->parts);
     *usage = (dm_usage){0};
 }
 
