@@ -169,6 +169,40 @@ def test_multiprocessing(path: str, method: str) -> None:
         assert len(dm.get_model_requests("fork")) == 4 * 10 * (2 if inherited else 1)
 
 
+GARBAGE = """
+import gc, os, sys
+made = []
+# Runs between the hooks of the store, as those of random, logging and threading do.
+def other_hook(): made.extend([[]] for _ in range(1000))
+os.register_at_fork(before=other_hook, after_in_parent=other_hook, after_in_child=other_hook)
+import datamanager
+gc.set_threshold(10)
+dm = datamanager.DataManager(sys.argv[1])
+for number in range(20):
+    with_handle = {"handle": datamanager.DataManager(sys.argv[1])}
+    with_handle["itself"] = with_handle
+    del with_handle
+    if (child := os.fork()) == 0:
+        assert gc.isenabled()
+        dm.add_model_request("m", [number, 1, 1, 0, 1])
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0 and gc.isenabled()
+print(len(dm.get_model_requests("m")))
+"""
+
+
+def test_garbage_during_a_fork(path: str) -> None:
+    """A collection between the hooks finds a handle; freeing it must not wait for the fork."""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", GARBAGE, path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "20\n"), done.stderr
+
+
 def test_fork_without_hooks(path: str) -> None:
     with DataManager(path) as dm:
         dm.add_model_request("m", [1, 2, 3, 4, 5])

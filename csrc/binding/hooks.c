@@ -34,19 +34,27 @@ static bool stop_on_signal(void)
     return stop;
 }
 
+/* Other programs' hooks run between ours, while this thread holds the core's locks. A collection
+ * there may free a handle, which takes them. Under the core's lock, as everything between is. */
+static int collects;
+
 static PyObject *fork_before(PyObject *module, PyObject *none)
 {
     (void)module, (void)none;
     core_enter(); /* those who must finish may need the GIL to get on */
     dm_fork_before(FORK_QUIET_MS);
     core_leave();
+    collects = PyGC_Disable();
     Py_RETURN_NONE;
 }
 
 static PyObject *fork_parent(PyObject *module, PyObject *none)
 {
     (void)module, (void)none;
+    int restore = collects;
     dm_fork_parent();
+    if (restore)
+        PyGC_Enable();
     Py_RETURN_NONE;
 }
 
@@ -54,6 +62,8 @@ static PyObject *fork_child(PyObject *module, PyObject *none)
 {
     (void)module, (void)none;
     dm_fork_child();
+    if (collects)
+        PyGC_Enable();
     atomic_store(&main_thread, PyThread_get_thread_ident());
     Py_RETURN_NONE;
 }
