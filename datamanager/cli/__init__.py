@@ -11,7 +11,7 @@ import io
 import os
 import sys
 
-from datamanager.cli import completion, host, prices, records, usage
+from datamanager.cli import completion, host, prices, records, report, usage
 from datamanager.cli.command import Parser, add_commands
 from datamanager.cli.errors import OUTPUT_GONE, STOPPED, explained
 
@@ -19,7 +19,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_GROUPS = (records, usage, prices, host, completion)
+_GROUPS = (records, usage, prices, report, host, completion)
 
 
 def _parser() -> Parser:

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datamanager import DataManager
 
 
+STRATEGIES = ("graduated", "volume", "cumulative")
 WAIT_S = 30  # for locks
 
 

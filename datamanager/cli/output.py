@@ -6,6 +6,7 @@ CSV, which people open in spreadsheets, has times in ISO 8601 with their offset.
 
 from __future__ import annotations
 
+import io
 import sys
 from decimal import Decimal
 from types import MappingProxyType
@@ -18,6 +19,7 @@ from datamanager.windows import Zone
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from typing import TextIO
 
 _NAME_COLUMNS_MIN = 12  # a name is cut no shorter
 
@@ -147,11 +149,11 @@ def _plain(value: Any) -> Any:
     return f"{value:f}" if isinstance(value, Decimal) else value
 
 
-def _json(value: Any) -> str:
+def json_text(value: Any) -> str:
     """JSON in which nothing is raw that a terminal would obey."""
     import json
 
-    text = json.dumps(value, ensure_ascii=False, default=_plain)
+    text: str = json.dumps(value, ensure_ascii=False, default=_plain)
     if text.isprintable():
         return text
     return "".join(sign if sign.isprintable() else json.dumps(sign)[1:-1] for sign in text)
@@ -159,19 +161,19 @@ def _json(value: Any) -> str:
 
 def _json_lines(listing: Listing) -> Iterator[str]:
     names = [f.name for f in listing.fields]
-    about = (f"{_json(key)}: {_json(value)}" for key, value in listing.about.items())
+    about = (f"{json_text(key)}: {json_text(value)}" for key, value in listing.about.items())
     yield "{" + ", ".join((*about, '"rows": ['))
     earlier = None
     for row in listing.rows:
         if earlier is not None:
             yield earlier + ","
-        earlier = _json(dict(zip(names, row, strict=True)))
+        earlier = json_text(dict(zip(names, row, strict=True)))
     if earlier is not None:
         yield earlier
     if listing.total is None:
         yield "]}"
     else:
-        yield f'], "total": {_json(dict(zip(names, listing.total, strict=True)))}}}'
+        yield f'], "total": {json_text(dict(zip(names, listing.total, strict=True)))}}}'
 
 
 def _iso(value: float, zone: Zone) -> str:
@@ -183,7 +185,7 @@ def _iso(value: float, zone: Zone) -> str:
         return clock(value)
 
 
-def _csv(listing: Listing, zone: Zone) -> None:
+def _csv(listing: Listing, zone: Zone, stream: TextIO) -> None:
     import csv
 
     def cell(kind: str, value: Any) -> Any:
@@ -191,9 +193,9 @@ def _csv(listing: Listing, zone: Zone) -> None:
             return _iso(value, zone)
         return printable(value) if kind == "text" and live and value is not None else _plain(value)
 
-    live = sys.stdout.isatty()
+    live = stream.isatty()
     kinds = [f.kind for f in listing.fields]
-    writer = csv.writer(sys.stdout, lineterminator="\n")
+    writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(f.name for f in listing.fields)
     for row in listing.rows:
         writer.writerow(cell(kind, value) for kind, value in zip(kinds, row, strict=True))
@@ -206,16 +208,23 @@ def show(options: Namespace, listing: Listing) -> None:
     """Write the listing in the form that the options ask for."""
     zone = Zone(getattr(options, "tz", None))
     if options.form == "csv":
-        _csv(listing, zone)
+        _csv(listing, zone, sys.stdout)
         return
     for line in _json_lines(listing) if options.form == "json" else _table(listing, zone):
         sys.stdout.write(line + "\n")
 
 
+def csv_text(options: Namespace, listing: Listing) -> str:
+    """The listing as CSV."""
+    stream = io.StringIO()
+    _csv(listing, Zone(options.tz), stream)
+    return stream.getvalue()
+
+
 def say(options: Namespace, facts: dict[str, Any], text: str | None = None) -> None:
     """Write what is no table: the text, or a line for each fact."""
     if options.form == "json":
-        print(_json(facts))
+        print(json_text(facts))
     elif options.form == "csv":
         row = [None if value is None else str(value) for value in facts.values()]
         show(options, Listing([Field(name, "text") for name in facts], [row]))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datamanager.cli.command import (
+    STRATEGIES,
     Command,
     add_database,
     add_models,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from datamanager.cli.command import Parser
 
 _METHODS = ("tiers", "hourly")
-_STRATEGIES = ("graduated", "volume", "cumulative")
 
 
 # ---- show and history ----
@@ -176,7 +176,7 @@ def _set_arguments(parser: Parser) -> None:
     parser.add_argument(
         "--method", choices=_METHODS, help="billed by (default: what alone is given a price)"
     )
-    parser.add_argument("--strategy", choices=_STRATEGIES, help="how its tiers are read")
+    parser.add_argument("--strategy", choices=STRATEGIES, help="how its tiers are read")
     parser.add_argument(
         "--since", metavar="WHEN", help="from when on it holds, past or future (default: now)"
     )

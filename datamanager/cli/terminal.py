@@ -42,6 +42,21 @@ def columns(stream: TextIO) -> int | None:
     return shutil.get_terminal_size().columns if stream.isatty() else None
 
 
+class note:
+    """What is being done, on the terminal's last line while it is."""
+
+    def __init__(self, text: str) -> None:
+        self._text = f"{text} …"
+
+    def __enter__(self) -> None:
+        if sys.stderr.isatty():
+            print(self._text, end="\r", file=sys.stderr, flush=True)
+
+    def __exit__(self, *error: object) -> None:
+        if sys.stderr.isatty():
+            print(" " * len(self._text), end="\r", file=sys.stderr, flush=True)
+
+
 def progress_to_a_file(items: Iterable[Item], total: int, text: str) -> Iterable[Item]:
     """``progress``, where it takes a while and the terminal shows nothing else."""
     if total < _MANY or sys.stdout.isatty() or not sys.stderr.isatty():

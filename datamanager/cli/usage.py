@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datamanager.cli.command import (
+    STRATEGIES,
     Command,
     add_database,
     add_models,
@@ -22,7 +23,6 @@ if TYPE_CHECKING:
     from datamanager.cli.output import Field, Listing
     from datamanager.usage import UsageTable
 
-_STRATEGIES = ("graduated", "volume", "cumulative")
 _UNITS = ("hour", "day", "week", "month")
 _KINDS = {
     "model": "text",
@@ -53,7 +53,7 @@ _COST_TITLES = {
 
 def _add_billing(parser: Parser) -> None:
     parser.add_argument(
-        "--strategy", choices=_STRATEGIES, help="read the tiers so (default: each model's own)"
+        "--strategy", choices=STRATEGIES, help="read the tiers so (default: each model's own)"
     )
 
 

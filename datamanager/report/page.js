@@ -1,0 +1,186 @@
+"use strict";
+(async () => {
+  const data = JSON.parse(document.getElementById("data").textContent);
+  const texts = data.texts;
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+  let printing = false;
+
+  // ---- the table of models ----
+
+  function sortBy(table, column, button) {
+    const head = button.parentElement;
+    const descending = head.getAttribute("aria-sort") !== "descending";
+    for (const other of head.parentElement.children) other.removeAttribute("aria-sort");
+    head.setAttribute("aria-sort", descending ? "descending" : "ascending");
+    const numbers = head.classList.contains("number");
+    const key = row => row.children[column].dataset.key;
+    const order = (a, b) => numbers ? key(a) - key(b) : key(a).localeCompare(key(b));
+    const rows = [...table.tBodies[0].rows].sort((a, b) => descending ? order(b, a) : order(a, b));
+    table.tBodies[0].append(...rows);
+  }
+
+  for (const table of document.querySelectorAll("table.sortable")) {
+    [...table.tHead.rows[0].cells].forEach((head, column) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.textContent = head.textContent;
+      button.addEventListener("click", () => sortBy(table, column, button));
+      head.replaceChildren(button);
+    });
+  }
+
+  // ---- plots ----
+
+  async function unpacked(packed) {
+    const bytes = Uint8Array.from(atob(packed), sign => sign.charCodeAt(0));
+    const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"));
+    return new Response(stream).text();
+  }
+
+  // Plotly reads a little markup in names; ours are only text.
+  const plain = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  const short = text => [...text].length > 28 ? [...text].slice(0, 27).join("") + "…" : text;
+
+  const COLOURS = ["#2f6fdb", "#e07b39", "#2a9d6f", "#c2418a", "#7a5cc9", "#b8921f", "#1f9bb0",
+    "#d14b4b", "#6b8e23", "#8d6e63", "#5e7ce0", "#a35bb5", "#708090"];
+  const colour = number => COLOURS[number % COLOURS.length];
+
+  function bars(key, total) {
+    return data.series.map((series, number) => ({
+      type: "bar", name: plain(short(series.name)), x: data.x, y: total(series),
+      marker: {color: colour(number)},
+      hovertemplate: `${plain(series.name).replace(/%/g, "&#37;")}<br>%{x}<br>${plain(texts[key])}: %{y:,}<extra></extra>`,
+    }));
+  }
+
+  const sum = (a, b) => a.map((value, at) => value + b[at]);
+  const all = values => values.reduce((a, b) => a + b, 0);
+
+  function pies() {
+    const of = [["cost", series => all(series.cost)],
+      ["tokens", series => all(series.input) + all(series.output)]];
+    return of.map(([key, total], number) => ({
+      type: "pie", hole: .55, sort: false, domain: {column: number, row: 0},
+      labels: data.series.map(series => plain(short(series.name))),
+      values: data.series.map(total), title: {text: plain(texts[key])},
+      marker: {colors: data.series.map((_, at) => colour(at))},
+      textinfo: "percent", textposition: "inside",
+      hovertemplate: "%{label}<br>%{value:,}<br>%{percent}<extra></extra>",
+    }));
+  }
+
+  function shares() {
+    return data.series.filter(series => all(series.input) > 0).map(series => ({
+      type: "scatter", mode: "lines+markers", name: plain(short(series.name)), x: data.x,
+      y: series.input.map((tokens, at) => tokens ? series.hits[at] / tokens : null),
+      connectgaps: true, marker: {size: 4, color: colour(data.series.indexOf(series))},
+      hovertemplate: "%{fullData.name}<br>%{x}<br>%{y:.1%}<extra></extra>",
+    }));
+  }
+
+  function strips() {
+    return data.strips.map((strip, number) => ({
+      type: "bar", orientation: "h", showlegend: false, name: plain(short(strip.name)),
+      y: strip.spans.map(() => number), base: strip.spans.map(span => span[0]),
+      x: strip.spans.map(span => Date.parse(span[1] + "Z") - Date.parse(span[0] + "Z")),
+      customdata: strip.spans, marker: {color: colour(number)}, width: .6,
+      hovertemplate: "%{customdata[0]}<br>%{customdata[1]}<extra>%{fullData.name}</extra>",
+    }));
+  }
+
+  function heat(isDark) {
+    return [{
+      type: "heatmap", z: data.heat, x: [...Array(24).keys()], y: data.weekdays,
+      colorscale: isDark ? [[0, "#1b2129"], [1, "#7aa7ff"]] : [[0, "#f1f5fb"], [1, "#1d4fb8"]],
+      xgap: 1, ygap: 1, colorbar: {thickness: 10},
+      hovertemplate: `%{y} %{x}:00<br>${plain(texts.tokens)}: %{z:,}<extra></extra>`,
+    }];
+  }
+
+  function layouts() {
+    const names = data.strips.map(strip => plain(short(strip.name)));
+    const dates = {type: "date", range: data.window};
+    const below = {orientation: "h", y: -.15, yanchor: "top"};
+    return {
+      cost_over_time: {barmode: "stack", xaxis: dates, legend: below, showlegend: true},
+      tokens_over_time: {barmode: "stack", xaxis: dates, legend: below, showlegend: true},
+      share: {grid: {rows: 1, columns: 2}, legend: {orientation: "h", y: -.05, yanchor: "top"}},
+      hit_share_over_time: {
+        xaxis: dates, legend: below, showlegend: true,
+        yaxis: {tickformat: ".0%", rangemode: "tozero"},
+      },
+      strips: {
+        xaxis: dates, height: 90 + 26 * names.length, barmode: "overlay",
+        yaxis: {tickvals: names.map((_, at) => at), ticktext: names, autorange: "reversed",
+          automargin: true, fixedrange: true},
+      },
+      heat: {
+        height: 300, xaxis: {dtick: 3, fixedrange: true},
+        yaxis: {autorange: "reversed", fixedrange: true, automargin: true},
+      },
+    };
+  }
+
+  const traces = isDark => ({
+    cost_over_time: bars("cost", series => series.cost),
+    tokens_over_time: bars("tokens", series => sum(series.input, series.output)),
+    share: pies(),
+    hit_share_over_time: shares(),
+    strips: strips(),
+    heat: heat(isDark),
+  });
+
+  function themed(layout, isDark) {
+    const line = isDark ? "#323b47" : "#d9dee6";
+    const axis = {gridcolor: line, linecolor: line, zerolinecolor: line};
+    return {
+      height: 340, margin: {l: 55, r: 15, t: 10, b: 40}, ...layout,
+      xaxis: {...axis, ...layout.xaxis}, yaxis: {...axis, ...layout.yaxis},
+      paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+      font: {color: isDark ? "#e6e9ee" : "#1c2430", family: getComputedStyle(document.body).fontFamily},
+      hoverlabel: {align: "left", namelength: -1},
+    };
+  }
+
+  async function draw() {
+    const isDark = dark.matches && !printing;
+    const all = traces(isDark);
+    for (const [name, layout] of Object.entries(layouts())) {
+      const place = document.getElementById(name);
+      const empty = all[name].length === 0 || (name === "heat" && data.heat.flat().every(n => n === 0));
+      place.parentElement.hidden = empty;
+      if (empty) continue;
+      await Plotly.react(place, all[name], themed(layout, isDark), {
+        displaylogo: false, responsive: true, locale: document.documentElement.lang,
+        modeBarButtonsToRemove: ["select2d", "lasso2d"],
+      });
+    }
+    document.documentElement.dataset.drawn = isDark ? "dark" : "light";
+  }
+
+  const CHINESE = {
+    moduleType: "locale", name: "zh-CN",
+    dictionary: {
+      "Autoscale": "自动缩放", "Download plot as a PNG": "下载为 PNG 图片", "Pan": "平移",
+      "Reset axes": "重置坐标轴", "Zoom": "缩放", "Zoom in": "放大", "Zoom out": "缩小",
+      "Double-click to zoom back out": "双击缩小",
+      "Double-click on legend to isolate one trace": "双击图例只看一项",
+    },
+    format: {
+      days: ["星期日", "星期一", "星期二", "星期三", "星期四", "星期五", "星期六"],
+      shortDays: ["周日", "周一", "周二", "周三", "周四", "周五", "周六"],
+      months: [...Array(12).keys()].map(month => `${month + 1}月`),
+      shortMonths: [...Array(12).keys()].map(month => `${month + 1}月`),
+      date: "%Y-%m-%d",
+    },
+  };
+
+  const library = document.createElement("script");
+  library.textContent = await unpacked(document.getElementById("plotly").textContent);
+  document.head.append(library);
+  Plotly.register(CHINESE);
+  await draw();
+  dark.addEventListener("change", draw);
+  addEventListener("beforeprint", () => { printing = true; draw(); });
+  addEventListener("afterprint", () => { printing = false; draw(); });
+})();
