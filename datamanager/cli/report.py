@@ -65,7 +65,7 @@ def _form(options: Namespace) -> str:
 
     if options.output is None:
         return {"json": ".json", "csv": ".csv", "table": ".md"}[options.form]
-    ending = os.path.splitext(options.output)[1].lower()
+    ending: str = os.path.splitext(options.output)[1].lower()
     if ending not in _FORMS:
         raise UsageError(f"--output wants a name that ends in {', '.join(_FORMS)}")
     if options.form != "table":

@@ -37,8 +37,8 @@
     return new Response(stream).text();
   }
 
-  // Plotly reads a little markup in names; ours are only text.
-  const plain = text => text.replace(/&/g, "&amp;").replace(/</g, "&lt;").replace(/>/g, "&gt;");
+  // Plotly reads a little markup, TeX and templates in names; ours are only text.
+  const plain = text => text.replace(/[&<>$%]/g, sign => `&#${sign.charCodeAt(0)};`);
   const short = text => [...text].length > 28 ? [...text].slice(0, 27).join("") + "…" : text;
 
   const COLOURS = ["#2f6fdb", "#e07b39", "#2a9d6f", "#c2418a", "#7a5cc9", "#b8921f", "#1f9bb0",
@@ -48,11 +48,12 @@
   function bars(key, total) {
     return data.series.map((series, number) => ({
       type: "bar", name: plain(short(series.name)), x: data.x, y: total(series),
-      marker: {color: colour(number)},
-      hovertemplate: `${plain(series.name).replace(/%/g, "&#37;")}<br>%{x}<br>${plain(texts[key])}: %{y:,}<extra></extra>`,
+      width: data.widths, offset: 0, marker: {color: colour(number), line: {width: 0}},
+      hovertemplate: `${plain(series.name)}<br>%{x}<br>${plain(texts[key])}: %{y:,}<extra></extra>`,
     }));
   }
 
+  const narrow = () => innerWidth < 600;
   const sum = (a, b) => a.map((value, at) => value + b[at]);
   const all = values => values.reduce((a, b) => a + b, 0);
 
@@ -60,7 +61,8 @@
     const of = [["cost", series => all(series.cost)],
       ["tokens", series => all(series.input) + all(series.output)]];
     return of.map(([key, total], number) => ({
-      type: "pie", hole: .55, sort: false, domain: {column: number, row: 0},
+      type: "pie", hole: .55, sort: false,
+      domain: narrow() ? {column: 0, row: number} : {column: number, row: 0},
       labels: data.series.map(series => plain(short(series.name))),
       values: data.series.map(total), title: {text: plain(texts[key])},
       marker: {colors: data.series.map((_, at) => colour(at))},
@@ -104,13 +106,16 @@
     return {
       cost_over_time: {barmode: "stack", xaxis: dates, legend: below, showlegend: true},
       tokens_over_time: {barmode: "stack", xaxis: dates, legend: below, showlegend: true},
-      share: {grid: {rows: 1, columns: 2}, legend: {orientation: "h", y: -.05, yanchor: "top"}},
+      share: {
+        height: narrow() ? 620 : 340,
+        grid: narrow() ? {rows: 2, columns: 1} : {rows: 1, columns: 2}, legend: {orientation: "h", y: -.05, yanchor: "top"},
+      },
       hit_share_over_time: {
         xaxis: dates, legend: below, showlegend: true,
         yaxis: {tickformat: ".0%", rangemode: "tozero"},
       },
       strips: {
-        xaxis: dates, height: 90 + 26 * names.length, barmode: "overlay",
+        xaxis: {...dates, nticks: narrow() ? 4 : 8, tickangle: 0}, height: 90 + 26 * names.length, barmode: "overlay",
         yaxis: {tickvals: names.map((_, at) => at), ticktext: names, autorange: "reversed",
           automargin: true, fixedrange: true},
       },
@@ -147,7 +152,7 @@
     const all = traces(isDark);
     for (const [name, layout] of Object.entries(layouts())) {
       const place = document.getElementById(name);
-      const empty = all[name].length === 0 || (name === "heat" && data.heat.flat().every(n => n === 0));
+      const empty = all[name].length === 0 || data.series.length === 0;
       place.parentElement.hidden = empty;
       if (empty) continue;
       await Plotly.react(place, all[name], themed(layout, isDark), {

@@ -120,12 +120,13 @@ def plotted(report: Report, t: Texts) -> dict[str, Any]:
     shown = names if len(names) <= _MODELS_SHOWN + 1 else names[:_MODELS_SHOWN]
     first = next(iter(report.series), None)
     model = None if first is None else first.model
-    starts = [row.start for row in report.series if row.model == model]
+    buckets = [(row.start or 0.0, row.end or 0.0) for row in report.series if row.model == model]
     strips = report.strips[: 2 * _MODELS_SHOWN]
     return {
         "step": report.step,
         "window": [_local(report, report.start), _local(report, report.end)],
-        "x": [_local(report, start or 0.0) for start in starts],
+        "x": [_local(report, start) for start, _ in buckets],
+        "widths": [1000 * (end - start) for start, end in buckets],  # milliseconds
         "series": _series(report, shown, t["others"]),
         "strips": [
             {

@@ -35,6 +35,11 @@ def money(amount: Decimal) -> str:
     return f"{whole}.{digits.rstrip('0'):0<2}"
 
 
+def rounded(amount: Decimal) -> str:
+    """As the command line shows it."""
+    return f"{amount:,.6f}"
+
+
 def price(value: float | None) -> str:
     return "" if value is None else f"{Decimal(repr(value)):f}".removesuffix(".0")
 
@@ -51,7 +56,7 @@ def summary(report: Report, t: Texts) -> list[tuple[str, str]]:
     """What the figures at the top are called, and they."""
     total = report.models.total
     return [
-        (t["cost"], money(report.invoice.total)),
+        (t["cost"], rounded(report.invoice.total)),
         (t["requests"], f"{total.requests:,}"),
         (t["input"], f"{total.input_tokens:,}"),
         (t["output"], f"{total.output_tokens:,}"),
@@ -75,7 +80,7 @@ def models(report: Report, t: Texts) -> Grid:
             duration(row.runtime_seconds),
             name_of(report, row.first_request),
             name_of(report, row.last_request),
-            money(row.cost_exact),
+            rounded(row.cost_exact),
         ]
 
     def keys(row: UsageRow) -> list[float | str]:
