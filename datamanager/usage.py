@@ -21,6 +21,7 @@ Prices = Literal["historical", "current"]
 Moment = float | datetime
 
 _EXACT = Context(prec=60)  # more digits than 128 bits have
+_COUNT_MAX = 2**63 - 1
 _COUNTS = ("requests", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
@@ -32,7 +33,10 @@ def _sum_exact(values: Iterable[Decimal]) -> Decimal:
 
 
 def _count(rows: Sequence[UsageRow], name: str) -> int:
-    return sum(getattr(row, name) for row in rows)
+    total: int = sum(getattr(row, name) for row in rows)
+    if total > _COUNT_MAX:  # as the core says it of one row
+        raise InvalidDataError(f"the sum of {name} is above {_COUNT_MAX}")
+    return total
 
 
 def _edge(rows: Sequence[UsageRow], name: str, pick: Any) -> float | None:
