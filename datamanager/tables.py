@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Iterator, Sequence
-from datetime import datetime
+from datetime import datetime, tzinfo
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, overload
 from unicodedata import combining, east_asian_width
@@ -41,12 +41,12 @@ def layout(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
     return "\n".join(lines)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Any, zone: tzinfo | None) -> str:
     if value is None:
         return "-"
     if name in ("start", "end") or name.endswith("_request"):
         try:
-            return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
+            return datetime.fromtimestamp(value, zone).strftime("%Y-%m-%d %H:%M:%S")
         except (OverflowError, ValueError, OSError):  # later than calendars go
             return repr(value)
     if name.endswith("_share"):
@@ -70,8 +70,9 @@ class Table(Generic[Row]):
     _columns: ClassVar[tuple[tuple[str, str], ...]]
     _shown: ClassVar[tuple[str, ...]]
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], zone: tzinfo | None = None) -> None:
         self._rows = list(rows)
+        self._zone = zone  # in which times are printed; None: the machine's
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -85,7 +86,7 @@ class Table(Generic[Row]):
     def __getitem__(self, at: int | slice | str) -> Any:
         if isinstance(at, str):
             return self._column(at)
-        return type(self)(self._rows[at]) if isinstance(at, slice) else self._rows[at]
+        return type(self)(self._rows[at], self._zone) if isinstance(at, slice) else self._rows[at]
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
@@ -148,7 +149,7 @@ class Table(Generic[Row]):
 
     def _lines(self) -> list[list[str]]:
         return [
-            [_cell(name, getattr(row, name)) for name in self._shown]
+            [_cell(name, getattr(row, name), self._zone) for name in self._shown]
             for row in self._rows[:ROWS_SHOWN]
         ]
 

@@ -127,7 +127,7 @@ class UsageTable(Table[UsageRow]):
         rows: dict[str, list[UsageRow]] = {}
         for row in self._rows:
             rows.setdefault(str(row.model), []).append(row)
-        return UsageTable([add_up(lines, model) for model, lines in rows.items()])
+        return UsageTable([add_up(lines, model) for model, lines in rows.items()], self._zone)
 
 
 def names_of(models: str | Iterable[str] | None) -> list[str] | None:
@@ -169,7 +169,7 @@ def usage(
         periods = windows.billing_periods(tz, billing_anchor, begin, last)
         rows = dm._usage(names, edges, periods, strategy, current)
     assert rows is not None
-    return UsageTable(rows)
+    return UsageTable(rows, windows.Zone(tz).tz)
 
 
 def cost_of(

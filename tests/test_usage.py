@@ -398,6 +398,17 @@ def test_printed(table: UsageTable, dm: DataManager) -> None:
     assert repr(many) == "<UsageTable of 1000 rows>"
 
 
+def test_times_are_printed_in_the_zone_of_the_question(dm: DataManager) -> None:
+    midnight = datetime(2024, 5, 1, tzinfo=ZoneInfo("Asia/Kolkata")).timestamp()
+    dm.add_model_request("m", [midnight, 1, 1, 0, 1])
+    table = dm.usage(by="day", tz="Asia/Kolkata", end=midnight + 86400)
+    for shown in (table, table[:1], table.by_model):
+        assert str(shown).splitlines()[1].split()[1:5] == [
+            "2024-05-01", "00:00:00", "2024-05-02", "00:00:00",
+        ]  # fmt: skip
+    assert "2024-04-30 18:30:00" in str(dm.usage(start=midnight, tz="UTC"))
+
+
 # ---- the manual's analysis ----
 
 
