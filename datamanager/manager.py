@@ -139,7 +139,7 @@ class DataManager(_core.Manager):
         rows, _ = usage.usage(
             self, models, window, by, buckets, tz, strategy, prices, billing_anchor
         )
-        return usage.UsageTable(rows)
+        return usage.UsageTable(rows, windows.Zone(tz).tz)
 
     def invoice(
         self,

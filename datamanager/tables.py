@@ -61,11 +61,11 @@ def layout(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
     return "\n".join(lines)
 
 
-def _cell(name: str, value: Any) -> str:
+def _cell(name: str, value: Any, zone: tzinfo | None) -> str:
     if value is None:
         return "-"
     if name in ("start", "end") or name.endswith("_request"):
-        return clock(value)
+        return clock(value, zone)
     if name.endswith("_share"):
         return f"{value:.1%}"
     if isinstance(value, float):
@@ -87,8 +87,9 @@ class Table(Generic[Row]):
     _columns: ClassVar[tuple[tuple[str, str], ...]]
     _shown: ClassVar[tuple[str, ...]]
 
-    def __init__(self, rows: Sequence[Row]) -> None:
+    def __init__(self, rows: Sequence[Row], zone: tzinfo | None = None) -> None:
         self._rows = list(rows)
+        self._zone = zone  # in which times are printed; None: the machine's
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -102,7 +103,7 @@ class Table(Generic[Row]):
     def __getitem__(self, at: int | slice | str) -> Any:
         if isinstance(at, str):
             return self._column(at)
-        return type(self)(self._rows[at]) if isinstance(at, slice) else self._rows[at]
+        return type(self)(self._rows[at], self._zone) if isinstance(at, slice) else self._rows[at]
 
     def __iter__(self) -> Iterator[Row]:
         return iter(self._rows)
@@ -165,7 +166,7 @@ class Table(Generic[Row]):
 
     def _lines(self) -> list[list[str]]:
         return [
-            [_cell(name, getattr(row, name)) for name in self._shown]
+            [_cell(name, getattr(row, name), self._zone) for name in self._shown]
             for row in self._rows[:ROWS_SHOWN]
         ]
 

@@ -23,6 +23,7 @@ Moment = float | datetime
 Part = tuple[str, float | None, CostSlice]  # model, since when its tariff held, what was paid
 
 _EXACT = Context(prec=60)  # more digits than 128 bits have
+_COUNT_MAX = 2**63 - 1
 _COUNTS = ("requests", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
@@ -34,7 +35,10 @@ def sum_exact(values: Iterable[Decimal]) -> Decimal:
 
 
 def _count(rows: Sequence[UsageRow], name: str) -> int:
-    return sum(getattr(row, name) for row in rows)
+    total: int = sum(getattr(row, name) for row in rows)
+    if total > _COUNT_MAX:  # as the core says it of one row
+        raise InvalidDataError(f"the sum of {name} is above {_COUNT_MAX}")
+    return total
 
 
 def _edge(rows: Sequence[UsageRow], name: str, pick: Any) -> float | None:
@@ -125,7 +129,7 @@ class UsageTable(Table[UsageRow]):
         rows: dict[str, list[UsageRow]] = {}
         for row in self._rows:
             rows.setdefault(str(row.model), []).append(row)
-        return UsageTable([add_up(lines, model) for model, lines in rows.items()])
+        return UsageTable([add_up(lines, model) for model, lines in rows.items()], self._zone)
 
 
 def names_of(models: str | Iterable[str] | None) -> list[str] | None:

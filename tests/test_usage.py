@@ -313,6 +313,47 @@ def test_totals_of_nothing(dm: DataManager) -> None:
         dm.usage(["m", "nobody"])
 
 
+def test_sums_that_are_too_large(dm: DataManager) -> None:
+    """Of a row or of a total, they are refused, never wrong."""
+    for name, count in (("a", 1023), ("b", 1), ("c", 1025)):
+        dm.add_model_requests(name, [[1.0, 2**53, 0, 0, 0]] * count)
+    assert dm.usage("a").total.input_tokens == 1023 * 2**53
+    message = "the sum of input_tokens is above 9223372036854775807"
+    with pytest.raises(datamanager.InvalidDataError, match=message):
+        dm.usage("c")
+    table = dm.usage(["a", "b"])
+    with pytest.raises(datamanager.InvalidDataError, match=message):
+        assert table.total
+    dm.set_pricing("a", tiers=[[1, 0, 0, 1e26, 0, False, 0]], effective_from=0)
+    with pytest.raises(datamanager.InvalidDataError, match="a cost must be at most"):
+        dm.usage("a")
+
+
+def test_what_breaks_the_rules_is_named(dm: DataManager, path: str) -> None:
+    """Other programs can write anything; of whatever model and time, nothing is passed over."""
+    dm.add_model_requests("m", [[1.0, 1, 1, 1, 1]] * 3)
+    safe = dm.get_safe_model_name("m")
+    for table, broken, message in [
+        ("requests", "timestamp='x'", "_requests row 1: timestamp must be .*, not x"),
+        ("requests", "cache_n=-1", "_requests row 1: cache_n must be .*, not -1"),
+    ]:
+        with closing(sqlite3.connect(path)) as other, other:
+            kept = other.execute(f"SELECT * FROM {safe}_{table} LIMIT 1").fetchone()
+            other.execute(f"UPDATE {safe}_{table} SET {broken} WHERE id=1")
+        for question in ({}, {"start": 5}, {"by": 1, "start": 0, "end": 3}):
+            with pytest.raises(datamanager.CorruptDataError, match=message):
+                dm.usage(**question)  # type: ignore[arg-type]
+        with closing(sqlite3.connect(path)) as other, other:
+            marks = ",".join("?" * len(kept))
+            other.execute(f"REPLACE INTO {safe}_{table} VALUES({marks})", kept)
+    assert dm.usage().total.requests == 3
+    with closing(sqlite3.connect(path)) as other, other:
+        for index, end in ((1, 100), (2, 50)):
+            other.execute(f"INSERT INTO {safe}_tier_pricing VALUES(?,0,?,1,1,0,0)", (index, end))
+    with pytest.raises(datamanager.CorruptDataError, match=f"prices of {safe}: tier . .* overlaps"):
+        dm.usage()
+
+
 def test_order_and_choice_of_models(table: UsageTable, dm: DataManager) -> None:
     assert [row.model for row in dm.usage(["hourly", "<b>m</b>"])] == ["hourly", "<b>m</b>"]
     assert [row.model for row in dm.usage("hourly")] == ["hourly"]
@@ -355,6 +396,17 @@ def test_printed(table: UsageTable, dm: DataManager) -> None:
     many = dm.usage("hourly", start=0, end=1000, by=1)
     assert str(many).endswith("… and 960 more rows") and "960 more rows" in many._repr_html_()
     assert repr(many) == "<UsageTable of 1000 rows>"
+
+
+def test_times_are_printed_in_the_zone_of_the_question(dm: DataManager) -> None:
+    midnight = datetime(2024, 5, 1, tzinfo=ZoneInfo("Asia/Kolkata")).timestamp()
+    dm.add_model_request("m", [midnight, 1, 1, 0, 1])
+    table = dm.usage(by="day", tz="Asia/Kolkata", end=midnight + 86400)
+    for shown in (table, table[:1], table.by_model):
+        assert str(shown).splitlines()[1].split()[1:5] == [
+            "2024-05-01", "00:00:00", "2024-05-02", "00:00:00",
+        ]  # fmt: skip
+    assert "2024-04-30 18:30:00" in str(dm.usage(start=midnight, tz="UTC"))
 
 
 # ---- the manual's analysis ----

@@ -71,17 +71,22 @@ static void model_usage_reset(model_usage *usage)
 
 /* ---- tariffs ---- */
 
+/* Tiers that overlap were not stored through us: the file is to blame, so the model is named. */
 static dm_status tariff_make(tariff *out, const dm_tariff *from, const dm_usage_query *query,
-                             dm_error *err)
+                             const dm__model *model, dm_error *err)
 {
+    dm_error why = {0};
     out->by_tiers = from->use_tier_pricing;
     out->strategy = query->strategy != NULL ? *query->strategy : from->strategy;
     out->slices = dm__calloc(from->tier_count + 1, sizeof *out->slices);
     if (out->slices == NULL)
         return dm__no_memory(err);
     out->slice_count = from->tier_count;
-    dm_status rc = dm_price_parse("hourly_price", from->hourly_price, &out->hourly_price, err);
-    return rc == DM_OK ? dm_price_slices(from->tiers, from->tier_count, out->slices, err) : rc;
+    dm_status rc = dm_price_parse("hourly_price", from->hourly_price, &out->hourly_price, &why);
+    if (rc == DM_OK)
+        rc = dm_price_slices(from->tiers, from->tier_count, out->slices, &why);
+    return rc == DM_OK ? rc
+                       : dm__fail(err, DM_CORRUPT_DATA, "prices of %s: %s", model->safe, why.text);
 }
 
 static dm_status tariffs_make(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
@@ -104,7 +109,7 @@ static dm_status tariffs_make(dm__conn *conn, dm__model *model, model_usage *usa
     for (size_t i = 0; i < count && rc == DM_OK; i++) {
         usage->tariff_count++;
         usage->tariff_from_s[i] = i == 0 ? -INFINITY : history.tariffs[i].from_s;
-        rc = tariff_make(&usage->tariffs[i], &history.tariffs[first + i], usage->query, err);
+        rc = tariff_make(&usage->tariffs[i], &history.tariffs[first + i], usage->query, model, err);
         usage->cumulative |=
             usage->tariffs[i].by_tiers && usage->tariffs[i].strategy == DM_STRATEGY_CUMULATIVE;
     }
