@@ -30,6 +30,8 @@ RECORDS = [
     "ModelBilling",
     "Tariff",
     "UsageRow",
+    "PerformanceRow",
+    "ModelStatus",
     "Cost",
     "CostSlice",
 ]
