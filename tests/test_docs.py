@@ -34,6 +34,8 @@ RECORDS = [
     "ModelBilling",
     "Tariff",
     "UsageRow",
+    "PerformanceRow",
+    "ModelStatus",
     "Cost",
     "CostSlice",
 ]

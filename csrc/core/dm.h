@@ -13,7 +13,7 @@
  *         return fail(err.text);
  *     dm_request request = {.timestamp_s = 1.7e9, .input_tokens = 150, .output_tokens = 80};
  *     int64_t id = 0;
- *     dm_status rc = dm_request_add(m, DM_STR("Qwen3-Coder-30B"), &request, &id, &err);
+ *     dm_status rc = dm_request_add(m, DM_STR("Qwen3-Coder-30B"), &request, NULL, &id, &err);
  *     dm_free(m);
  *
  * Ownership: what an `_out` pointer receives belongs to the caller and is given back with the
@@ -37,6 +37,7 @@
 #ifndef DM_H
 #define DM_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -117,6 +118,14 @@ typedef struct {
     int64_t cache_n;  /* input tokens served from the cache */
     int64_t prompt_n; /* input tokens that were computed */
 } dm_request;
+
+/* How long a request took, in seconds, finite, >= 0; NaN: not known. */
+typedef struct {
+    double duration_s;    /* from its arrival to its last token */
+    double first_token_s; /* from its arrival to its first token; not after duration_s */
+} dm_timing;
+
+#define DM_TIMING_UNKNOWN ((dm_timing){NAN, NAN})
 
 /* A run of the program or of a model. A run that has just begun ends where it starts. */
 typedef struct {
@@ -226,6 +235,8 @@ typedef struct {
     const int64_t *output_tokens;
     const int64_t *cache_n;
     const int64_t *prompt_n;
+    const double *duration_s; /* as in dm_timing; NULL: none is known */
+    const double *first_token_s;
 } dm_request_rows;
 
 /* Which rows: start_s <= t < end_s, at most `limit` of them, the newest (0: all). The whole of
@@ -258,6 +269,7 @@ void *dm_array_new(size_t count);
 
 /* DM_INVALID names the field and the value. No SQLite, no allocation, any thread. */
 dm_status dm_request_check(const dm_request *request, dm_error *err) DM_CHECKED;
+dm_status dm_timing_check(const dm_timing *timing, dm_error *err) DM_CHECKED;
 dm_status dm_tier_check(const dm_tier *tier, dm_error *err) DM_CHECKED;
 dm_status dm_model_name_check(dm_str name, dm_error *err) DM_CHECKED;
 dm_status dm_time_check(const char *field, double time_s, dm_error *err) DM_CHECKED;
@@ -317,8 +329,9 @@ dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64
                          dm_error *err) DM_CHECKED;
 dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error *err) DM_CHECKED;
 
-dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request, int64_t *id_out,
-                         dm_error *err) DM_CHECKED;
+/* `timing` may be NULL. */
+dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request,
+                         const dm_timing *timing, int64_t *id_out, dm_error *err) DM_CHECKED;
 /* All rows or none. A bad row is DM_INVALID and the text begins with "row N: ", N from 0. */
 dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows, dm_ids *ids_out,
                           dm_error *err) DM_CHECKED;
@@ -531,6 +544,44 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
  * of some or all (NULL) models; both NaN where there is neither. */
 dm_status dm_time_span_get(dm_manager *m, const dm_str *models, size_t model_count,
                            double *first_s_out, double *last_s_out, dm_error *err) DM_CHECKED;
+
+/* ---- performance: how fast requests were answered, by model and time ---- */
+
+/* Values that were seen: the q-th percentile is the least of which at least q in 100 values are not
+ * greater (nearest rank). NaN where `count` is 0. */
+typedef struct {
+    int64_t count;
+    double p50, p90, p95, p99, max;
+} dm_percentiles;
+
+typedef struct {
+    size_t model;  /* in dm_performance.models */
+    size_t bucket; /* from 0 */
+    int64_t requests;
+    double first_request_s; /* NaN where there is none */
+    double last_request_s;
+    double prompt_tokens;     /* prompt_n of the requests whose first_token_s is known … */
+    double prompt_s;          /* … and the time to their first tokens */
+    double generation_tokens; /* output_tokens of those whose duration_s is known too … */
+    double generation_s;      /* … and their time after the first token */
+    dm_percentiles duration_s;
+    dm_percentiles first_token_s;
+    dm_percentiles input_tokens;
+    dm_percentiles output_tokens;
+} dm_performance_row;
+
+typedef struct {
+    dm_model_names models;    /* in the order asked for, or of registration */
+    dm_performance_row *rows; /* a row for each model and bucket, models first */
+    size_t row_count;
+} dm_performance;
+
+void dm_performance_reset(dm_performance *performance);
+
+/* Models (NULL: all) and edges as in dm_usage_query. Takes memory for two numbers a request. */
+dm_status dm_performance_get(dm_manager *m, const dm_str *models, size_t model_count,
+                             const double *edges_s, size_t edge_count,
+                             dm_performance *performance_out, dm_error *err) DM_CHECKED;
 
 /* ---- process ---- */
 
