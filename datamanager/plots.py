@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from datamanager._core import InvalidDataError
 from datamanager.tables import printable
+from datamanager.windows import Zone
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from datetime import tzinfo
+
     from datamanager._core import UsageRow
-    from datamanager.usage import UsageTable
 
 _NUMBERS = (
     "requests", "input_tokens", "output_tokens", "cache_n", "prompt_n", "cache_hit_share",
@@ -24,55 +26,51 @@ def plain(text: str) -> str:
     return "".join(f"&#{ord(sign)};" if sign in "&<>$%" else sign for sign in printable(text))
 
 
-def _bars(table: UsageTable, what: str) -> list[dict[str, Any]]:
-    """One for each model of a table that has one bucket."""
+def _bars(rows: Sequence[UsageRow], what: str) -> list[dict[str, Any]]:
+    """One for each row, which is a model's."""
     return [
         {
             "type": "bar",
-            "x": [plain(str(row.model)) for row in table],
-            "y": [getattr(row, what) for row in table],
+            "x": [plain(str(row.model)) for row in rows],
+            "y": [getattr(row, what) for row in rows],
         }
     ]
 
 
-def _moment(table: UsageTable, moment: float) -> datetime:
-    return datetime.fromtimestamp(moment, table.tz).replace(tzinfo=None)
-
-
-def _series(table: UsageTable, what: str) -> list[dict[str, Any]]:
+def _series(rows: Sequence[UsageRow], what: str, zone: Zone) -> list[dict[str, Any]]:
     """Bars that stack, or lines of what does not add up; one for each model."""
     models: dict[str, list[UsageRow]] = {}
-    for row in table:
+    for row in rows:
         models.setdefault(str(row.model), []).append(row)
     form: dict[str, Any] = {"type": "scatter", "mode": "lines+markers", "connectgaps": True}
     if what not in _RATES:
         form = {"type": "bar", "offset": 0}
     traces = []
-    for model, rows in models.items():
-        edges = [(row.start or 0.0, row.end or 0.0) for row in rows]
+    for model, lines in models.items():
+        edges = [(row.start or 0.0, row.end or 0.0) for row in lines]
         widths = [1000 * (end - start) for start, end in edges]  # milliseconds
         traces.append(
             {
                 **form,
                 "name": plain(model),
-                "x": [_moment(table, start) for start, _ in edges],
-                "y": [getattr(row, what) for row in rows],
+                "x": [zone.local(start) for start, _ in edges],
+                "y": [getattr(row, what) for row in lines],
                 **({"width": widths} if form["type"] == "bar" else {}),
             }
         )
     return traces
 
 
-def figure(table: UsageTable, what: str) -> Any:
-    """A plotly Figure of one column of the table."""
+def figure(rows: Sequence[UsageRow], what: str, tz: tzinfo | None) -> Any:
+    """A plotly Figure of one column of the rows, in the time of the zone."""
     if what not in _NUMBERS:
         raise InvalidDataError(f"what must be one of {', '.join(_NUMBERS)}, not {what!r}")
     try:
         from plotly.graph_objects import Figure
     except ImportError:
         raise ImportError("plots need plotly: pip install 'datamanager[report]'") from None
-    over_time = any(row.start is not None and row.end is not None for row in table)
-    traces = _series(table, what) if over_time else _bars(table, what)
+    over_time = any(row.start is not None and row.end is not None for row in rows)
+    traces = _series(rows, what, Zone(tz)) if over_time else _bars(rows, what)
     axis = {"title": {"text": what}, "rangemode": "tozero"}
     if what == "cache_hit_share":
         axis["tickformat"] = ".0%"

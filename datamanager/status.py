@@ -76,8 +76,9 @@ def _used(
     """When the models were last asked, and what they used from ``begin`` on."""
     edges = [-math.inf, *([] if begin is None else [begin]), math.inf]
     # The costs are not looked at, so any strategy that needs no billing periods will do.
-    rows = dm._usage(names, edges, None, "graduated", True)
-    assert rows is not None
+    found = dm._usage(names, edges, None, "graduated", True)
+    assert found is not None
+    rows, _ = found
     parts = len(edges) - 1
     return add_up(rows, None).last_request, add_up(rows[parts - 1 :: parts], None)
 

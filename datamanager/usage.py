@@ -131,6 +131,15 @@ class UsageTable(Table[UsageRow]):
             rows.setdefault(str(row.model), []).append(row)
         return UsageTable([add_up(lines, model) for model, lines in rows.items()], self._zone)
 
+    def plot(self, what: str = "cost") -> Any:
+        """A plotly figure of one column (default: cost), by model and, where cut, over time.
+
+        Needs plotly: ``pip install 'datamanager[report]'``.
+        """
+        from datamanager import plots
+
+        return plots.figure(self._rows, what, self._zone)
+
 
 def names_of(models: str | Iterable[str] | None) -> list[str] | None:
     if models is None:

@@ -18,9 +18,9 @@ from commands import READING, damaged, environment, fill, foreign, older, run
 from datamanager import DataManager
 
 WRITING = [["prices", "set", "m", "--hourly", "1", "--new"]]
-COMMANDS = [*READING, *WRITING]
+COMMANDS = [*READING, ["report"], *WRITING]
 every_command = pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-every_reading = pytest.mark.parametrize("command", READING, ids=" ".join)
+every_reading = pytest.mark.parametrize("command", [*READING, ["report"]], ids=" ".join)
 
 
 def refused(done: subprocess.CompletedProcess[str], code: int, said: str) -> None:

@@ -12,7 +12,7 @@ from datamanager.cli.command import (
     opened,
     path_of,
 )
-from datamanager.cli.errors import UsageError
+from datamanager.cli.errors import UsageError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -108,7 +108,8 @@ def _report(options: Namespace) -> None:
         sys.stdout.write(text)
     else:
         _write(options.output, text)
-        print(options.output, file=sys.stderr)
+        if sys.stderr.isatty():
+            print(f"wrote {printable(options.output)}", file=sys.stderr)
 
 
 def _arguments(parser: Parser) -> None:

@@ -89,15 +89,11 @@ def _strips(dm: DataManager, names: Sequence[str], start: float, end: float) -> 
     return [strip for strip in found if strip.spans]
 
 
-def _window(
-    dm: DataManager, names: Sequence[str], start: float | None, end: float | None
-) -> tuple[float, float]:
-    """The window, or where the data begin and end."""
+def _span(dm: DataManager, names: Sequence[str]) -> tuple[float, float]:
+    """Where the data begin and end; of no data, now."""
     first, last = dm._time_span(names)
-    begin = start if start is not None else first if first is not None else time.time()
-    if end is None:
-        end = math.nextafter(max(begin, begin if last is None else last), math.inf)
-    return begin, end
+    begin = time.time() if first is None else first
+    return begin, math.nextafter(begin if last is None else last, math.inf)
 
 
 def gather(
@@ -110,11 +106,16 @@ def gather(
 ) -> Report:
     """All that a report of these models (default: all) and this window says."""
     names = list(models or dm.get_models())
-    begin, until = _window(dm, names, start, end)
+    first, last = _span(dm, names)
+    begin = first if start is None else start
+    until = max(last, math.nextafter(begin, math.inf)) if end is None else end
     zone = Zone(tz)
     asked: dict[str, Any] = {"start": begin, "end": until, "tz": zone.tz, "strategy": strategy}
     step = _step(until - begin)
-    hours = dm.usage(names, by="hour", **asked)
+    within = asked
+    if step != "hour" and max(first, begin) < min(last, until):  # there are more hours than data
+        within = {**asked, "start": max(first, begin), "end": min(last, until)}
+    hours = dm.usage(names, by="hour", **within)
     return Report(
         start=begin,
         end=until,
