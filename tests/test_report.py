@@ -9,6 +9,7 @@ import os
 import subprocess
 import sys
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,20 @@ from test_cli_forms import valid
 from datamanager import DataManager
 
 NAMES = ["Qwen3-Coder-30B", WIDE, HOSTILE, "idle | `pipe`"]
+every_ending = pytest.mark.parametrize(
+    "ending",
+    [
+        pytest.param(
+            ".html",
+            marks=pytest.mark.skipif(
+                find_spec("plotly") is None, reason="needs the library of the report extra"
+            ),
+        ),
+        ".md",
+        ".json",
+        ".csv",
+    ],
+)
 WINDOW = ["--from", "2025-10-09", "--to", "2025-10-10", "--tz", "Asia/Shanghai"]
 
 
@@ -111,7 +126,7 @@ def test_markdown(path: Path, language: str) -> None:
     assert ("## 账单" in done.stdout) is (language == "zh")
 
 
-@pytest.mark.parametrize("ending", [".html", ".md", ".json", ".csv"])
+@every_ending
 def test_files(path: Path, tmp_path: Path, ending: str) -> None:
     file = tmp_path / f"report{ending}"
     file.write_text("an older one")
@@ -151,7 +166,7 @@ def test_never_over_the_database(tmp_path: Path) -> None:
     assert done.returncode == 2 and path.read_bytes() == before
 
 
-@pytest.mark.parametrize("ending", [".html", ".md", ".json", ".csv"])
+@every_ending
 def test_an_empty_database(tmp_path: Path, ending: str) -> None:
     DataManager(tmp_path / "usage.db").close()
     file = tmp_path / f"report{ending}"
