@@ -60,4 +60,4 @@ def performance(
 ) -> PerformanceTable:
     names = names_of(models)
     edges = windows.edges(by, buckets, tz, *window, lambda: dm._time_span(names))
-    return PerformanceTable(dm._performance(names, edges))
+    return PerformanceTable(dm._performance(names, edges), windows.Zone(tz).tz)
