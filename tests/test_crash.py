@@ -137,3 +137,41 @@ def test_interrupt(path: str, what: str) -> None:
         assert done.returncode == 0, done.stderr
         assert float(done.stdout) < 1.0  # 0.2 s is meant; the rest is for a loaded machine
         assert len(dm.get_model_requests("m")) == (400000 if what == "read" else 0)
+
+
+HANDLED = """
+import faulthandler, os, signal, sys, threading, datamanager
+faulthandler.dump_traceback_later(60, exit=True)
+path, what, number = sys.argv[1:]
+dm, elsewhere = datamanager.DataManager(path), datamanager.DataManager(path)
+def handle(*_):
+    elsewhere.add_model_request("m", [9, 9, 9, 9, 9])
+    with dm.batch():
+        dm.add_model_request("m", [9, 9, 9, 9, 9])
+    dm.close()
+for number in (signal.SIGINT, signal.SIGTERM):
+    signal.signal(number, handle)
+rows = [[1, 2, 3, 4, 5]] * 400000
+if what == "read":
+    dm.add_model_requests("m", rows)
+threading.Timer(0.1, os.kill, [os.getpid(), int(number)]).start()
+calls = 0
+try:
+    while True:
+        dm.get_model_requests("m") if what == "read" else dm.add_model_requests("m", rows)
+        calls += 1
+except datamanager.ClosedError:
+    print(calls)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("what", ["read", "write"])
+def test_handlers_may_write_and_close(path: str, what: str, number: int) -> None:
+    command = [sys.executable, "-c", HANDLED, path, what, str(int(number))]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 0, done.stderr
+    with DataManager(path) as dm:
+        calls = 1 if what == "read" else int(done.stdout)
+        assert len(dm.get_model_requests("m")) == calls * 400000 + 2
