@@ -41,7 +41,7 @@ def program(path: str, code: str) -> str:
     return done.stdout
 
 
-# Neither usage() nor cost(): they import datetime and decimal, whose imports in several interpreters
+# Neither usage() nor cost(): they import datetime and decimal, and several interpreters that do so
 # at once crash CPython 3.12 and 3.13, without any module of ours (docs/decisions.md).
 WRITERS = """
 import datamanager
