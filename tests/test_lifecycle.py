@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +89,45 @@ def test_collection(path: str) -> None:
     gc.collect()
     assert seen() is None
     assert os.listdir(os.path.dirname(path)) == ["usage.db"]
+
+
+def test_opened_twice_at_once(path: str) -> None:
+    class Names(list[str]):
+        def __iter__(self) -> Iterator[str]:
+            dm.__init__(path)  # type: ignore[misc]
+            return super().__iter__()
+
+    dm = DataManager.__new__(DataManager)
+    with pytest.raises(datamanager.DataManagerError, match="open already"):
+        dm.__init__(path, models=Names(["m"]))  # type: ignore[misc]
+    dm.close()
+    assert os.listdir(os.path.dirname(path)) == ["usage.db"]  # neither left its log behind
+
+
+def test_cycles_are_collected(path: str) -> None:
+    dm: Any = DataManager(path)
+    dm.its_batch = dm.batch()
+    seen = weakref.ref(dm)
+    dm = None
+    gc.collect()
+    assert seen() is None
+
+
+def test_module_is_collected_before_its_records() -> None:
+    code = (
+        "import atexit, gc, sys, datamanager\n"
+        "from datamanager.manager import _close_all\n"
+        "gc.disable()\n"
+        "core = datamanager._core\n"
+        "core.kept = [datamanager.ModelBilling(True, 0.5, [core]) for _ in range(100)]\n"
+        "gc.collect()\n"
+        "atexit.unregister(_close_all)\n"
+        "for name in [name for name in sys.modules if name.startswith('datamanager')]:\n"
+        "    del sys.modules[name]\n"
+        "del core, datamanager, _close_all\n"
+        "assert gc.collect() > 100\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
 
 
 def test_memory_is_private() -> None:

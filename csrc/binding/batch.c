@@ -79,9 +79,19 @@ static PyObject *batch_exit(PyObject *object, PyObject *args)
     Py_RETURN_FALSE; /* an exception goes on, whatever happened to the batch */
 }
 
+static int batch_traverse(PyObject *object, visitproc visit, void *arg)
+{
+    batch_object *self = (batch_object *)object;
+    Py_VISIT(Py_TYPE(object));
+    Py_VISIT(self->manager);
+    Py_VISIT(self->ids);
+    return 0;
+}
+
 static void batch_dealloc(PyObject *object)
 {
     PyTypeObject *type = Py_TYPE(object);
+    PyObject_GC_UnTrack(object);
     Py_XDECREF(((batch_object *)object)->manager);
     Py_XDECREF(((batch_object *)object)->ids);
     type->tp_free(object);
@@ -101,6 +111,7 @@ static PyMemberDef batch_members[] = {
 static PyType_Slot batch_slots[] = {
     {Py_tp_doc, "The writes of one thread that become one transaction."},
     {Py_tp_dealloc, batch_dealloc},
+    {Py_tp_traverse, batch_traverse}, /* cycles are broken where the handle's dict is cleared */
     {Py_tp_methods, batch_methods},
     {Py_tp_members, batch_members},
     {0, NULL}};
@@ -108,7 +119,7 @@ static PyType_Slot batch_slots[] = {
 static PyType_Spec batch_spec = {
     .name = "datamanager.Batch",
     .basicsize = sizeof(batch_object),
-    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION,
+    .flags = Py_TPFLAGS_DEFAULT | Py_TPFLAGS_DISALLOW_INSTANTIATION | Py_TPFLAGS_HAVE_GC,
     .slots = batch_slots,
 };
 

@@ -22,7 +22,7 @@ int call_begin(call *c, PyObject *self, const arg_spec *spec, PyObject *const *a
 int call_begin_model(call *c, dm_str *model, PyObject *self, const arg_spec *spec,
                      PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 
-/* After core_leave: did the core fail, or a signal's handler? Then the exception is set. */
+/* After core_leave: did the core fail, or Ctrl-C come? Then the exception is set. */
 bool call_failed(call *c, dm_status rc);
 PyObject *finish_none(call *c, dm_status rc);
 /* The id of a new row; None inside a batch, where it is not known yet. */

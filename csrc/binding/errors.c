@@ -80,7 +80,7 @@ static int sqlite_code_attach(PyObject *exception, int sqlite_code)
 
 void *raise_error(module_state *state, dm_status rc, const dm_error *err)
 {
-    if (PyErr_Occurred()) /* a signal's handler came first */
+    if (PyErr_Occurred()) /* Ctrl-C came first */
         return NULL;
     if (rc == DM_NO_MEMORY)
         return PyErr_NoMemory();

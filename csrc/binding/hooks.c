@@ -3,6 +3,7 @@
  * Where the core meets the interpreter: the GIL, Ctrl-C, fork. */
 #include "module.h"
 
+#include <signal.h>
 #include <stdatomic.h>
 
 #define FORK_QUIET_MS 5000
@@ -24,12 +25,29 @@ void core_leave(void)
     PyEval_RestoreThread(thread);
 }
 
-static bool stop_on_signal(void)
+/* Whether Python's own handler is there, which does nothing but raise KeyboardInterrupt. */
+static bool ctrl_c_raises(void)
+{
+    PyObject *module = PyImport_ImportModule("_signal");
+    PyObject *own = module ? PyObject_GetAttrString(module, "default_int_handler") : NULL;
+    PyObject *handler = own ? PyObject_CallMethod(module, "getsignal", "i", SIGINT) : NULL;
+    bool raises = handler != NULL && handler == own;
+    PyErr_Clear();
+    Py_XDECREF(handler);
+    Py_XDECREF(own);
+    Py_XDECREF(module);
+    return raises;
+}
+
+/* No handler runs in here: one that wrote or closed would wait for the call that it interrupts. */
+static bool stop_on_ctrl_c(void)
 {
     if (released == NULL || PyThread_get_thread_ident() != atomic_load(&main_thread))
         return false;
     core_leave();
-    bool stop = PyErr_Occurred() != NULL || PyErr_CheckSignals() != 0;
+    if (PyErr_Occurred() == NULL && ctrl_c_raises() && PyOS_InterruptOccurred())
+        PyErr_SetNone(PyExc_KeyboardInterrupt);
+    bool stop = PyErr_Occurred() != NULL;
     core_enter();
     return stop;
 }
@@ -107,8 +125,11 @@ done:
     return rc;
 }
 
+/* Only the main interpreter's main thread gets signals; another's is what imported `threading`. */
 static int main_thread_find(void)
 {
+    if (PyInterpreterState_Get() != PyInterpreterState_Main())
+        return 0;
     PyObject *threading = PyImport_ImportModule("threading");
     PyObject *thread = threading ? PyObject_CallMethod(threading, "main_thread", NULL) : NULL;
     PyObject *ident = thread ? PyObject_GetAttrString(thread, "ident") : NULL;
@@ -120,15 +141,17 @@ static int main_thread_find(void)
     return PyErr_Occurred() ? -1 : 0;
 }
 
-/* The process has one core and one set of hooks, whichever interpreter comes first. */
-int hooks_install(PyObject *module)
+/* Once for each interpreter, since any may fork, even where the module is imported anew. */
+int hooks_install(void)
 {
-    (void)module;
-    static atomic_flag installed = ATOMIC_FLAG_INIT;
-    if (atomic_flag_test_and_set(&installed))
+    static const char installed[] = "datamanager._core hooks";
+    PyObject *known = PyInterpreterState_GetDict(PyInterpreterState_Get()); /* borrowed */
+    if (known == NULL)
+        return PyErr_NoMemory(), -1;
+    if (PyDict_GetItemString(known, installed) != NULL)
         return 0;
     if (main_thread_find() < 0 || fork_hooks_register() < 0)
         return -1;
-    dm_set_stop_hook(stop_on_signal);
-    return 0;
+    dm_set_stop_hook(stop_on_ctrl_c);
+    return PyDict_SetItemString(known, installed, Py_True);
 }

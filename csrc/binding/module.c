@@ -37,7 +37,7 @@ static int module_exec(PyObject *module)
         column_add(module, state) < 0 || table_add(module) < 0 || requests_add(module, state) < 0 ||
         batch_add(module, state) < 0 || manager_add(module, state) < 0)
         return -1;
-    return hooks_install(module);
+    return hooks_install();
 }
 
 static int module_traverse(PyObject *module, visitproc visit, void *arg)

@@ -38,11 +38,11 @@ module_state *state_of_type(PyTypeObject *type);
 
 /* ---- hooks.c ---- */
 
-/* Around every core call: nothing between them may touch a Python object. After core_leave an
- * exception may be set by a signal's handler, whatever the core returned. */
+/* Around every core call: nothing between them may touch a Python object. After core_leave
+ * KeyboardInterrupt may be set, whatever the core returned. */
 void core_enter(void);
 void core_leave(void);
-int hooks_install(PyObject *module);
+int hooks_install(void);
 
 /* ---- errors.c ---- */
 

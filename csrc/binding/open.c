@@ -66,6 +66,13 @@ static int options_read(module_state *state, PyObject *const *given, dm_options 
     return 0;
 }
 
+static bool is_open_already(const manager_object *self, const module_state *state)
+{
+    if (self->core != NULL)
+        PyErr_SetString(state->error, "the data manager is open already");
+    return self->core != NULL;
+}
+
 static int manager_open(manager_object *self, module_state *state, PyObject *path,
                         const dm_options *options)
 {
@@ -84,7 +91,7 @@ static int manager_open(manager_object *self, module_state *state, PyObject *pat
     dm_status rc = dm_open(name, options, &core, &err);
     core_leave();
     Py_DECREF(bytes);
-    if (rc == DM_OK && PyErr_Occurred()) {
+    if (rc == DM_OK && (PyErr_Occurred() || is_open_already(self, state))) {
         core_enter();
         dm_free(core);
         core_leave();
@@ -109,10 +116,8 @@ int manager_init(PyObject *object, PyObject *args, PyObject *keywords)
     if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$OOOOO:DataManager", names, &path, &models,
                                      &given[0], &given[1], &given[2], &given[3]))
         return -1;
-    if (self->core != NULL) {
-        PyErr_SetString(state->error, "the data manager is open already");
+    if (is_open_already(self, state))
         return -1;
-    }
     dm_options options = {0};
     dm_str *model_names = NULL;
     int rc = options_read(state, given, &options);

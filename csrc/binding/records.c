@@ -111,22 +111,29 @@ static bool holds_object(const record_spec *spec, int i)
     return spec->fields[i].kind == FIELD_LIST || spec->fields[i].kind == FIELD_OBJECT;
 }
 
+/* The first place from `member` on of an object in `self`; NULL after the last. The type knows them
+ * without the module's state, which the collector may have cleared before its records. */
+static PyObject **object_next(PyObject *self, const PyMemberDef **member)
+{
+    while ((*member)->name != NULL && (*member)->type != T_OBJECT_EX)
+        (*member)++;
+    return (*member)->name == NULL ? NULL : (PyObject **)((char *)self + (*member)++->offset);
+}
+
 static int collected_traverse(PyObject *self, visitproc visit, void *arg)
 {
-    const record_spec *spec = spec_of(self);
+    const PyMemberDef *member = Py_TYPE(self)->tp_members;
     Py_VISIT(Py_TYPE(self));
-    for (int i = 0; i < spec->field_count; i++)
-        if (holds_object(spec, i))
-            Py_VISIT(((record_object *)self)->fields[i].object);
+    for (PyObject **object; (object = object_next(self, &member)) != NULL;)
+        Py_VISIT(*object);
     return 0;
 }
 
 static int collected_clear(PyObject *self)
 {
-    const record_spec *spec = spec_of(self);
-    for (int i = 0; i < spec->field_count; i++)
-        if (holds_object(spec, i))
-            Py_CLEAR(((record_object *)self)->fields[i].object);
+    const PyMemberDef *member = Py_TYPE(self)->tp_members;
+    for (PyObject **object; (object = object_next(self, &member)) != NULL;)
+        Py_CLEAR(*object);
     return 0;
 }
 

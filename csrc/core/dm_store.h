@@ -6,6 +6,8 @@
 #ifndef DM_STORE_H
 #define DM_STORE_H
 
+#include <stdatomic.h>
+
 #include "dm_internal.h"
 
 /* One caller's writes, applied together or not at all. Lives on the caller's stack. */
@@ -76,7 +78,7 @@ struct dm_manager {
     dm_durability durability;
     int64_t busy_timeout_ns;
     /* under the store's lock */
-    bool closed;
+    atomic_bool closed;       /* is read without it, too */
     unsigned fork_generation; /* in which `inside` and `batches` were true */
     unsigned inside;          /* calls on this handle */
     dm__batch *batches;

@@ -61,6 +61,8 @@ static void store_reset(dm__store *store)
     store->queued = store->expected = 0;
     store->lingering = NULL;
     store->led = false;
+    if (store->state != DM__STORE_OPEN) /* who was opening or closing it is not here either */
+        store->state = DM__STORE_CLOSED;
     dm__cond_init(&store->changed); /* those who waited on it are not here */
     dm__mutex_unlock(&store->lock);
 }

@@ -488,12 +488,9 @@ void dm_free(dm_manager *m)
     dm__free(m);
 }
 
+/* Without the lock: the binding asks with the interpreter's lock held, and between its hooks around
+ * a fork the store's is held by a thread that may be waiting for the interpreter's. */
 bool dm_is_closed(dm_manager *m)
 {
-    if (store_usable(m->store, NULL) != DM_OK)
-        return false;
-    dm__mutex_lock(&m->store->lock);
-    bool closed = m->closed;
-    dm__mutex_unlock(&m->store->lock);
-    return closed;
+    return store_usable(m->store, NULL) == DM_OK && atomic_load(&m->closed);
 }
