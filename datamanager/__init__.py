@@ -11,6 +11,7 @@ from datamanager._core import (
     CostSlice,
     DamagedDatabaseError,
     DataManagerError,
+    DestinationExistsError,
     DiskFullError,
     FileMovedError,
     ForeignDatabaseError,
@@ -31,6 +32,7 @@ from datamanager._core import (
     TierPricing,
     UsageRow,
     cost,
+    restore,
 )
 from datamanager.manager import DataManager, sqlite_info
 
@@ -48,6 +50,7 @@ __all__ = [
     "DamagedDatabaseError",
     "DataManager",
     "DataManagerError",
+    "DestinationExistsError",
     "DiskFullError",
     "FileMovedError",
     "ForeignDatabaseError",
@@ -68,5 +71,6 @@ __all__ = [
     "TierPricing",
     "UsageRow",
     "cost",
+    "restore",
     "sqlite_info",
 ]

@@ -54,6 +54,7 @@ SIGNATURES = {
     "get_models": "(self, /)",
     "delete_model_tables": "(self, /, model_name)",
     "batch": "(self, /)",
+    "backup": "(self, /, dest, progress=None, *, overwrite=False)",
 }
 
 
@@ -96,6 +97,7 @@ def test_all() -> None:
         ("DiskFullError", OSError),
         ("StorageError", OSError),
         ("CannotOpenError", OSError),
+        ("DestinationExistsError", FileExistsError),
         ("ClosedError", RuntimeError),
         ("ForkedStoreError", RuntimeError),
         ("CorruptDataError", ValueError),

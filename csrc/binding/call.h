@@ -42,5 +42,7 @@ PyObject *price_history(METHOD_ARGS);
 /* usage.c: */
 PyObject *usage_get(METHOD_ARGS);
 PyObject *time_span_get(METHOD_ARGS);
+/* care.c: */
+PyObject *backup(METHOD_ARGS);
 
 #endif

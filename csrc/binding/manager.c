@@ -12,6 +12,11 @@ static PyObject *manager_close(PyObject *self, PyObject *none)
 {
     (void)none;
     dm_manager *core = ((manager_object *)self)->core;
+    if (care_is_telling(self)) {
+        PyErr_SetString(state_of_type(Py_TYPE(self))->error,
+                        "close() from the progress function of a call on the same handle");
+        return NULL;
+    }
     core_enter();
     dm_close(core);
     core_leave();
@@ -450,6 +455,12 @@ static PyMethodDef manager_methods[] = {
     {"batch", manager_batch, METH_NOARGS,
      "batch($self, /)\n--\n\nA context in which this thread's writes become one transaction, all "
      "or nothing, made when it ends."},
+    {"backup", CALL(backup),
+     "backup($self, /, dest, progress=None, *, overwrite=False)\n--\n\nWrite the database as it "
+     "is at one moment to the file dest, while others write. It appears there when it is whole, "
+     "checked and on the disk. Raises DestinationExistsError where there is a file and overwrite "
+     "is not set. progress(done_pages, total_pages) is called as it goes on; an exception in it "
+     "stops everything, with nothing changed."},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef manager_members[] = {

@@ -8,15 +8,10 @@
  * write lock that we hold. */
 #include "dm_store.h"
 
-/* A connection that has never read checkpoints nothing and says so with an OK. */
-static dm_status read_once(dm__conn *conn, dm_error *err)
-{
-    return dm__conn_exec(conn, err, "SELECT 1 FROM sqlite_schema LIMIT 1");
-}
-
 dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error *err)
 {
-    dm_status rc = read_once(checkpointer, err);
+    /* A connection that has never read checkpoints nothing and says so with an OK. */
+    dm_status rc = dm__conn_read_once(checkpointer, err);
     if (rc == DM_OK)
         rc = dm__stmt_exec(writer, DM__STMT_BEGIN_IMMEDIATE, err);
     if (rc != DM_OK)

@@ -53,6 +53,7 @@
     X(DM_DISK_FULL, "disk is full")                                                                \
     X(DM_IO, "input/output error")                                                                 \
     X(DM_CANNOT_OPEN, "cannot open the database file")                                             \
+    X(DM_EXISTS, "a file is in the way")                                                           \
     X(DM_CLOSED, "the data manager is closed")                                                     \
     X(DM_FORKED, "the store was open when this process was forked")                                \
     X(DM_CORRUPT_DATA, "a stored value breaks the rules")                                          \
@@ -519,6 +520,33 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
  * of some or all (NULL) models; both NaN where there is neither. */
 dm_status dm_time_span_get(dm_manager *m, const dm_str *models, size_t model_count,
                            double *first_s_out, double *last_s_out, dm_error *err) DM_CHECKED;
+
+/* ---- care: copies, checks, numbers ---- */
+
+/* Told how far a long call has come, from its own thread, with none of the core's locks held;
+ * `done` never falls, and equals `total` the last time, just before the call can no longer be
+ * stopped. True ends the call with DM_INTERRUPTED and nothing changed. Must not close the handle
+ * that the call is on. */
+typedef struct {
+    bool (*report)(void *argument, int64_t done_pages, int64_t total_pages);
+    void *argument;
+} dm_progress;
+
+/* Write the database as it is at one moment to a new file at `dest` (0600; folders are made), while
+ * others write. The file appears there when it is whole, checked and on the disk; before that, and
+ * on failure, what was there stays. DM_EXISTS where a file is there and `overwrite` is not set,
+ * where it is open in this process, or where a log stands beside it. `progress` may be NULL. While
+ * it runs, the log is not cut off. */
+dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_progress *progress,
+                    dm_error *err) DM_CHECKED;
+
+/* Put what is in `src` in the place of what is in `dest`, in one transaction: every handle, in any
+ * process, sees all of the one or all of the other. What was there is kept in a file beside it,
+ * whose name `*kept_out` becomes (for dm_text_free; NULL where there was no database). `src` is
+ * checked first: DM_FOREIGN, DM_NEWER, DM_DAMAGED, DM_READ_ONLY. A `dest` that cannot be opened
+ * because it is damaged is put aside with its log, and the handles on it get DM_MOVED. */
+dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
+                     const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
 
 /* ---- process ---- */
 

@@ -14,6 +14,8 @@
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint fork batch    threads, sharing, waiting: know no tables
+ *   integrity                         is all as it should be?
+ *   backup restore                    copies of whole databases
  */
 #ifndef DM_INTERNAL_H
 #define DM_INTERNAL_H
@@ -38,6 +40,9 @@ dm_status dm__no_memory(dm_error *err);
 /* The one place where SQLite's codes become ours. `db` may be NULL; its message is copied now, so
  * the connection must still be the caller's. `doing` says what was tried ("insert into x"). */
 dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const char *doing);
+
+/* The same for an errno. */
+dm_status dm__fail_system(dm_error *err, const char *path, int code);
 
 /* Every allocation of ours goes through these, so that tests can make each fail in turn. */
 void *dm__malloc(size_t size);
@@ -151,6 +156,10 @@ dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, d
 void dm__conn_close(dm__conn *conn, bool checkpoint);
 /* Run SQL that is not kept: schema changes and pragmas. Formats as sqlite3_mprintf (%Q, %w). */
 dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...) DM_CHECKED;
+/* A read that returns nothing: a transaction has its snapshot from then on. */
+dm_status dm__conn_read_once(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Long statements then ask now and then whether to go on, and end with DM_INTERRUPTED. */
+void dm__conn_stoppable_set(dm__conn *conn, bool stoppable);
 dm_status dm__conn_query_only_set(dm__conn *conn, bool query_only, dm_error *err) DM_CHECKED;
 dm_status dm__conn_durability_set(dm__conn *conn, dm_durability durability,
                                   dm_error *err) DM_CHECKED;
@@ -425,8 +434,49 @@ typedef dm_status (*dm__read_fn)(dm__conn *conn, void *argument, dm_error *err);
  * the start when SQLite says busy, so it must be repeatable. */
 dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
                    dm_error *err) DM_CHECKED;
+/* The same with a snapshot on a connection of its own, for what takes long: the pool's stay free.
+ * On a store in memory it is dm__read. */
+dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
+/* Run `work` alone on the writer's connection, in no transaction. Waiting for locks is its own
+ * affair, until `dm__deadline_ns`. */
+dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument,
+                          dm_error *err) DM_CHECKED;
 /* Hand the changes over as one atomic job and wait until they are durable, or put them into this
  * thread's open batch (then each `ids` is zero). */
 dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err) DM_CHECKED;
+
+/* ---- integrity.c ---- */
+
+/* DM_DAMAGED with the first thing that SQLite finds wrong. `quick` leaves out the indexes. */
+dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err) DM_CHECKED;
+
+/* ---- backup.c restore.c ---- */
+
+typedef struct {
+    const dm_progress *progress; /* may be NULL */
+    int64_t before, after;       /* pages of other copies of the same call */
+    dm__stop stop;
+} dm__copying;
+
+/* All pages, from a connection that is in a read transaction. Adds their number to `before`. */
+dm_status dm__pages_copy(sqlite3_backup *backup, sqlite3 *to, dm__copying *copying,
+                         dm_error *err) DM_CHECKED;
+
+typedef struct {
+    bool check;
+    bool replace;      /* what is there */
+    const char *aside; /* or move it, with its log, to this name; NULL: do not */
+} dm__snapshot;
+
+/* All of it to a file that is empty, and open nowhere. */
+dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying,
+                        dm_error *err) DM_CHECKED;
+
+/* To a new file at `dest`, as dm_backup says. */
+dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapshot *how,
+                             dm__copying *copying, dm_error *err) DM_CHECKED;
+/* The path that a snapshot would go to, for free(), where it may go there. */
+dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out,
+                           dm_error *err) DM_CHECKED;
 
 #endif

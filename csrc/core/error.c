@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "dm_internal.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -146,6 +147,16 @@ dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const cha
                    db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code), doing);
     err->sqlite_code = sqlite_code;
     return code;
+}
+
+dm_status dm__fail_system(dm_error *err, const char *path, int code)
+{
+    dm_status status = code == ENOSPC || code == EDQUOT ? DM_DISK_FULL
+                       : code == EIO                    ? DM_IO
+                       : code == ENOMEM                 ? DM_NO_MEMORY
+                       : code == EEXIST                 ? DM_EXISTS
+                                                        : DM_CANNOT_OPEN;
+    return dm__fail(err, status, "%s: %s", path, strerror(code));
 }
 
 #define CODE(name)                                                                                 \

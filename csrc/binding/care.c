@@ -1,0 +1,97 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Copies of databases. */
+#include "call.h"
+
+/* ---- progress ---- */
+
+/* The handle whose call this thread is in while it tells how far it is: closing it then would wait
+ * for itself. */
+static _Thread_local PyObject *telling;
+
+bool care_is_telling(PyObject *manager)
+{
+    return telling == manager;
+}
+
+typedef struct {
+    PyObject *function, *manager; /* borrowed */
+} progress_call;
+
+static bool progress_report(void *argument, int64_t done_pages, int64_t total_pages)
+{
+    const progress_call *progress = argument;
+    PyObject *outer = telling;
+    core_leave();
+    telling = progress->manager;
+    PyObject *result = PyObject_CallFunction(progress->function, "LL", (long long)done_pages,
+                                             (long long)total_pages);
+    telling = outer;
+    Py_XDECREF(result);
+    core_enter();
+    return result == NULL;
+}
+
+static int to_progress(PyObject *object, PyObject *manager, progress_call *call_out,
+                       dm_progress *out)
+{
+    *call_out = (progress_call){object, manager};
+    *out = (dm_progress){is_given(object) ? progress_report : NULL, call_out};
+    if (!is_given(object) || PyCallable_Check(object))
+        return 0;
+    PyErr_Format(PyExc_TypeError, "progress must be callable, not %.100s",
+                 Py_TYPE(object)->tp_name);
+    return -1;
+}
+
+/* ---- the calls ---- */
+
+PyObject *backup(METHOD_ARGS)
+{
+    static const arg_spec spec = {"backup", {"dest", "progress", "overwrite"}, 1, 2};
+    call c;
+    bool overwrite = false;
+    progress_call told;
+    dm_progress progress;
+    PyObject *dest = NULL;
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_progress(c.args[1], self, &told, &progress) < 0 ||
+        (c.args[2] != NULL && to_flag(c.state, c.args[2], "overwrite", &overwrite) < 0) ||
+        to_path(c.state, c.args[0], "dest", &dest) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_backup(c.core, PyBytes_AS_STRING(dest), overwrite,
+                             progress.report == NULL ? NULL : &progress, &c.err);
+    core_leave();
+    Py_DECREF(dest);
+    return finish_none(&c, rc);
+}
+
+PyObject *restore(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames)
+{
+    static const arg_spec spec = {"restore", {"src", "dest", "progress", "busy_timeout"}, 2, 3};
+    call c = {.state = PyModule_GetState(module)};
+    progress_call told;
+    dm_progress progress;
+    PyObject *src = NULL, *dest = NULL, *result = NULL;
+    char *kept = NULL;
+    int64_t timeout_ms = 0;
+    if (args_parse(&spec, args, nargs, kwnames, c.args) < 0 ||
+        to_progress(c.args[2], NULL, &told, &progress) < 0 ||
+        to_timeout(c.state, c.args[3], &timeout_ms) < 0 ||
+        to_path(c.state, c.args[0], "src", &src) < 0)
+        return NULL;
+    if (to_path(c.state, c.args[1], "dest", &dest) < 0)
+        goto done;
+    core_enter();
+    dm_status rc = dm_restore(PyBytes_AS_STRING(src), PyBytes_AS_STRING(dest), timeout_ms,
+                              progress.report == NULL ? NULL : &progress, &kept, &c.err);
+    core_leave();
+    if (!call_failed(&c, rc))
+        result = kept == NULL ? Py_NewRef(Py_None) : PyUnicode_DecodeFSDefault(kept);
+    dm_text_free(kept);
+done:
+    Py_XDECREF(dest);
+    Py_DECREF(src);
+    return result;
+}
