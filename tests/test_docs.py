@@ -30,6 +30,7 @@ RECORDS = [
     "ModelBilling",
     "Tariff",
     "UsageRow",
+    "Finding",
     "Cost",
     "CostSlice",
 ]

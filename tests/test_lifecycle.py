@@ -46,6 +46,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "get_models": (),
     "delete_model_tables": ("m",),
     "batch": (),
+    "check": (),
     "backup": ("never-made.db",),
     "__enter__": (),
 }

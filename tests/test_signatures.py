@@ -54,6 +54,7 @@ SIGNATURES = {
     "get_models": "(self, /)",
     "delete_model_tables": "(self, /, model_name)",
     "batch": "(self, /)",
+    "check": "(self, /, quick=False, *, repair=False)",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
 }
 

@@ -44,5 +44,6 @@ PyObject *usage_get(METHOD_ARGS);
 PyObject *time_span_get(METHOD_ARGS);
 /* care.c: */
 PyObject *backup(METHOD_ARGS);
+PyObject *check(METHOD_ARGS);
 
 #endif

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Copies of databases. */
+ * Copies of databases, and looking after one. */
 #include "call.h"
 
 /* ---- progress ---- */
@@ -94,4 +94,47 @@ done:
     Py_XDECREF(dest);
     Py_DECREF(src);
     return result;
+}
+
+/* ---- check ---- */
+
+static PyObject *finding_new(module_state *state, const dm_finding *finding)
+{
+    record_value values[] = {
+        {.object =
+             PyUnicode_FromString(finding->severity == DM_SEVERITY_ERROR ? "error" : "warning")},
+        {.object = finding->table[0] == '\0'
+                       ? Py_NewRef(Py_None)
+                       : PyUnicode_DecodeUTF8(finding->table, (Py_ssize_t)strlen(finding->table),
+                                              "replace")},
+        {.object = finding->row_id == DM_NO_ROW ? Py_NewRef(Py_None)
+                                                : PyLong_FromLongLong(finding->row_id)},
+        {.object = PyUnicode_FromString(finding->text)},
+        {.flag = finding->repaired}};
+    return record_make(state, RECORD_FINDING, values);
+}
+
+PyObject *check(METHOD_ARGS)
+{
+    static const arg_spec spec = {"check", {"quick", "repair"}, 0, 1};
+    call c;
+    bool quick = false, repair = false;
+    dm_findings found = {0};
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        (c.args[0] != NULL && to_flag(c.state, c.args[0], "quick", &quick) < 0) ||
+        (c.args[1] != NULL && to_flag(c.state, c.args[1], "repair", &repair) < 0))
+        return NULL;
+    core_enter();
+    dm_status rc = dm_check(c.core, quick, repair, &found, &c.err);
+    core_leave();
+    PyObject *list = call_failed(&c, rc) ? NULL : PyList_New((Py_ssize_t)found.count);
+    for (size_t i = 0; list != NULL && i < found.count; i++) {
+        PyObject *finding = finding_new(c.state, &found.findings[i]);
+        if (finding == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, finding);
+    }
+    dm_findings_reset(&found);
+    return list;
 }

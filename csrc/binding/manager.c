@@ -461,6 +461,10 @@ static PyMethodDef manager_methods[] = {
      "checked and on the disk. Raises DestinationExistsError where there is a file and overwrite "
      "is not set. progress(done_pages, total_pages) is called as it goes on; an exception in it "
      "stops everything, with nothing changed."},
+    {"check", CALL(check),
+     "check($self, /, quick=False, *, repair=False)\n--\n\nWhat is wrong in the database, a list "
+     "of Finding; empty where all is well. quick leaves out indexes and the values in the rows. "
+     "repair first mends what can be mended without losing anything."},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef manager_members[] = {

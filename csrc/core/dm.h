@@ -548,6 +548,34 @@ dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_pr
 dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
                      const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
 
+/* An error is what reads refuse, or what cost data; a warning is what should not be so. */
+typedef enum { DM_SEVERITY_ERROR, DM_SEVERITY_WARNING } dm_severity;
+
+#define DM_NO_ROW INT64_MIN
+
+typedef struct {
+    dm_severity severity;
+    char table[64]; /* empty: of the file as a whole */
+    int64_t row_id; /* DM_NO_ROW: of the table as a whole */
+    bool repaired;  /* mended by this call */
+    char text[256]; /* UTF-8, always terminated */
+} dm_finding;
+
+typedef struct {
+    dm_finding *findings;
+    size_t count;
+} dm_findings;
+
+void dm_findings_reset(dm_findings *findings);
+
+/* All that is wrong, of one moment: the file, as SQLite sees it; the mapping and the tables;
+ * tiers, prices and their history; and, unless `quick`, indexes and the values in every row, of
+ * which a table gives at most 100 findings. With `repair` what can be mended without losing
+ * anything is mended first, each as a finding of its own: tables and billing rows that are missing,
+ * indexes. */
+dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out,
+                   dm_error *err) DM_CHECKED;
+
 /* ---- process ---- */
 
 /* Called about every 50 ms from a thread that waits or works long inside a call, with none of the

@@ -14,7 +14,7 @@
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint fork batch    threads, sharing, waiting: know no tables
- *   integrity                         is all as it should be?
+ *   integrity rules mend              is all as it should be?
  *   backup restore                    copies of whole databases
  */
 #ifndef DM_INTERNAL_H
@@ -52,6 +52,8 @@ void dm__free(void *memory);
 extern bool (*dm__allocation_fails)(void); /* tests only; NULL in use */
 
 bool dm__is_utf8(dm_str text);
+/* What is not becomes "?"; a character that a cut has split goes. `size` is that of the array. */
+void dm__make_utf8(char *text, size_t size);
 
 /* ---- check.c ---- */
 
@@ -181,6 +183,8 @@ dm_status dm__stmt_step(dm__conn *conn, sqlite3_stmt *stmt, bool *row_out,
                         dm_error *err) DM_CHECKED;
 /* Get, run, put. */
 dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err) DM_CHECKED;
+/* Begin to write, waiting for others. */
+dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 /* Undo the transaction, if there is one. */
 void dm__rollback(dm__conn *conn);
 void dm__conn_statements_finalize(dm__conn *conn);
@@ -288,6 +292,8 @@ dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *histor
                            dm_error *err) DM_CHECKED;
 dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history *history,
                             dm_error *err) DM_CHECKED;
+/* As the connection knows the schema, so only after a statement of this transaction. */
+bool dm__history_exists(dm__conn *conn);
 dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 dm__tariff dm__history_at(const dm__history *history, double time_s);
 void dm__history_reset(dm__history *history);
@@ -441,6 +447,8 @@ dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_err
  * affair, until `dm__deadline_ns`. */
 dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument,
                           dm_error *err) DM_CHECKED;
+/* DM_READ_ONLY where it is not. */
+dm_status dm__writable(dm_manager *m, dm_error *err) DM_CHECKED;
 /* Hand the changes over as one atomic job and wait until they are durable, or put them into this
  * thread's open batch (then each `ids` is zero). */
 dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err) DM_CHECKED;
@@ -449,6 +457,42 @@ dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err) DM_CHECKED
 
 /* DM_DAMAGED with the first thing that SQLite finds wrong. `quick` leaves out the indexes. */
 dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err) DM_CHECKED;
+
+typedef struct {
+    dm__conn *conn;
+    dm__conn *ours; /* in memory: our tables as they should be, those of DM__MODEL_SAFE */
+    dm_error *err;
+    dm_findings *found;
+    size_t capacity;
+    size_t kept; /* findings of before */
+    bool quick;
+    bool mend_models, mend_indexes; /* there is something to mend */
+    bool seen;
+    int64_t deadline_ns;
+} dm__audit;
+
+#define DM__MODEL_SAFE "model"
+
+/* `table` NULL: of the file. */
+dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, int64_t row_id,
+                    const char *format, ...) DM_PRINTF(5, 6) DM_CHECKED;
+/* An error that says that something is wrong in the file becomes a finding; others stay. */
+dm_status dm__found_error(dm__audit *audit, dm_status rc, const char *table,
+                          int64_t row_id) DM_CHECKED;
+typedef dm_status (*dm__audit_row_fn)(dm__audit *audit, sqlite3_stmt *stmt, const char *table);
+/* Call `each` for the rows of a query. */
+dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn each,
+                         const char *format, ...) DM_CHECKED;
+
+/* rules.c */
+/* Is `table` as `like` is among `ours`? `usable` becomes false where it cannot be read. */
+dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
+                          bool *usable) DM_CHECKED;
+dm_status dm__runs_audit(dm__audit *audit, const char *table) DM_CHECKED;
+dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe) DM_CHECKED;
+
+/* mend.c: for dm__write_alone; the findings become what was done. */
+dm_status dm__mend_run(dm__conn *conn, void *audit, dm_error *err) DM_CHECKED;
 
 /* ---- backup.c restore.c ---- */
 

@@ -179,6 +179,15 @@ dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err)
     return rc;
 }
 
+dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err)
+{
+    dm_status rc;
+    while ((rc = dm__stmt_exec(conn, DM__STMT_BEGIN_IMMEDIATE, err)) == DM_BUSY)
+        if ((rc = dm__busy_wait(&conn->stop, deadline_ns, err)) != DM_OK)
+            break;
+    return rc;
+}
+
 void dm__rollback(dm__conn *conn)
 {
     sqlite3_stmt *stmt = NULL;

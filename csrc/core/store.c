@@ -178,6 +178,13 @@ dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument, dm_er
     return rc;
 }
 
+dm_status dm__writable(dm_manager *m, dm_error *err)
+{
+    return m->store->read_only
+               ? dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", m->store->path)
+               : DM_OK;
+}
+
 static dm_status write_now(dm_manager *m, dm__change *change, dm_error *err)
 {
     dm__job job = {.deadline_ns = dm__deadline_ns(m),
@@ -197,11 +204,10 @@ dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
     dm__mutex_lock(&m->store->lock);
     dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
     dm__mutex_unlock(&m->store->lock);
-    if (m->store->read_only)
-        rc = dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", m->store->path);
-    else if (batch != NULL) /* only this thread touches it while we are inside */
+    rc = dm__writable(m, err);
+    if (rc == DM_OK && batch != NULL) /* only this thread touches it while we are inside */
         rc = dm__batch_append(batch, change, err);
-    else
+    else if (rc == DM_OK)
         rc = write_now(m, change, err);
     dm__leave(m);
     return rc;
