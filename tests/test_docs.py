@@ -43,6 +43,7 @@ HEADINGS = {
         "options": "### Options of DataManager",
         "errors": "### Errors",
         "compat": "### In place of the host's class",
+        "stats": "### Numbers for operators",
         "sqlite": "### Other programs and checkpoints",
         "commands": "### The command line",
     },
@@ -53,6 +54,7 @@ HEADINGS = {
         "options": "### DataManager 的选项",
         "errors": "### 错误",
         "compat": "### 在已有程序中替换",
+        "stats": "### 给运维的数字",
         "sqlite": "### 其他程序与检查点",
         "commands": "### 命令行",
     },
@@ -202,6 +204,11 @@ def test_tables_beside(manual: str, dm: DataManager, path: str) -> None:
 @OF_BOTH
 def test_sqlite_info(manual: str) -> None:
     assert list(table(manual, HEADINGS[manual]["sqlite"])) == list(datamanager.sqlite_info())
+
+
+@OF_BOTH
+def test_stats(manual: str, dm: DataManager) -> None:
+    assert list(table(manual, HEADINGS[manual]["stats"])) == list(dm.stats())
 
 
 @OF_BOTH

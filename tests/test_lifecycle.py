@@ -47,6 +47,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "delete_model_tables": ("m",),
     "batch": (),
     "check": (),
+    "stats": (),
     "backup": ("never-made.db",),
     "__enter__": (),
 }

@@ -55,6 +55,7 @@ SIGNATURES = {
     "delete_model_tables": "(self, /, model_name)",
     "batch": "(self, /)",
     "check": "(self, /, quick=False, *, repair=False)",
+    "stats": "(self, /)",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
 }
 

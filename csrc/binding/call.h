@@ -45,5 +45,6 @@ PyObject *time_span_get(METHOD_ARGS);
 /* care.c: */
 PyObject *backup(METHOD_ARGS);
 PyObject *check(METHOD_ARGS);
+PyObject *stats(PyObject *self, PyObject *none);
 
 #endif

@@ -138,3 +138,64 @@ PyObject *check(METHOD_ARGS)
     dm_findings_reset(&found);
     return list;
 }
+
+/* ---- stats ---- */
+
+static int stat_set(PyObject *dict, const char *name, PyObject *value)
+{
+    int rc = value == NULL ? -1 : PyDict_SetItemString(dict, name, value);
+    Py_XDECREF(value);
+    return rc;
+}
+
+static int stats_fill(PyObject *dict, const dm_stats *stats)
+{
+    const struct {
+        const char *name;
+        int64_t value;
+    } counts[] = {{"commits", stats->commits},
+                  {"operations", stats->operations},
+                  {"failed_operations", stats->failed_operations},
+                  {"largest_commit", stats->largest_commit},
+                  {"write_waits", stats->write_waits},
+                  {"read_waits", stats->read_waits},
+                  {"busy_retries", stats->busy_retries},
+                  {"checkpoints", stats->checkpoints},
+                  {"checkpoints_skipped", stats->checkpoints_skipped},
+                  {"checkpoint_held_pages", stats->checkpoint_held_pages},
+                  {"statement_hits", stats->statement_hits},
+                  {"statement_misses", stats->statement_misses},
+                  {"handles", stats->handles},
+                  {"pool_size", stats->pool_size},
+                  {"connections", stats->connections},
+                  {"reading", stats->reading}};
+    for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
+        if (stat_set(dict, counts[i].name, PyLong_FromLongLong(counts[i].value)) < 0)
+            return -1;
+    dm_sqlite_info info;
+    dm_sqlite_info_get(&info);
+    bool read = stats->reading > 0;
+    return stat_set(dict, "oldest_read_seconds",
+                    read ? PyFloat_FromDouble(stats->oldest_read_s) : Py_NewRef(Py_None)) < 0 ||
+                   stat_set(dict, "oldest_read_thread",
+                            read ? PyLong_FromLongLong(stats->oldest_read_thread)
+                                 : Py_NewRef(Py_None)) < 0
+               ? -1
+               : stat_set(dict, "wal_reset_race", PyBool_FromLong(info.wal_reset_race));
+}
+
+PyObject *stats(PyObject *self, PyObject *none)
+{
+    (void)none;
+    call c = {.state = state_of_type(Py_TYPE(self)), .core = manager_core((manager_object *)self)};
+    dm_stats found = {0};
+    if (c.core == NULL)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_stats_get(c.core, &found, &c.err);
+    core_leave();
+    PyObject *dict = call_failed(&c, rc) ? NULL : PyDict_New();
+    if (dict != NULL && stats_fill(dict, &found) < 0)
+        Py_CLEAR(dict);
+    return dict;
+}

@@ -465,6 +465,9 @@ static PyMethodDef manager_methods[] = {
      "check($self, /, quick=False, *, repair=False)\n--\n\nWhat is wrong in the database, a list "
      "of Finding; empty where all is well. quick leaves out indexes and the values in the rows. "
      "repair first mends what can be mended without losing anything."},
+    {"stats", stats, METH_NOARGS,
+     "stats($self, /)\n--\n\nWhat the store has done in this process, all handles together, as a "
+     "dict: commits and the operations in them, waits, checkpoints, statements, connections."},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef manager_members[] = {

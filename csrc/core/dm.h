@@ -576,6 +576,31 @@ void dm_findings_reset(dm_findings *findings);
 dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out,
                    dm_error *err) DM_CHECKED;
 
+/* What the store of a handle has done in this process, all handles together. */
+typedef struct {
+    int64_t commits;
+    int64_t operations;        /* writes in them */
+    int64_t failed_operations; /* writes that were refused or undone */
+    int64_t largest_commit;    /* most callers that shared one */
+    int64_t write_waits;       /* writes that waited for those before them */
+    int64_t read_waits;        /* reads that waited for a connection */
+    int64_t busy_retries;      /* tries again because another connection held a lock */
+    int64_t checkpoints;
+    int64_t checkpoints_skipped;   /* because others were busy */
+    int64_t checkpoint_held_pages; /* what the latest could not write back, for a reader's sake */
+    int64_t statement_hits;        /* prepared statements that were at hand */
+    int64_t statement_misses;
+    int64_t handles;
+    int64_t pool_size;
+    int64_t connections;        /* that read: open, in use or not */
+    int64_t reading;            /* in use */
+    double oldest_read_s;       /* how long the oldest of them has been; 0: there is none */
+    int64_t oldest_read_thread; /* the system's number of its thread */
+} dm_stats;
+
+/* Cheap: takes the store's lock, waits for nothing else. */
+dm_status dm_stats_get(dm_manager *m, dm_stats *stats_out, dm_error *err) DM_CHECKED;
+
 /* ---- process ---- */
 
 /* Called about every 50 ms from a thread that waits or works long inside a call, with none of the

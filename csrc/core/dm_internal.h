@@ -13,7 +13,7 @@
  *   usage span                        questions over many rows
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
- *   store pool writer checkpoint fork batch    threads, sharing, waiting: know no tables
+ *   store pool writer checkpoint fork batch stats    threads, sharing, waiting: know no tables
  *   integrity rules mend              is all as it should be?
  *   backup restore                    copies of whole databases
  */
@@ -135,6 +135,13 @@ typedef struct dm__model {
     char name[]; /* not terminated */
 } dm__model;
 
+/* Since they were last added to a store's. */
+typedef struct {
+    int64_t busy_retries;
+    int64_t statement_hits, statement_misses;
+    int64_t checkpoints, checkpoints_skipped;
+} dm__counters;
+
 /* One connection. Used by one thread at a time; opened without SQLite's mutex. */
 typedef struct dm__conn {
     sqlite3 *db;
@@ -145,9 +152,14 @@ typedef struct dm__conn {
     dm_durability durability; /* the value of PRAGMA synchronous now */
     bool query_only;          /* it refuses to write */
     int log_frames;           /* in the write-ahead log after our last commit */
+    int checkpoint_held;      /* of them, what the last checkpoint had to leave */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
     const dm_request_rows *feed; /* the rows that go in now */
+    dm__counters counters;
+    /* While it is lent to a reader; under the store's lock. */
+    struct dm__conn *next_lent;
+    int64_t lent_ns, lent_to; /* since when, to which thread */
 } dm__conn;
 
 /* `path` is absolute or ":memory:". On success `*conn_out` is for dm__conn_close. Waits for

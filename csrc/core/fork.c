@@ -60,6 +60,7 @@ static void store_reset(dm__store *store)
     store->queue_head = store->queue_tail = NULL;
     store->queued = store->expected = 0;
     store->lingering = NULL;
+    store->lent = NULL;
     store->led = false;
     dm__cond_init(&store->changed); /* those who waited on it are not here */
     dm__mutex_unlock(&store->lock);

@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -76,6 +77,17 @@ dm__thread dm__thread_self(void)
 bool dm__thread_equal(dm__thread a, dm__thread b)
 {
     return pthread_equal(a, b) != 0;
+}
+
+int64_t dm__thread_number(void)
+{
+    static _Thread_local int64_t number; /* asked once: not a call of the kernel for each read */
+    static _Thread_local unsigned generation;
+    if (number == 0 || generation != dm__fork_generation()) {
+        number = (int64_t)syscall(SYS_gettid);
+        generation = dm__fork_generation();
+    }
+    return number;
 }
 
 int64_t dm__monotonic_ns(void)

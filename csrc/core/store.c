@@ -91,6 +91,7 @@ static dm_status read_repeating(dm__conn *conn, bool snapshot, dm__read_fn read,
         dm__rollback(conn);
         if (rc != DM_BUSY)
             return rc;
+        conn->counters.busy_retries++;
         rc = dm__busy_wait(&conn->stop, deadline_ns, err);
         if (rc != DM_OK)
             return rc;
@@ -135,7 +136,7 @@ static dm_status conn_aside(dm__store *store, int64_t deadline_ns, dm__conn **co
     if (dm__file_identify(store->path, &id) != 0 || id.device != store->device ||
         id.inode != store->inode)
         return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);
-    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, conn_out, err);
+    dm_status rc = dm__conn_lend(store, deadline_ns, conn_out, err);
     return rc == DM_OK ? dm__conn_query_only_set(*conn_out, true, err) : rc;
 }
 
@@ -155,7 +156,7 @@ dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_err
     rc = conn_aside(store, deadline_ns, &conn, err);
     if (rc == DM_OK)
         rc = read_repeating(conn, true, read, argument, deadline_ns, err);
-    dm__conn_close(conn, false);
+    dm__conn_give_back(store, conn);
     dm__mutex_lock(&store->lock);
     dm__sqlite_end(store);
     dm__mutex_unlock(&store->lock);
