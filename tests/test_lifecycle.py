@@ -48,6 +48,10 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "batch": (),
     "check": (),
     "stats": (),
+    "get_storage_stats": (),
+    "vacuum": (),
+    "rename_model": ("m", "n"),
+    "get_orphaned_models": ([],),
     "backup": ("never-made.db",),
     "__enter__": (),
 }

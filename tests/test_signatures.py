@@ -56,6 +56,10 @@ SIGNATURES = {
     "batch": "(self, /)",
     "check": "(self, /, quick=False, *, repair=False)",
     "stats": "(self, /)",
+    "get_storage_stats": "(self, /)",
+    "vacuum": "(self, /)",
+    "rename_model": "(self, /, old_name, new_name)",
+    "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
 }
 

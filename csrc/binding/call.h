@@ -46,5 +46,7 @@ PyObject *time_span_get(METHOD_ARGS);
 PyObject *backup(METHOD_ARGS);
 PyObject *check(METHOD_ARGS);
 PyObject *stats(PyObject *self, PyObject *none);
+PyObject *storage_stats(PyObject *self, PyObject *none);
+PyObject *vacuum(PyObject *self, PyObject *none);
 
 #endif

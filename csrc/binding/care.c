@@ -199,3 +199,60 @@ PyObject *stats(PyObject *self, PyObject *none)
         Py_CLEAR(dict);
     return dict;
 }
+
+/* ---- storage ---- */
+
+static PyObject *model_sizes_new(const dm_model_storage *size, bool bytes_known)
+{
+    return Py_BuildValue("{s:L,s:L,s:N}", "requests", (long long)size->requests, "runs",
+                         (long long)size->runs, "bytes",
+                         bytes_known ? PyLong_FromLongLong(size->bytes) : Py_NewRef(Py_None));
+}
+
+static PyObject *models_new(const dm_storage *storage)
+{
+    PyObject *models = PyDict_New();
+    for (size_t i = 0; models != NULL && i < storage->models.count; i++) {
+        const dm_model_name *model = &storage->models.models[i];
+        PyObject *name =
+            PyUnicode_FromStringAndSize(model->original_name, (Py_ssize_t)model->original_length);
+        PyObject *sizes = model_sizes_new(&storage->sizes[i], storage->bytes_known);
+        if (name == NULL || sizes == NULL || PyDict_SetItem(models, name, sizes) < 0)
+            Py_CLEAR(models);
+        Py_XDECREF(sizes);
+        Py_XDECREF(name);
+    }
+    return models;
+}
+
+PyObject *storage_stats(PyObject *self, PyObject *none)
+{
+    (void)none;
+    call c = {.state = state_of_type(Py_TYPE(self)), .core = manager_core((manager_object *)self)};
+    dm_storage storage = {0};
+    if (c.core == NULL)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_storage_get(c.core, &storage, &c.err);
+    core_leave();
+    PyObject *result = NULL;
+    if (!call_failed(&c, rc))
+        result = Py_BuildValue("{s:L,s:L,s:L,s:N}", "file_bytes", (long long)storage.file_bytes,
+                               "free_bytes", (long long)storage.free_bytes, "log_bytes",
+                               (long long)storage.log_bytes, "models", models_new(&storage));
+    dm_storage_reset(&storage);
+    return result;
+}
+
+PyObject *vacuum(PyObject *self, PyObject *none)
+{
+    (void)none;
+    call c = {.state = state_of_type(Py_TYPE(self)), .core = manager_core((manager_object *)self)};
+    int64_t before = 0, after = 0;
+    if (c.core == NULL)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_vacuum(c.core, &before, &after, &c.err);
+    core_leave();
+    return call_failed(&c, rc) ? NULL : Py_BuildValue("(LL)", (long long)before, (long long)after);
+}

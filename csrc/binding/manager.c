@@ -330,6 +330,20 @@ static PyObject *model_delete(METHOD_ARGS)
     return finish_none(&c, rc);
 }
 
+static PyObject *model_rename(METHOD_ARGS)
+{
+    static const arg_spec spec = {"rename_model", {"old_name", "new_name"}, 2, 2};
+    call c;
+    dm_str old_name, new_name;
+    if (call_begin_model(&c, &old_name, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[1], &new_name) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_model_rename(c.core, old_name, new_name, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
 static PyObject *manager_batch(PyObject *self, PyObject *none)
 {
     (void)none;
@@ -452,6 +466,10 @@ static PyMethodDef manager_methods[] = {
      "get_models($self, /)\n--\n\nThe names of all models, in order of registration."},
     {"delete_model_tables", CALL(model_delete),
      "delete_model_tables($self, /, model_name)\n--\n\nDelete the model and all its records."},
+    {"rename_model", CALL(model_rename),
+     "rename_model($self, /, old_name, new_name)\n--\n\nGive the model and all its records another "
+     "name. Where that is known already, the records of both come together under it; its prices "
+     "stay, unless it has none."},
     {"batch", manager_batch, METH_NOARGS,
      "batch($self, /)\n--\n\nA context in which this thread's writes become one transaction, all "
      "or nothing, made when it ends."},
@@ -468,6 +486,13 @@ static PyMethodDef manager_methods[] = {
     {"stats", stats, METH_NOARGS,
      "stats($self, /)\n--\n\nWhat the store has done in this process, all handles together, as a "
      "dict: commits and the operations in them, waits, checkpoints, statements, connections."},
+    {"get_storage_stats", storage_stats, METH_NOARGS,
+     "get_storage_stats($self, /)\n--\n\nWhat takes how much room, as a dict: file_bytes, "
+     "free_bytes, log_bytes, and for each model its requests, runs and bytes. Reads the whole "
+     "file."},
+    {"vacuum", vacuum, METH_NOARGS,
+     "vacuum($self, /)\n--\n\nWrite the file anew without what is free in it; other writers wait "
+     "meanwhile. Returns its size in bytes before and after."},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef manager_members[] = {

@@ -310,6 +310,12 @@ dm_status dm_model_register(dm_manager *m, const dm_str *names, size_t count,
                             dm_error *err) DM_CHECKED;
 dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err) DM_CHECKED;
 
+/* The model and all its records get another name. Where that is known already, the records of both
+ * come together under it: ids of the old go on behind those of the new, and prices stay those of
+ * the new, unless it has none. DM_MODEL_NOT_FOUND. */
+dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name,
+                          dm_error *err) DM_CHECKED;
+
 dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out,
                            dm_error *err) DM_CHECKED;
 /* Ends the newest run. DM_RUN_NOT_FOUND where there is none; DM_INVALID before its start. */
@@ -575,6 +581,30 @@ void dm_findings_reset(dm_findings *findings);
  * indexes. */
 dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out,
                    dm_error *err) DM_CHECKED;
+
+typedef struct {
+    int64_t requests, runs; /* rows */
+    int64_t bytes;          /* of its tables */
+} dm_model_storage;
+
+typedef struct {
+    int64_t file_bytes; /* when the log is written back */
+    int64_t free_bytes; /* of them, to be used again before the file grows */
+    int64_t log_bytes;  /* beside it */
+    bool bytes_known;   /* of models; not where SQLite was built without dbstat */
+    dm_model_names models;
+    dm_model_storage *sizes; /* of each */
+} dm_storage;
+
+void dm_storage_reset(dm_storage *storage);
+
+/* What takes how much room. Reads the whole file. */
+dm_status dm_storage_get(dm_manager *m, dm_storage *storage_out, dm_error *err) DM_CHECKED;
+
+/* Write the file anew without what is free. Other writers wait meanwhile. The sizes are those of
+ * dm_storage.file_bytes; the file itself shrinks when no reader needs its old pages. */
+dm_status dm_vacuum(dm_manager *m, int64_t *before_out, int64_t *after_out,
+                    dm_error *err) DM_CHECKED;
 
 /* What the store of a handle has done in this process, all handles together. */
 typedef struct {

@@ -7,7 +7,7 @@
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   scan feed                         its ways out of and into many rows
- *   models runtime requests pricing   what is stored: take a connection, know no threads
+ *   models rename runtime requests pricing   what is stored: take a connection, know no threads
  *   history tariff                    prices over time
  *   money cost                        arithmetic
  *   usage span                        questions over many rows
@@ -16,6 +16,7 @@
  *   store pool writer checkpoint fork batch stats    threads, sharing, waiting: know no tables
  *   integrity rules mend              is all as it should be?
  *   backup restore                    copies of whole databases
+ *   storage                           room, taken and given back
  */
 #ifndef DM_INTERNAL_H
 #define DM_INTERNAL_H
@@ -237,6 +238,8 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err) DM_CHECKED;
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
+dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name,
+                           dm_error *err) DM_CHECKED;
 bool dm__safe_name_ok(const char *safe, size_t length);
 /* The four tables of a model, as the manual gives them, and its billing row. Idempotent. */
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
@@ -390,6 +393,7 @@ dm_status dm__runs_of_model(dm__conn *conn, dm__model *model, const dm_window *w
 typedef enum {
     DM__CHANGE_MODEL_REGISTER,
     DM__CHANGE_MODEL_DELETE,
+    DM__CHANGE_MODEL_RENAME,
     DM__CHANGE_PROGRAM_START,
     DM__CHANGE_PROGRAM_END,
     DM__CHANGE_MODEL_START,
@@ -407,6 +411,7 @@ typedef struct {
             const dm_str *names;
             size_t count;
         } models;
+        dm_str new_name;
         double time_s;
         dm_request request;
         dm_request_rows rows;
