@@ -390,6 +390,188 @@ class Finding:
     def __replace__(self, /, **changes: Any) -> Finding: ...
 
 @final
+class PerformanceRow:
+    __match_args__ = (
+        "model",
+        "start",
+        "end",
+        "requests",
+        "requests_per_second",
+        "prompt_tokens_per_second",
+        "generation_tokens_per_second",
+        "duration_p50",
+        "duration_p90",
+        "duration_p95",
+        "duration_p99",
+        "duration_max",
+        "first_token_p50",
+        "first_token_p90",
+        "first_token_p95",
+        "first_token_p99",
+        "first_token_max",
+        "input_tokens_p50",
+        "input_tokens_p90",
+        "input_tokens_p95",
+        "input_tokens_p99",
+        "input_tokens_max",
+        "output_tokens_p50",
+        "output_tokens_p90",
+        "output_tokens_p95",
+        "output_tokens_p99",
+        "output_tokens_max",
+    )
+    @property
+    def model(self) -> str: ...
+    @property
+    def start(self) -> float | None: ...
+    @property
+    def end(self) -> float | None: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def requests_per_second(self) -> float | None: ...
+    @property
+    def prompt_tokens_per_second(self) -> float | None: ...
+    @property
+    def generation_tokens_per_second(self) -> float | None: ...
+    @property
+    def duration_p50(self) -> float | None: ...
+    @property
+    def duration_p90(self) -> float | None: ...
+    @property
+    def duration_p95(self) -> float | None: ...
+    @property
+    def duration_p99(self) -> float | None: ...
+    @property
+    def duration_max(self) -> float | None: ...
+    @property
+    def first_token_p50(self) -> float | None: ...
+    @property
+    def first_token_p90(self) -> float | None: ...
+    @property
+    def first_token_p95(self) -> float | None: ...
+    @property
+    def first_token_p99(self) -> float | None: ...
+    @property
+    def first_token_max(self) -> float | None: ...
+    @property
+    def input_tokens_p50(self) -> int | None: ...
+    @property
+    def input_tokens_p90(self) -> int | None: ...
+    @property
+    def input_tokens_p95(self) -> int | None: ...
+    @property
+    def input_tokens_p99(self) -> int | None: ...
+    @property
+    def input_tokens_max(self) -> int | None: ...
+    @property
+    def output_tokens_p50(self) -> int | None: ...
+    @property
+    def output_tokens_p90(self) -> int | None: ...
+    @property
+    def output_tokens_p95(self) -> int | None: ...
+    @property
+    def output_tokens_p99(self) -> int | None: ...
+    @property
+    def output_tokens_max(self) -> int | None: ...
+    def __new__(
+        cls,
+        model: str,
+        start: float | None,
+        end: float | None,
+        requests: int,
+        requests_per_second: float | None,
+        prompt_tokens_per_second: float | None,
+        generation_tokens_per_second: float | None,
+        duration_p50: float | None,
+        duration_p90: float | None,
+        duration_p95: float | None,
+        duration_p99: float | None,
+        duration_max: float | None,
+        first_token_p50: float | None,
+        first_token_p90: float | None,
+        first_token_p95: float | None,
+        first_token_p99: float | None,
+        first_token_max: float | None,
+        input_tokens_p50: int | None,
+        input_tokens_p90: int | None,
+        input_tokens_p95: int | None,
+        input_tokens_p99: int | None,
+        input_tokens_max: int | None,
+        output_tokens_p50: int | None,
+        output_tokens_p90: int | None,
+        output_tokens_p95: int | None,
+        output_tokens_p99: int | None,
+        output_tokens_max: int | None,
+    ) -> PerformanceRow: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __replace__(self, /, **changes: Any) -> PerformanceRow: ...
+
+@final
+class ModelStatus:
+    __match_args__ = (
+        "model",
+        "running",
+        "since",
+        "started",
+        "last_heartbeat",
+        "uptime_seconds",
+        "total_uptime_seconds",
+        "runs",
+        "availability",
+        "last_request",
+        "requests",
+        "input_tokens",
+        "output_tokens",
+    )
+    @property
+    def model(self) -> str | None: ...
+    @property
+    def running(self) -> bool: ...
+    @property
+    def since(self) -> float | None: ...
+    @property
+    def started(self) -> float | None: ...
+    @property
+    def last_heartbeat(self) -> float | None: ...
+    @property
+    def uptime_seconds(self) -> float: ...
+    @property
+    def total_uptime_seconds(self) -> float: ...
+    @property
+    def runs(self) -> int: ...
+    @property
+    def availability(self) -> float: ...
+    @property
+    def last_request(self) -> float | None: ...
+    @property
+    def requests(self) -> int: ...
+    @property
+    def input_tokens(self) -> int: ...
+    @property
+    def output_tokens(self) -> int: ...
+    def __new__(
+        cls,
+        model: str | None,
+        running: bool,
+        since: float | None,
+        started: float | None,
+        last_heartbeat: float | None,
+        uptime_seconds: float,
+        total_uptime_seconds: float,
+        runs: int,
+        availability: float,
+        last_request: float | None,
+        requests: int,
+        input_tokens: int,
+        output_tokens: int,
+    ) -> ModelStatus: ...
+    def __eq__(self, other: object, /) -> bool: ...
+    def __hash__(self) -> int: ...
+    def __replace__(self, /, **changes: Any) -> ModelStatus: ...
+
+@final
 class Table:
     def __new__(cls, columns: Iterable[tuple[str, str, Iterable[Any]]]) -> Self: ...
     def __len__(self) -> int: ...
@@ -471,7 +653,14 @@ class Manager:
         start: _Moment | None = None,
         end: _Moment | None = None,
     ) -> list[ModelRunTime]: ...
-    def add_model_request(self, model_name: str, request_data: Sequence[Any]) -> int | None: ...
+    def add_model_request(
+        self,
+        model_name: str,
+        request_data: Sequence[Any],
+        *,
+        duration: _Number | None = None,
+        first_token: _Number | None = None,
+    ) -> int | None: ...
     def add_model_requests(self, model_name: str, rows: _Rows) -> range | None: ...
     def get_model_requests(
         self,
@@ -523,6 +712,9 @@ class Manager:
         strategy: _Strategy | None,
         current_prices: bool,
     ) -> list[UsageRow] | None: ...
+    def _performance(
+        self, models: Sequence[str] | None, edges: Sequence[float]
+    ) -> list[PerformanceRow]: ...
     def _time_span(self, models: Sequence[str] | None) -> tuple[float | None, float | None]: ...
     def get_safe_model_name(self, model_name: str) -> str: ...
     def get_model_safe_name(self, model_name: str) -> str | None: ...

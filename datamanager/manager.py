@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     from datetime import date, tzinfo
     from typing import Any, Literal
 
-    from datamanager._core import Cost
+    from datamanager._core import Cost, ModelStatus
+    from datamanager.performance import PerformanceTable
+    from datamanager.status import StatusTable
     from datamanager.usage import Moment, Prices, Strategy, UsageTable
 
 _open: weakref.WeakSet[DataManager] = weakref.WeakSet()
@@ -172,3 +174,59 @@ class DataManager(_core.Manager):
             raise _core.InvalidDataError("configured must be an iterable of names, not one str")
         names = set(configured)
         return [name for name in self.get_models() if name not in names]
+
+    def performance(
+        self,
+        models: str | Iterable[str] | None = None,
+        *,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        minutes: float | None = None,
+        by: Literal["hour", "day", "week", "month"] | float | None = None,
+        buckets: int | None = None,
+        tz: str | tzinfo | None = None,
+    ) -> PerformanceTable:
+        """How fast requests were answered, a row for each model and bucket of time.
+
+        Windows and buckets are those of ``usage``. Percentiles are exact: of a column's values, in
+        order, the first that at least so many in a hundred are not above (nearest rank). Those of
+        ``duration`` and ``first_token``, and the speeds of prompts and generation, are of the
+        requests that were recorded with them; None where there is none.
+
+        Raises ModelNotFoundError, and InvalidDataError for options that make no sense.
+        """
+        from datamanager import performance, windows
+
+        window = windows.window(minutes, start, end)
+        return performance.performance(self, models, window, by, buckets, tz)
+
+    def get_model_status(
+        self,
+        model_name: str,
+        *,
+        stale_after: float = 30.0,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        minutes: float | None = None,
+    ) -> ModelStatus:
+        """Whether the model is running, since when, and what it did since it began.
+
+        It is where the end of its newest run, its last heartbeat, is younger than ``stale_after``
+        seconds. The window (by default the last 24 hours) is that of ``availability``.
+        """
+        from datamanager import status
+
+        return status.model_status(self, model_name, stale_after, start, end, minutes)
+
+    def get_status(
+        self,
+        *,
+        stale_after: float = 30.0,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        minutes: float | None = None,
+    ) -> StatusTable:
+        """The same of the program, which is the first row, and of all models."""
+        from datamanager import status
+
+        return status.status(self, stale_after, start, end, minutes)

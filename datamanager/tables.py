@@ -14,6 +14,7 @@ from datamanager import _core
 Row = TypeVar("Row")
 
 ROWS_SHOWN = 40
+_TIMES = {"start", "end", "since", "started", "last_heartbeat", "first_request", "last_request"}
 
 
 def width(text: str) -> int:
@@ -44,9 +45,11 @@ def layout(header: Sequence[str], rows: Sequence[Sequence[str]], text_columns: i
 def _cell(name: str, value: Any) -> str:
     if value is None:
         return "-"
-    if name in ("start", "end") or name.endswith("_request"):
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if name in _TIMES:
         return datetime.fromtimestamp(value).strftime("%Y-%m-%d %H:%M:%S")
-    if name.endswith("_share"):
+    if name.endswith("_share") or name == "availability":
         return f"{value:.1%}"
     if isinstance(value, float):
         return f"{value:,.6f}" if name.endswith("cost") else f"{value:,.2f}"

@@ -31,6 +31,8 @@ RECORDS = [
     "Tariff",
     "UsageRow",
     "Finding",
+    "PerformanceRow",
+    "ModelStatus",
     "Cost",
     "CostSlice",
 ]

@@ -31,6 +31,7 @@ def build(path: str) -> None:
         dm.add_program_runtime_start(5.0)
         dm.add_model_runtime_start(NAME, 6.0)
         dm.add_model_requests(NAME, [ROW] * 500)
+        dm.add_model_request(NAME, ROW, duration=3.0, first_token=0.5)
         dm.set_pricing(NAME, tiers=TIERS, hourly_price=0.5, use_tier_pricing=False)
 
 
@@ -63,6 +64,7 @@ def test_nothing_is_wrong(path: str, quick: bool) -> None:
 
 
 REQUESTS, RUNS, BILLING = "{safe}_requests", "{safe}_runtime", "{safe}_billing"
+TIMINGS = "{safe}_timings"
 TIER_TABLE, CHANGES = "{safe}_tier_pricing", "datamanager_price_changes"
 # what another program does; what is found by the whole check; is it found by the quick one?
 FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
@@ -100,6 +102,18 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
         f"UPDATE {RUNS} SET start_time=x'00ff' WHERE id=1",
         ("error", RUNS, 1),
         "start_time must be a finite number",
+        False,
+    ),
+    "negative duration": (
+        f"UPDATE {TIMINGS} SET duration=-1",
+        ("error", TIMINGS, 501),
+        "duration must be a finite number of seconds",
+        False,
+    ),
+    "timing of no request": (
+        f"UPDATE {TIMINGS} SET request_id=502",
+        ("warning", TIMINGS, 502),
+        "the request that was timed is missing",
         False,
     ),
     "end before start": (
@@ -275,6 +289,7 @@ def test_damaged_page(path: str) -> None:
                 None,
                 f"{SAFE}_requests",
                 f"{SAFE}_runtime",
+                f"{SAFE}_timings",  # each of which is looked for among the requests
             }
             assert not any(finding.repaired for finding in findings)
         assert {finding.table for finding in dm.check(quick=True)} == {None}
@@ -298,7 +313,7 @@ def test_damaged_index_is_built_anew(path: str) -> None:
         ]
         assert dm.check() == []
         assert sorted(dm.get_models()) == [NAME, "other"]
-        assert len(dm.get_model_requests(NAME)) == 500
+        assert len(dm.get_model_requests(NAME)) == 501
 
 
 @pytest.mark.parametrize("table", [REQUESTS, RUNS, BILLING, TIER_TABLE])
@@ -306,7 +321,7 @@ def test_missing_table_is_made_again(path: str, table: str) -> None:
     build(path)
     with DataManager(path) as dm:
         billing = dm.get_model_billing(NAME)
-        alter(path, f"DROP TABLE {table}")
+        alter(path, f"DROP TABLE {table}", "DROP TABLE {safe}_timings")
         assert brief(dm.check()) == [("error", table, None)]
         done = dm.check(repair=True)
         assert [(f.repaired, f.table, f.text) for f in done] == [
@@ -316,7 +331,7 @@ def test_missing_table_is_made_again(path: str, table: str) -> None:
         assert dm.get_model_billing(NAME) == billing  # its prices come from the history
         assert len(dm.get_price_history(NAME)) == 1
         assert dm.get_model_billing("other").tier_pricing == []
-        assert len(dm.get_model_requests(NAME)) == (0 if table == REQUESTS else 500)
+        assert len(dm.get_model_requests(NAME)) == (0 if table == REQUESTS else 501)
         assert dm.add_model_request(NAME, ROW)
 
 

@@ -19,7 +19,9 @@ SIGNATURES = {
     "add_model_runtime_start": "(self, /, model_name, start_time)",
     "update_model_runtime_end": "(self, /, model_name, end_time)",
     "get_model_runtime": "(self, /, model_name, limit=0, *, start=None, end=None)",
-    "add_model_request": "(self, /, model_name, request_data)",
+    "add_model_request": (
+        "(self, /, model_name, request_data, *, duration=None, first_token=None)"
+    ),
     "add_model_requests": "(self, /, model_name, rows)",
     "get_model_requests": ("(self, /, model_name, minutes=0, *, start=None, end=None, limit=0)"),
     "add_tier_pricing": "(self, /, model_name, tier_data, *, effective_from=None)",
@@ -49,6 +51,22 @@ SIGNATURES = {
         "tz: 'str | tzinfo | None' = None, billing_anchor: 'date | None' = None) -> 'Cost'"
     ),
     "analyze": "(self, model_name: 'str', days: 'float' = 7) -> 'dict[str, Any]'",
+    "performance": (
+        "(self, models: 'str | Iterable[str] | None' = None, *, start: 'Moment | None' = None, "
+        "end: 'Moment | None' = None, minutes: 'float | None' = None, "
+        "by: \"Literal['hour', 'day', 'week', 'month'] | float | None\" = None, "
+        "buckets: 'int | None' = None, tz: 'str | tzinfo | None' = None) -> 'PerformanceTable'"
+    ),
+    "get_model_status": (
+        "(self, model_name: 'str', *, stale_after: 'float' = 30.0, "
+        "start: 'Moment | None' = None, end: 'Moment | None' = None, "
+        "minutes: 'float | None' = None) -> 'ModelStatus'"
+    ),
+    "get_status": (
+        "(self, *, stale_after: 'float' = 30.0, "
+        "start: 'Moment | None' = None, end: 'Moment | None' = None, "
+        "minutes: 'float | None' = None) -> 'StatusTable'"
+    ),
     "get_safe_model_name": "(self, /, model_name)",
     "get_model_safe_name": "(self, /, model_name)",
     "get_models": "(self, /)",

@@ -21,6 +21,7 @@ TIERS = [[1, 0, 0, 2.0, 8.0, True, 0.5]]
 def records(dm: DataManager, name: str) -> tuple[Any, ...]:
     return (
         list(dm.get_model_requests(name)),
+        dm.performance(name)[0].duration_max,
         dm.get_model_runtime(name),
         dm.get_model_billing(name),
         dm.get_price_history(name),
@@ -30,7 +31,8 @@ def records(dm: DataManager, name: str) -> tuple[Any, ...]:
 @pytest.fixture
 def filled(dm: DataManager) -> DataManager:
     for number, name in enumerate(["old", "other"]):
-        dm.add_model_requests(name, [[t, number, 2, 3, 4] for t in range(100)])
+        dm.add_model_requests(name, [[t, number, 2, 3, 4] for t in range(99)])
+        dm.add_model_request(name, [99, number, 2, 3, 4], duration=5.0 - number)
         dm.add_model_runtime_start(name, 5.0 + number)
         dm.update_model_runtime_end(name, 9.0)
         dm.set_pricing(name, tiers=TIERS, hourly_price=1.0 + number)
@@ -69,13 +71,13 @@ def test_joining(filled: DataManager) -> None:
     other = records(filled, "other")
     filled.rename_model("old", "other")
     assert filled.get_models() == ["other"]
-    requests, runs, billing, history = records(filled, "other")
-    assert requests[100:] == other[0]
+    requests, slowest, runs, billing, history = records(filled, "other")
+    assert requests[100:] == other[0] and slowest == 5.0
     assert [(r.id, r.timestamp, r.input_tokens) for r in requests[:100]] == [
         (t + 101, t, 0) for t in range(99, -1, -1)
     ]
     assert [run.start_time for run in runs] == [6.0, 5.0]
-    assert (billing, history) == other[2:]
+    assert (billing, history) == other[3:]
     assert filled.add_model_request("other", ROW) == 201
     filled.add_model_runtime_start("other", 10.0)
     assert filled.get_model_runtime("other", limit=1)[0].start_time == 10.0
@@ -92,7 +94,7 @@ def test_joining_one_without_prices(filled: DataManager) -> None:
     filled.add_model_request("bare", ROW)
     before = records(filled, "old")
     filled.rename_model("old", "bare")
-    assert records(filled, "bare")[2:] == before[2:]
+    assert records(filled, "bare")[1:] == before[1:]
     assert len(filled.get_model_requests("bare")) == 101
     assert filled.check() == []
 

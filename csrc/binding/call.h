@@ -48,5 +48,7 @@ PyObject *check(METHOD_ARGS);
 PyObject *stats(PyObject *self, PyObject *none);
 PyObject *storage_stats(PyObject *self, PyObject *none);
 PyObject *vacuum(PyObject *self, PyObject *none);
+/* performance.c: */
+PyObject *performance_get(METHOD_ARGS);
 
 #endif

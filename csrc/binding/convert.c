@@ -57,6 +57,15 @@ int to_time(module_state *state, PyObject *object, const char *field, double *ou
     return to_real(state, object, field, "a finite number of seconds since 1970", out);
 }
 
+int to_seconds(module_state *state, PyObject *object, const char *field, double *out)
+{
+    static const char wanted[] = "a finite number of seconds of at least 0";
+    int rc = to_real(state, object, field, wanted, out);
+    if (rc == 0 && isnan(*out)) /* to the core that is: not known */
+        rc = raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
+    return rc;
+}
+
 int to_price(module_state *state, PyObject *object, const char *field, double *out)
 {
     return to_real(state, object, field, "a finite price of at least 0", out);
@@ -266,4 +275,48 @@ int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject 
         to_moment(state, end, "end", INFINITY, &out->end_s) < 0)
         return -1;
     return is_given(limit) ? to_count(state, limit, "limit", &out->limit) : 0;
+}
+
+/* ---- lists to arrays ---- */
+
+int to_doubles(PyObject *object, double **values_out, size_t *count_out)
+{
+    PyObject *items = PySequence_Tuple(object);
+    if (items == NULL)
+        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(items);
+    double *values = PyMem_New(double, (size_t)count + 1);
+    if (values == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
+        values[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(items, i));
+        if (values[i] == -1.0 && PyErr_Occurred()) {
+            PyMem_Free(values);
+            values = NULL;
+        }
+    }
+    Py_DECREF(items);
+    *values_out = values;
+    *count_out = (size_t)count;
+    return values == NULL ? -1 : 0;
+}
+
+int to_names(module_state *state, PyObject *object, PyObject **items, dm_str **names_out,
+             size_t *count_out)
+{
+    *items = PySequence_Tuple(object);
+    if (*items == NULL)
+        return -1;
+    Py_ssize_t count = PyTuple_GET_SIZE(*items);
+    dm_str *names = PyMem_New(dm_str, (size_t)count + 1);
+    if (names == NULL)
+        PyErr_NoMemory();
+    for (Py_ssize_t i = 0; names != NULL && i < count; i++)
+        if (to_name(state, PyTuple_GET_ITEM(*items, i), &names[i]) < 0) {
+            PyMem_Free(names);
+            names = NULL;
+        }
+    *names_out = names;
+    *count_out = (size_t)count;
+    return names == NULL ? -1 : 0;
 }

@@ -181,16 +181,22 @@ static PyObject *model_runs(METHOD_ARGS)
 
 static PyObject *request_add(METHOD_ARGS)
 {
-    static const arg_spec spec = {"add_model_request", {"model_name", "request_data"}, 2, 2};
+    static const arg_spec spec = {
+        "add_model_request", {"model_name", "request_data", "duration", "first_token"}, 2, 2};
     call c;
     dm_str model;
     dm_request request;
+    dm_timing timing = DM_TIMING_UNKNOWN;
     int64_t id = 0;
     if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0 ||
-        to_request(c.state, c.args[1], &request) < 0)
+        to_request(c.state, c.args[1], &request) < 0 ||
+        (is_given(c.args[2]) &&
+         to_seconds(c.state, c.args[2], "duration", &timing.duration_s) < 0) ||
+        (is_given(c.args[3]) &&
+         to_seconds(c.state, c.args[3], "first_token", &timing.first_token_s) < 0))
         return NULL;
     core_enter();
-    dm_status rc = dm_request_add(c.core, model, &request, &id, &c.err);
+    dm_status rc = dm_request_add(c.core, model, &request, &timing, &id, &c.err);
     core_leave();
     return finish_id(&c, rc, id);
 }
@@ -403,7 +409,8 @@ static PyMethodDef manager_methods[] = {
      "get_model_runtime($self, /, model_name, limit=0, *, start=None, end=None)\n--\n\nRuns of the "
      "model, newest first, that overlap start <= t < end (epoch seconds); limit=0 means all."},
     {"add_model_request", CALL(request_add),
-     "add_model_request($self, /, model_name, request_data)\n--\n\nRecord one request: [timestamp "
+     "add_model_request($self, /, model_name, request_data, *, duration=None, "
+     "first_token=None)\n--\n\nRecord one request: [timestamp "
      "(epoch seconds), input_tokens, output_tokens, cache_n, prompt_n]. Returns its id when it is "
      "durable; None inside a batch."},
     {"add_model_requests", CALL(requests_add_many),
@@ -454,6 +461,8 @@ static PyMethodDef manager_methods[] = {
      "_usage($self, /, models, edges, periods, strategy, current_prices)\n--\n\nA list of "
      "UsageRow; "
      "None where billing periods are needed and not given."},
+    {"_performance", CALL(performance_get),
+     "_performance($self, /, models, edges)\n--\n\nA list of PerformanceRow."},
     {"_time_span", CALL(time_span_get),
      "_time_span($self, /, models)\n--\n\nThe times of the first and the last record."},
     {"get_safe_model_name", CALL(safe_name_compute),

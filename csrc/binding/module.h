@@ -21,6 +21,8 @@ enum {
     RECORD_COST,
     RECORD_USAGE,
     RECORD_FINDING,
+    RECORD_PERFORMANCE,
+    RECORD_STATUS,
     RECORD_COUNT
 };
 
@@ -68,6 +70,7 @@ int args_parse(const arg_spec *spec, PyObject *const *args, Py_ssize_t nargs, Py
 
 int to_name(module_state *state, PyObject *object, dm_str *out);
 int to_time(module_state *state, PyObject *object, const char *field, double *out);
+int to_seconds(module_state *state, PyObject *object, const char *field, double *out);
 int to_price(module_state *state, PyObject *object, const char *field, double *out);
 int to_count(module_state *state, PyObject *object, const char *field, int64_t *out);
 int to_flag(module_state *state, PyObject *object, const char *field, bool *out);
@@ -85,13 +88,21 @@ int to_strategy(module_state *state, PyObject *object, dm_strategy *out);
 int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject *end,
               PyObject *limit, dm_window *out);
 
+/* Lists to arrays, for PyMem_Free. */
+int to_doubles(PyObject *object, double **values_out, size_t *count_out);
+/* The names stay those of `items`, a new reference that must outlive them. */
+int to_names(module_state *state, PyObject *object, PyObject **items, dm_str **names_out,
+             size_t *count_out);
+
 /* ---- rows.c: many rows as columns ---- */
+
+#define ROW_COLUMNS 7 /* the five of a row, duration and first_token */
 
 typedef struct {
     dm_request_rows rows;
-    void *owned[5];
-    Py_buffer views[5];
-    bool has_view[5];
+    void *owned[ROW_COLUMNS];
+    Py_buffer views[ROW_COLUMNS];
+    bool has_view[ROW_COLUMNS];
 } row_columns;
 
 int to_rows(module_state *state, PyObject *object, row_columns *out);
@@ -106,7 +117,7 @@ typedef union {
     PyObject *object;
 } record_value;
 
-#define RECORD_FIELDS_MAX 24
+#define RECORD_FIELDS_MAX 32
 
 typedef struct {
     const char *name, *doc;
@@ -124,6 +135,7 @@ int records_add(PyObject *module, module_state *state);
 /* A record of `values`, whose references it takes over, also when it fails: with an exception set
  * where one of them is NULL. */
 PyObject *record_make(module_state *state, int kind, const record_value *values);
+PyObject *number_or_none(double value); /* None where it is not finite */
 PyObject *tiers_new(module_state *state, const dm_tier *tiers, size_t count);
 PyObject *tariff_new(module_state *state, const dm_tariff *tariff);
 PyObject *run_new(module_state *state, const dm_run *run);

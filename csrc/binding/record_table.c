@@ -119,4 +119,69 @@ const record_spec record_specs[RECORD_COUNT] = {
           {"row", FIELD_OBJECT, "the row's id; None: the table as a whole"},
           {"text", FIELD_OBJECT, "what is wrong, or what was done"},
           {"repaired", FIELD_FLAG, "whether this call has mended it"}}},
+    [RECORD_PERFORMANCE] =
+        {"PerformanceRow",
+         "PerformanceRow(model, start, end, requests, requests_per_second, "
+         "prompt_tokens_per_second, generation_tokens_per_second, duration_p50, "
+         "duration_p90, duration_p95, duration_p99, duration_max, first_token_p50, "
+         "first_token_p90, first_token_p95, first_token_p99, first_token_max, "
+         "input_tokens_p50, input_tokens_p90, input_tokens_p95, input_tokens_p99, "
+         "input_tokens_max, output_tokens_p50, output_tokens_p90, output_tokens_p95, "
+         "output_tokens_p99, output_tokens_max)\n--\n\nHow fast a model answered from start until "
+         "end (epoch seconds); None where nothing is known.",
+         27,
+         {{"model", FIELD_OBJECT, "name"},
+          {"start", FIELD_OBJECT, "epoch seconds; None: since ever"},
+          {"end", FIELD_OBJECT, "epoch seconds, not included; None: for ever"},
+          {"requests", FIELD_WHOLE, "how many"},
+          {"requests_per_second", FIELD_OBJECT,
+           "from start until end; where those are open, from the first request to the last"},
+          {"prompt_tokens_per_second", FIELD_OBJECT,
+           "prompt_n by the seconds to the first token, of the requests where those are known"},
+          {"generation_tokens_per_second", FIELD_OBJECT,
+           "output_tokens by the seconds after the first token, where those are known"},
+          {"duration_p50", FIELD_OBJECT,
+           "half of the requests had at most this; seconds from arrival to the last token"},
+          {"duration_p90", FIELD_OBJECT, "90 % had at most this"},
+          {"duration_p95", FIELD_OBJECT, "95 % had at most this"},
+          {"duration_p99", FIELD_OBJECT, "99 % had at most this"},
+          {"duration_max", FIELD_OBJECT, "none had more"},
+          {"first_token_p50", FIELD_OBJECT,
+           "half of the requests had at most this; seconds from arrival to the first token"},
+          {"first_token_p90", FIELD_OBJECT, "90 % had at most this"},
+          {"first_token_p95", FIELD_OBJECT, "95 % had at most this"},
+          {"first_token_p99", FIELD_OBJECT, "99 % had at most this"},
+          {"first_token_max", FIELD_OBJECT, "none had more"},
+          {"input_tokens_p50", FIELD_OBJECT,
+           "half of the requests had at most this; tokens of the prompt"},
+          {"input_tokens_p90", FIELD_OBJECT, "90 % had at most this"},
+          {"input_tokens_p95", FIELD_OBJECT, "95 % had at most this"},
+          {"input_tokens_p99", FIELD_OBJECT, "99 % had at most this"},
+          {"input_tokens_max", FIELD_OBJECT, "none had more"},
+          {"output_tokens_p50", FIELD_OBJECT,
+           "half of the requests had at most this; tokens generated"},
+          {"output_tokens_p90", FIELD_OBJECT, "90 % had at most this"},
+          {"output_tokens_p95", FIELD_OBJECT, "95 % had at most this"},
+          {"output_tokens_p99", FIELD_OBJECT, "99 % had at most this"},
+          {"output_tokens_max", FIELD_OBJECT, "none had more"}}},
+    [RECORD_STATUS] =
+        {"ModelStatus",
+         "ModelStatus(model, running, since, started, last_heartbeat, uptime_seconds, "
+         "total_uptime_seconds, runs, availability, last_request, requests, input_tokens, "
+         "output_tokens)\n--\n\nWhether a model, or the program, is running, and what it did since "
+         "it began; times are epoch seconds.",
+         13,
+         {{"model", FIELD_OBJECT, "name; None for the program"},
+          {"running", FIELD_FLAG, "whether the last heartbeat is young enough"},
+          {"since", FIELD_OBJECT, "when it began to run, or to stand still; None: it never ran"},
+          {"started", FIELD_OBJECT, "the beginning of the newest run"},
+          {"last_heartbeat", FIELD_OBJECT, "the end of the newest run, so far"},
+          {"uptime_seconds", FIELD_REAL, "of the newest run"},
+          {"total_uptime_seconds", FIELD_REAL, "of all runs"},
+          {"runs", FIELD_WHOLE, "how many"},
+          {"availability", FIELD_REAL, "share of the window that runs cover, 0 to 1"},
+          {"last_request", FIELD_OBJECT, "of all times; None: there was none"},
+          {"requests", FIELD_WHOLE, "since the newest run began"},
+          {"input_tokens", FIELD_WHOLE, "since the newest run began"},
+          {"output_tokens", FIELD_WHOLE, "since the newest run began"}}},
 };

@@ -396,3 +396,8 @@ bool record_to_tier(module_state *state, PyObject *object, dm_tier *out)
                      fields[4].real,  fields[5].flag != 0, fields[6].real};
     return true;
 }
+
+PyObject *number_or_none(double value)
+{
+    return isfinite(value) ? PyFloat_FromDouble(value) : Py_NewRef(Py_None);
+}

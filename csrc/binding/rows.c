@@ -6,12 +6,19 @@
 
 #include <string.h>
 
-static const char *const column_names[5] = {"timestamp", "input_tokens", "output_tokens", "cache_n",
-                                            "prompt_n"};
+#define ROW_LENGTH 5 /* a row has no timing; columns may */
+
+static const char *const column_names[ROW_COLUMNS] = {
+    "timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n", "duration", "first_token"};
+
+static bool column_is_real(int i)
+{
+    return i == 0 || i >= ROW_LENGTH;
+}
 
 void row_columns_reset(row_columns *columns)
 {
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < ROW_COLUMNS; i++) {
         PyMem_Free(columns->owned[i]);
         if (columns->has_view[i])
             PyBuffer_Release(&columns->views[i]);
@@ -21,12 +28,13 @@ void row_columns_reset(row_columns *columns)
 
 static void column_set(row_columns *columns, int i, const void *data)
 {
-    const int64_t **counts[] = {NULL, &columns->rows.input_tokens, &columns->rows.output_tokens,
-                                &columns->rows.cache_n, &columns->rows.prompt_n};
-    if (i == 0)
-        columns->rows.timestamp_s = data;
-    else
-        *counts[i] = data;
+    dm_request_rows *rows = &columns->rows;
+    const void **places[ROW_COLUMNS] = {
+        (const void **)&rows->timestamp_s,   (const void **)&rows->input_tokens,
+        (const void **)&rows->output_tokens, (const void **)&rows->cache_n,
+        (const void **)&rows->prompt_n,      (const void **)&rows->duration_s,
+        (const void **)&rows->first_token_s};
+    *places[i] = data;
 }
 
 /* "row N: " before the text of the InvalidDataError that is set. */
@@ -51,7 +59,7 @@ static int rows_reserve(row_columns *columns, size_t *capacity)
     if (columns->rows.count < *capacity)
         return 0;
     size_t wanted = *capacity == 0 ? 256 : *capacity * 2;
-    for (int i = 0; i < 5; i++) {
+    for (int i = 0; i < ROW_LENGTH; i++) {
         void *grown = PyMem_Realloc(columns->owned[i], wanted * 8);
         if (grown == NULL) {
             PyErr_NoMemory();
@@ -99,7 +107,7 @@ static int rows_of_iterable(module_state *state, PyObject *object, row_columns *
         Py_DECREF(row);
     }
     Py_DECREF(iterator);
-    for (int i = 0; i < 5; i++)
+    for (int i = 0; i < ROW_LENGTH; i++)
         column_set(columns, i, columns->owned[i]);
     return rc < 0 || PyErr_Occurred() ? -1 : 0;
 }
@@ -151,8 +159,8 @@ static bool element_read(const char *at, char format, Py_ssize_t size, bool *is_
 static int element_store(module_state *state, row_columns *columns, int i, size_t row, bool real_in,
                          double real, int64_t whole)
 {
-    if (i == 0) {
-        ((double *)columns->owned[0])[row] = real_in ? real : (double)whole;
+    if (column_is_real(i)) {
+        ((double *)columns->owned[i])[row] = real_in ? real : (double)whole;
         return 0;
     }
     if (real_in && !(real >= -(double)DM_TOKENS_MAX && real <= (double)DM_TOKENS_MAX &&
@@ -180,7 +188,8 @@ static int column_of_view(module_state *state, row_columns *columns, int i)
         return raise_invalid(state, "column %s must have one dimension of numbers",
                              column_names[i]);
     size_t count = (size_t)view->shape[0];
-    if (view->strides[0] == 8 && (i == 0 ? *format == 'd' : strchr("lqn", *format) != NULL)) {
+    if (view->strides[0] == 8 &&
+        (column_is_real(i) ? *format == 'd' : strchr("lqn", *format) != NULL)) {
         column_set(columns, i, view->buf);
         return 0;
     }
@@ -204,6 +213,19 @@ static int column_of_view(module_state *state, row_columns *columns, int i)
     return 0;
 }
 
+static int item_store(module_state *state, PyObject *item, row_columns *columns, int i, size_t row)
+{
+    double *reals = columns->owned[i];
+    if (i >= ROW_LENGTH && item == Py_None) {
+        reals[row] = Py_NAN;
+        return 0;
+    }
+    if (i >= ROW_LENGTH)
+        return to_seconds(state, item, column_names[i], reals + row);
+    return i == 0 ? to_time(state, item, column_names[i], reals + row)
+                  : to_count(state, item, column_names[i], (int64_t *)columns->owned[i] + row);
+}
+
 static int column_of_sequence(module_state *state, PyObject *object, row_columns *columns, int i,
                               size_t *count)
 {
@@ -218,8 +240,7 @@ static int column_of_sequence(module_state *state, PyObject *object, row_columns
     int rc = columns->owned[i] == NULL ? (PyErr_NoMemory(), -1) : 0;
     for (size_t row = 0; row < *count && rc == 0; row++) {
         PyObject *item = PyTuple_GET_ITEM(items, (Py_ssize_t)row);
-        rc = i == 0 ? to_time(state, item, column_names[i], (double *)columns->owned[i] + row)
-                    : to_count(state, item, column_names[i], (int64_t *)columns->owned[i] + row);
+        rc = item_store(state, item, columns, i, row);
         if (rc < 0)
             rc = prefix_row(state, row);
         else if (row % 4096 == 4095)
@@ -243,29 +264,40 @@ static int column_read(module_state *state, PyObject *object, row_columns *colum
     return rc;
 }
 
+/* 1: read; 0: there is none. */
+static int column_find(module_state *state, PyObject *mapping, row_columns *columns, int i)
+{
+    PyObject *column = PyMapping_GetItemString(mapping, column_names[i]);
+    if (column == NULL) {
+        PyErr_Clear();
+        return i >= ROW_LENGTH ? 0 : raise_invalid(state, "rows has no column %s", column_names[i]);
+    }
+    size_t count = 0;
+    int rc = column_read(state, column, columns, i, &count);
+    Py_DECREF(column);
+    if (rc < 0)
+        return -1;
+    if (i > 0 && count != columns->rows.count)
+        return raise_invalid(state, "column %s has %zu values, but timestamp has %zu",
+                             column_names[i], count, columns->rows.count);
+    columns->rows.count = count;
+    return 1;
+}
+
 static int rows_of_mapping(module_state *state, PyObject *object, row_columns *columns)
 {
-    Py_ssize_t size = PyMapping_Size(object);
-    for (int i = 0; i < 5; i++) {
-        PyObject *column = PyMapping_GetItemString(object, column_names[i]);
-        if (column == NULL) {
-            PyErr_Clear();
-            return raise_invalid(state, "rows has no column %s", column_names[i]);
-        }
-        size_t count = 0;
-        int rc = column_read(state, column, columns, i, &count);
-        Py_DECREF(column);
+    Py_ssize_t size = PyMapping_Size(object), found = 0;
+    for (int i = 0; i < ROW_COLUMNS; i++) {
+        int rc = column_find(state, object, columns, i);
         if (rc < 0)
             return -1;
-        if (i > 0 && count != columns->rows.count)
-            return raise_invalid(state, "column %s has %zu values, but timestamp has %zu",
-                                 column_names[i], count, columns->rows.count);
-        columns->rows.count = count;
+        found += rc;
     }
-    if (size != 5)
+    if (size != found)
         return raise_invalid(state,
-                             "rows must have the columns timestamp, input_tokens, "
-                             "output_tokens, cache_n and prompt_n and no others: %zd given",
+                             "rows must have the columns timestamp, input_tokens, output_tokens, "
+                             "cache_n and prompt_n, may have duration and first_token, and no "
+                             "others: %zd given",
                              size);
     return 0;
 }

@@ -6,57 +6,7 @@
 
 #include <math.h>
 
-/* ---- arguments: lists to arrays, for PyMem_Free ---- */
-
-static int to_doubles(PyObject *object, double **values_out, size_t *count_out)
-{
-    PyObject *items = PySequence_Tuple(object);
-    if (items == NULL)
-        return -1;
-    Py_ssize_t count = PyTuple_GET_SIZE(items);
-    double *values = PyMem_New(double, (size_t)count + 1);
-    if (values == NULL)
-        PyErr_NoMemory();
-    for (Py_ssize_t i = 0; values != NULL && i < count; i++) {
-        values[i] = PyFloat_AsDouble(PyTuple_GET_ITEM(items, i));
-        if (values[i] == -1.0 && PyErr_Occurred()) {
-            PyMem_Free(values);
-            values = NULL;
-        }
-    }
-    Py_DECREF(items);
-    *values_out = values;
-    *count_out = (size_t)count;
-    return values == NULL ? -1 : 0;
-}
-
-/* The names stay those of `items`, a new reference that must outlive them. */
-static int to_names(module_state *state, PyObject *object, PyObject **items, dm_str **names_out,
-                    size_t *count_out)
-{
-    *items = PySequence_Tuple(object);
-    if (*items == NULL)
-        return -1;
-    Py_ssize_t count = PyTuple_GET_SIZE(*items);
-    dm_str *names = PyMem_New(dm_str, (size_t)count + 1);
-    if (names == NULL)
-        PyErr_NoMemory();
-    for (Py_ssize_t i = 0; names != NULL && i < count; i++)
-        if (to_name(state, PyTuple_GET_ITEM(*items, i), &names[i]) < 0) {
-            PyMem_Free(names);
-            names = NULL;
-        }
-    *names_out = names;
-    *count_out = (size_t)count;
-    return names == NULL ? -1 : 0;
-}
-
 /* ---- rows ---- */
-
-static PyObject *number_or_none(double value)
-{
-    return isfinite(value) ? PyFloat_FromDouble(value) : Py_NewRef(Py_None);
-}
 
 static double tokens_per_second(const dm_usage_row *row, double start_s, double end_s)
 {

@@ -7,8 +7,9 @@
 
 bool dm__change_is_single(const dm__change *change)
 {
-    return change->kind == DM__CHANGE_REQUEST_ADD || change->kind == DM__CHANGE_MODEL_START ||
-           change->kind == DM__CHANGE_PROGRAM_START;
+    return (change->kind == DM__CHANGE_REQUEST_ADD &&
+            !dm__timing_known(&change->as.request.timing)) ||
+           change->kind == DM__CHANGE_MODEL_START || change->kind == DM__CHANGE_PROGRAM_START;
 }
 
 bool dm__change_is_heavy(const dm__change *change)
@@ -16,6 +17,30 @@ bool dm__change_is_heavy(const dm__change *change)
     return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_RENAME ||
            change->kind == DM__CHANGE_MODEL_REGISTER ||
            (change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.count > 100);
+}
+
+static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
+{
+    const dm_timing *timing = &change->as.request.timing;
+    dm_status rc =
+        dm__request_insert(conn, model, &change->as.request.row, &change->ids.first_id, err);
+    if (rc == DM_OK && dm__timing_known(timing))
+        rc = dm__timing_insert(conn, model, change->ids.first_id, timing, err);
+    return rc;
+}
+
+static dm_status requests_add(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
+{
+    const dm_request_rows *rows = &change->as.rows;
+    dm_status rc = dm__requests_insert(conn, model, rows, &change->ids, err);
+    for (size_t i = 0; i < rows->count && rc == DM_OK; i++) {
+        dm_timing timing = dm__timing_of_row(rows, i);
+        if (dm__timing_known(&timing))
+            rc = dm__timing_insert(conn, model, change->ids.first_id + (int64_t)i, &timing, err);
+        if (rc == DM_OK && i % DM__STOP_ROWS == 0 && dm__stop_asked(&conn->stop))
+            rc = dm__fail(err, DM_INTERRUPTED, "interrupted while writing");
+    }
+    return rc;
 }
 
 static dm_status apply_to_model(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
@@ -26,9 +51,9 @@ static dm_status apply_to_model(dm__conn *conn, dm__model *model, dm__change *ch
     case DM__CHANGE_MODEL_END:
         return dm__run_end(conn, model, change->as.time_s, err);
     case DM__CHANGE_REQUEST_ADD:
-        return dm__request_insert(conn, model, &change->as.request, &change->ids.first_id, err);
+        return request_add(conn, model, change, err);
     case DM__CHANGE_REQUESTS_ADD:
-        return dm__requests_insert(conn, model, &change->as.rows, &change->ids, err);
+        return requests_add(conn, model, change, err);
     default:
         return dm__prices_edit(conn, model, &change->as.prices, err);
     }
@@ -97,7 +122,7 @@ dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transacti
     default:
         rc = model_apply(conn, change, in_transaction, err);
     }
-    if (rc == DM_OK && dm__change_is_single(change))
+    if (rc == DM_OK && change->ids.first_id != 0 && change->kind != DM__CHANGE_REQUESTS_ADD)
         change->ids.count = 1;
     return rc;
 }
@@ -114,16 +139,19 @@ static char *append(char *at, const void *bytes, size_t size)
 static dm__change *copy_rows(const dm__change *change)
 {
     size_t column = change->as.rows.count * 8;
-    dm__change *copy = dm__malloc(sizeof *copy + 5 * column + change->model.length);
+    dm__change *copy = dm__malloc(sizeof *copy + 7 * column + change->model.length);
     if (copy == NULL)
         return NULL;
     *copy = *change;
     char *at = (char *)(copy + 1);
     const void **columns[] = {
-        (const void **)&copy->as.rows.timestamp_s, (const void **)&copy->as.rows.input_tokens,
+        (const void **)&copy->as.rows.timestamp_s,   (const void **)&copy->as.rows.input_tokens,
         (const void **)&copy->as.rows.output_tokens, (const void **)&copy->as.rows.cache_n,
-        (const void **)&copy->as.rows.prompt_n};
-    for (size_t i = 0; i < 5; i++) {
+        (const void **)&copy->as.rows.prompt_n,      (const void **)&copy->as.rows.duration_s,
+        (const void **)&copy->as.rows.first_token_s};
+    for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
+        if (*columns[i] == NULL) /* not known; or there are no rows */
+            continue;
         char *begin = at;
         at = append(at, *columns[i], column);
         *columns[i] = begin;

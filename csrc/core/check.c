@@ -18,6 +18,9 @@ static const char *number_text(double value, char text[32])
         if (sscanf(text, "%lf", &back) == 1 && back == value)
             break;
     }
+    for (char *at = text; *at != '\0'; at++)
+        if (*at == ',') /* the locale's; what we say is read in any */
+            *at = '.';
     return text;
 }
 
@@ -49,6 +52,28 @@ dm_status dm_request_check(const dm_request *request, dm_error *err)
         rc = count_check("cache_n", request->cache_n, err);
     if (rc == DM_OK)
         rc = count_check("prompt_n", request->prompt_n, err);
+    return rc;
+}
+
+static dm_status seconds_check(const char *field, double seconds, dm_error *err)
+{
+    char text[32];
+    if (isnan(seconds) || (isfinite(seconds) && seconds >= 0))
+        return DM_OK;
+    return dm__fail(err, DM_INVALID, "%s must be a finite number of seconds of at least 0, not %s",
+                    field, number_text(seconds, text));
+}
+
+dm_status dm_timing_check(const dm_timing *timing, dm_error *err)
+{
+    char first[32], all[32];
+    dm_status rc = seconds_check("duration", timing->duration_s, err);
+    if (rc == DM_OK)
+        rc = seconds_check("first_token", timing->first_token_s, err);
+    if (rc == DM_OK && timing->first_token_s > timing->duration_s)
+        rc = dm__fail(err, DM_INVALID, "first_token %s must not be after duration %s",
+                      number_text(timing->first_token_s, first),
+                      number_text(timing->duration_s, all));
     return rc;
 }
 

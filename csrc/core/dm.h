@@ -13,7 +13,7 @@
  *         return fail(err.text);
  *     dm_request request = {.timestamp_s = 1.7e9, .input_tokens = 150, .output_tokens = 80};
  *     int64_t id = 0;
- *     dm_status rc = dm_request_add(m, DM_STR("Qwen3-Coder-30B"), &request, &id, &err);
+ *     dm_status rc = dm_request_add(m, DM_STR("Qwen3-Coder-30B"), &request, NULL, &id, &err);
  *     dm_free(m);
  *
  * Ownership: what an `_out` pointer receives belongs to the caller and is given back with the
@@ -37,6 +37,7 @@
 #ifndef DM_H
 #define DM_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -118,6 +119,14 @@ typedef struct {
     int64_t cache_n;  /* input tokens served from the cache */
     int64_t prompt_n; /* input tokens that were computed */
 } dm_request;
+
+/* How long a request took, in seconds, finite, >= 0; NaN: not known. */
+typedef struct {
+    double duration_s;    /* from its arrival to its last token */
+    double first_token_s; /* from its arrival to its first token; not after duration_s */
+} dm_timing;
+
+#define DM_TIMING_UNKNOWN ((dm_timing){NAN, NAN})
 
 /* A run of the program or of a model. A run that has just begun ends where it starts. */
 typedef struct {
@@ -227,6 +236,8 @@ typedef struct {
     const int64_t *output_tokens;
     const int64_t *cache_n;
     const int64_t *prompt_n;
+    const double *duration_s; /* as in dm_timing; NULL: none is known */
+    const double *first_token_s;
 } dm_request_rows;
 
 /* Which rows: start_s <= t < end_s, at most `limit` of them, the newest (0: all). The whole of
@@ -259,6 +270,7 @@ void *dm_array_new(size_t count);
 
 /* DM_INVALID names the field and the value. No SQLite, no allocation, any thread. */
 dm_status dm_request_check(const dm_request *request, dm_error *err) DM_CHECKED;
+dm_status dm_timing_check(const dm_timing *timing, dm_error *err) DM_CHECKED;
 dm_status dm_tier_check(const dm_tier *tier, dm_error *err) DM_CHECKED;
 dm_status dm_model_name_check(dm_str name, dm_error *err) DM_CHECKED;
 dm_status dm_time_check(const char *field, double time_s, dm_error *err) DM_CHECKED;
@@ -324,8 +336,9 @@ dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64
                          dm_error *err) DM_CHECKED;
 dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error *err) DM_CHECKED;
 
-dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request, int64_t *id_out,
-                         dm_error *err) DM_CHECKED;
+/* `timing` may be NULL. */
+dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request,
+                         const dm_timing *timing, int64_t *id_out, dm_error *err) DM_CHECKED;
 /* All rows or none. A bad row is DM_INVALID and the text begins with "row N: ", N from 0. */
 dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows, dm_ids *ids_out,
                           dm_error *err) DM_CHECKED;
@@ -527,109 +540,43 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
 dm_status dm_time_span_get(dm_manager *m, const dm_str *models, size_t model_count,
                            double *first_s_out, double *last_s_out, dm_error *err) DM_CHECKED;
 
-/* ---- care: copies, checks, numbers ---- */
+/* ---- performance: how fast requests were answered, by model and time ---- */
 
-/* Told how far a long call has come, from its own thread, with none of the core's locks held;
- * `done` never falls, and equals `total` the last time, just before the call can no longer be
- * stopped. True ends the call with DM_INTERRUPTED and nothing changed. Must not close the handle
- * that the call is on. */
+/* Values that were seen: the q-th percentile is the least of which at least q in 100 values are not
+ * greater (nearest rank). NaN where `count` is 0. */
 typedef struct {
-    bool (*report)(void *argument, int64_t done_pages, int64_t total_pages);
-    void *argument;
-} dm_progress;
-
-/* Write the database as it is at one moment to a new file at `dest` (0600; folders are made), while
- * others write. The file appears there when it is whole, checked and on the disk; before that, and
- * on failure, what was there stays. DM_EXISTS where a file is there and `overwrite` is not set,
- * where it is open in this process, or where a log stands beside it. `progress` may be NULL. While
- * it runs, the log is not cut off. */
-dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_progress *progress,
-                    dm_error *err) DM_CHECKED;
-
-/* Put what is in `src` in the place of what is in `dest`, in one transaction: every handle, in any
- * process, sees all of the one or all of the other. What was there is kept in a file beside it,
- * whose name `*kept_out` becomes (for dm_text_free; NULL where there was no database). `src` is
- * checked first: DM_FOREIGN, DM_NEWER, DM_DAMAGED, DM_READ_ONLY. A `dest` that cannot be opened
- * because it is damaged is put aside with its log, and the handles on it get DM_MOVED. */
-dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
-                     const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
-
-/* An error is what reads refuse, or what cost data; a warning is what should not be so. */
-typedef enum { DM_SEVERITY_ERROR, DM_SEVERITY_WARNING } dm_severity;
-
-#define DM_NO_ROW INT64_MIN
+    int64_t count;
+    double p50, p90, p95, p99, max;
+} dm_percentiles;
 
 typedef struct {
-    dm_severity severity;
-    char table[64]; /* empty: of the file as a whole */
-    int64_t row_id; /* DM_NO_ROW: of the table as a whole */
-    bool repaired;  /* mended by this call */
-    char text[256]; /* UTF-8, always terminated */
-} dm_finding;
+    size_t model;  /* in dm_performance.models */
+    size_t bucket; /* from 0 */
+    int64_t requests;
+    double first_request_s; /* NaN where there is none */
+    double last_request_s;
+    double prompt_tokens;     /* prompt_n of the requests whose first_token_s is known … */
+    double prompt_s;          /* … and the time to their first tokens */
+    double generation_tokens; /* output_tokens of those whose duration_s is known too … */
+    double generation_s;      /* … and their time after the first token */
+    dm_percentiles duration_s;
+    dm_percentiles first_token_s;
+    dm_percentiles input_tokens;
+    dm_percentiles output_tokens;
+} dm_performance_row;
 
 typedef struct {
-    dm_finding *findings;
-    size_t count;
-} dm_findings;
+    dm_model_names models;    /* in the order asked for, or of registration */
+    dm_performance_row *rows; /* a row for each model and bucket, models first */
+    size_t row_count;
+} dm_performance;
 
-void dm_findings_reset(dm_findings *findings);
+void dm_performance_reset(dm_performance *performance);
 
-/* All that is wrong, of one moment: the file, as SQLite sees it; the mapping and the tables;
- * tiers, prices and their history; and, unless `quick`, indexes and the values in every row, of
- * which a table gives at most 100 findings. With `repair` what can be mended without losing
- * anything is mended first, each as a finding of its own: tables and billing rows that are missing,
- * indexes. */
-dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out,
-                   dm_error *err) DM_CHECKED;
-
-typedef struct {
-    int64_t requests, runs; /* rows */
-    int64_t bytes;          /* of its tables */
-} dm_model_storage;
-
-typedef struct {
-    int64_t file_bytes; /* when the log is written back */
-    int64_t free_bytes; /* of them, to be used again before the file grows */
-    int64_t log_bytes;  /* beside it */
-    bool bytes_known;   /* of models; not where SQLite was built without dbstat */
-    dm_model_names models;
-    dm_model_storage *sizes; /* of each */
-} dm_storage;
-
-void dm_storage_reset(dm_storage *storage);
-
-/* What takes how much room. Reads the whole file. */
-dm_status dm_storage_get(dm_manager *m, dm_storage *storage_out, dm_error *err) DM_CHECKED;
-
-/* Write the file anew without what is free. Other writers wait meanwhile. The sizes are those of
- * dm_storage.file_bytes; the file itself shrinks when no reader needs its old pages. */
-dm_status dm_vacuum(dm_manager *m, int64_t *before_out, int64_t *after_out,
-                    dm_error *err) DM_CHECKED;
-
-/* What the store of a handle has done in this process, all handles together. */
-typedef struct {
-    int64_t commits;
-    int64_t operations;        /* writes in them */
-    int64_t failed_operations; /* writes that were refused or undone */
-    int64_t largest_commit;    /* most callers that shared one */
-    int64_t write_waits;       /* writes that waited for those before them */
-    int64_t read_waits;        /* reads that waited for a connection */
-    int64_t busy_retries;      /* tries again because another connection held a lock */
-    int64_t checkpoints;
-    int64_t checkpoints_skipped;   /* because others were busy */
-    int64_t checkpoint_held_pages; /* what the latest could not write back, for a reader's sake */
-    int64_t statement_hits;        /* prepared statements that were at hand */
-    int64_t statement_misses;
-    int64_t handles;
-    int64_t pool_size;
-    int64_t connections;        /* that read: open, in use or not */
-    int64_t reading;            /* in use */
-    double oldest_read_s;       /* how long the oldest of them has been; 0: there is none */
-    int64_t oldest_read_thread; /* the system's number of its thread */
-} dm_stats;
-
-/* Cheap: takes the store's lock, waits for nothing else. */
-dm_status dm_stats_get(dm_manager *m, dm_stats *stats_out, dm_error *err) DM_CHECKED;
+/* Models (NULL: all) and edges as in dm_usage_query. Takes memory for two numbers a request. */
+dm_status dm_performance_get(dm_manager *m, const dm_str *models, size_t model_count,
+                             const double *edges_s, size_t edge_count,
+                             dm_performance *performance_out, dm_error *err) DM_CHECKED;
 
 /* ---- process ---- */
 
@@ -657,5 +604,7 @@ void dm_sqlite_info_get(dm_sqlite_info *info_out);
 
 /* The clock that timestamps use: seconds since 1970 UTC. */
 double dm_now_s(void);
+
+#include "dm_care.h"
 
 #endif

@@ -3,20 +3,17 @@
  * Shared inside the core, and with its C tests. The parts, from the bottom up:
  *
  *   error platform stop sha256 check  no SQLite handle
- *   values columns                    single values and results
+ *   values columns edges              single values, results, moments
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   scan feed                         its ways out of and into many rows
- *   models rename runtime requests pricing   what is stored: take a connection, know no threads
- *   history tariff                    prices over time
- *   money cost                        arithmetic
- *   usage span                        questions over many rows
- *   change writes                     one write as a value, and the public calls that make it
- *   schema adopt                      tables, versions, older layouts
- *   store pool writer checkpoint fork batch stats    threads, sharing, waiting: know no tables
- *   integrity rules mend              is all as it should be?
- *   backup restore                    copies of whole databases
- *   storage                           room, taken and given back
+ *   models rename runtime requests timings pricing   what is stored: take a connection, know no
+ * threads history tariff                    prices over time money cost arithmetic usage
+ * performance percentile span questions over many rows change writes                     one write
+ * as a value, and the public calls that make it schema adopt                      tables, versions,
+ * older layouts store pool writer checkpoint fork batch stats    threads, sharing, waiting: know no
+ * tables integrity rules mend              is all as it should be? backup restore copies of whole
+ * databases storage                           room, taken and given back
  */
 #ifndef DM_INTERNAL_H
 #define DM_INTERNAL_H
@@ -118,6 +115,8 @@ typedef enum {
     DM__STMT_TIERS,
     DM__STMT_TIER_INSERT, /* INSERT OR REPLACE */
     DM__STMT_TIER_DELETE,
+    DM__STMT_TIMING_INSERT,
+    DM__STMT_TIMINGS,
     DM__STMT_COUNT
 } dm__stmt_id;
 
@@ -253,6 +252,57 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err) DM_CHECKED;
 
+/* ---- timings.c ---- */
+
+bool dm__timing_known(const dm_timing *timing); /* any of it */
+dm_timing dm__timing_of_row(const dm_request_rows *rows, size_t i);
+/* In the caller's transaction: the first makes the table. */
+/* Where it is not there yet. */
+dm_status dm__timings_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+dm_status dm__timing_insert(dm__conn *conn, dm__model *model, int64_t request_id,
+                            const dm_timing *timing, dm_error *err) DM_CHECKED;
+
+/* A way through a model's timings beside one through its requests. */
+typedef struct {
+    dm__conn *conn;
+    sqlite3_stmt *stmt; /* NULL: nothing was timed */
+    char table[DM_SAFE_NAME_SIZE + 16];
+    int64_t id; /* of `timing` */
+    dm_timing timing;
+} dm__timings;
+
+/* To be closed after a success, in the same transaction. */
+dm_status dm__timings_open(dm__conn *conn, dm__model *model, dm__timings *timings,
+                           dm_error *err) DM_CHECKED;
+/* Ids must ascend from call to call. DM_TIMING_UNKNOWN where there is none. */
+dm_status dm__timings_find(dm__timings *timings, int64_t request_id, dm_timing *timing_out,
+                           dm_error *err) DM_CHECKED;
+void dm__timings_close(dm__timings *timings);
+
+/* ---- edges.c ---- */
+
+dm_status dm__ascending_check(const char *what, const double *values, size_t count,
+                              dm_error *err) DM_CHECKED;
+/* DM_INVALID where they do not ascend, or are fewer than two. */
+dm_status dm__edges_check(const double *edges_s, size_t count, dm_error *err) DM_CHECKED;
+/* The place of the last of `count` ascending values that is at most `value`; -1: none. */
+ptrdiff_t dm__last_at_most(const double *values, size_t count, double value);
+
+/* ---- percentile.c ---- */
+
+typedef struct {
+    uint64_t *values;
+    uint32_t *buckets;
+    size_t count, capacity;
+} dm__keys;
+
+bool dm__keys_add(dm__keys *keys, size_t bucket, uint64_t key); /* false without memory */
+uint64_t dm__key_of_real(double value);                         /* at least 0 */
+void dm__keys_reset(dm__keys *keys);
+/* Of each bucket's values, whole numbers or reals, to `first_out` and every `stride` bytes on. */
+dm_status dm__percentiles(const dm__keys *keys, size_t bucket_count, bool whole,
+                          dm_percentiles *first_out, size_t stride, dm_error *err) DM_CHECKED;
+
 /* ---- pricing.c: the manual's tables of prices ---- */
 
 /* What the older class gave every model before anybody set a price. */
@@ -366,6 +416,7 @@ typedef struct dm__model_read {
     dm_status (*from)(dm__conn *conn, dm__model *model, struct dm__model_read *read, dm_error *err);
     const dm_window *window;
     void *out;
+    size_t index; /* of the model, in dm__read_models */
 } dm__model_read; /* the first member of a read that carries more */
 dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err) DM_CHECKED;
 /* The same as a dm__read_fn. */
@@ -380,9 +431,12 @@ void dm__request_columns_reverse(dm_request_columns *columns);
 /* By time, then by id. False without memory; then nothing has changed. */
 bool dm__request_columns_sort(dm_request_columns *columns);
 
-/* `names` is empty; the safe names are not filled in. */
-dm_status dm__model_names_copy(const dm_str *models, size_t count, dm_model_names *names,
-                               dm_error *err) DM_CHECKED;
+/* `names`, which is empty, becomes `models`, or where that is NULL all that there are. */
+dm_status dm__models_asked(dm__conn *conn, const dm_str *models, size_t count,
+                           dm_model_names *names, dm_error *err) DM_CHECKED;
+/* Each of them; sets the read's name and index. */
+dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
+                          dm_error *err) DM_CHECKED;
 /* For dm__read: the names of all models into a dm_model_names. */
 dm_status dm__model_names_read(dm__conn *conn, void *names, dm_error *err) DM_CHECKED;
 dm_status dm__runs_of_model(dm__conn *conn, dm__model *model, const dm_window *window,
@@ -413,7 +467,10 @@ typedef struct {
         } models;
         dm_str new_name;
         double time_s;
-        dm_request request;
+        struct {
+            dm_request row;
+            dm_timing timing;
+        } request;
         dm_request_rows rows;
         dm__price_edit prices;
     } as;

@@ -168,8 +168,9 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)
                            "DROP TABLE IF EXISTS \"%w_runtime\";"
                            "DROP TABLE IF EXISTS \"%w_requests\";"
                            "DROP TABLE IF EXISTS \"%w_billing\";"
-                           "DROP TABLE IF EXISTS \"%w_tier_pricing\"",
-                           safe, safe, safe, safe);
+                           "DROP TABLE IF EXISTS \"%w_tier_pricing\";"
+                           "DROP TABLE IF EXISTS \"%w_timings\"",
+                           safe, safe, safe, safe, safe);
     if (rc == DM_OK)
         rc = dm__history_forget(conn, safe, err);
     sqlite3_stmt *stmt = NULL;
@@ -200,6 +201,18 @@ dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err)
     return dm__fail(err, DM_CORRUPT_DATA, "a table of model '%.100s' is missing", read->name.bytes);
 }
 
+dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
+                          dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (read->index = 0; read->index < names->count && rc == DM_OK; read->index++) {
+        const dm_model_name *model = &names->models[read->index];
+        read->name = (dm_str){model->original_name, model->original_length};
+        rc = dm__read_model(conn, read, err);
+    }
+    return rc;
+}
+
 dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err)
 {
     return dm__read_model(conn, read, err);
@@ -221,8 +234,8 @@ static dm_status name_append(dm_model_names *names, size_t *capacity, dm_str nam
     return DM_OK;
 }
 
-dm_status dm__model_names_copy(const dm_str *models, size_t count, dm_model_names *names,
-                               dm_error *err)
+static dm_status names_copy(const dm_str *models, size_t count, dm_model_names *names,
+                            dm_error *err)
 {
     size_t capacity = 0;
     dm_status rc = DM_OK;
@@ -262,6 +275,13 @@ dm_status dm__model_names_read(dm__conn *conn, void *argument, dm_error *err)
         rc = names_append(names, &capacity, stmt, err);
     dm__stmt_put(stmt);
     return rc;
+}
+
+dm_status dm__models_asked(dm__conn *conn, const dm_str *models, size_t count,
+                           dm_model_names *names, dm_error *err)
+{
+    return models == NULL ? dm__model_names_read(conn, names, err)
+                          : names_copy(models, count, names, err);
 }
 
 dm_status dm_models_get(dm_manager *m, dm_model_names *names_out, dm_error *err)

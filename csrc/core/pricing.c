@@ -178,7 +178,7 @@ static dm_status billing_read(dm__conn *conn, dm__model *model, dm__model_read *
 dm_status dm_billing_get(dm_manager *m, dm_str model, dm_billing *billing_out, dm_error *err)
 {
     dm_billing billing = {0};
-    dm__model_read read = {model, billing_read, NULL, &billing};
+    dm__model_read read = {.name = model, .from = billing_read, .out = &billing};
     dm_status rc = dm__read(m, true, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *billing_out = billing;

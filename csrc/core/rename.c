@@ -16,6 +16,13 @@ static dm_status history_move(dm__conn *conn, const char *from, const char *to, 
                                to, from, to, from);
 }
 
+static bool has_timings(dm__conn *conn, const char *safe)
+{
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_timings", safe);
+    return dm__table_has_column(conn, table, "request_id");
+}
+
 static dm_status tables_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
     return dm__conn_exec(conn, err,
@@ -31,6 +38,9 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
     char to[DM_SAFE_NAME_SIZE];
     dm_safe_name(name, to);
     dm_status rc = tables_move(conn, from, to, err);
+    if (rc == DM_OK && has_timings(conn, from))
+        rc = dm__conn_exec(conn, err, "ALTER TABLE \"%w_timings\" RENAME TO \"%w_timings\"", from,
+                           to);
     if (rc == DM_OK)
         rc = history_move(conn, from, to, err);
     return rc == DM_OK ? dm__conn_exec(conn, err,
@@ -40,14 +50,37 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
                        : rc;
 }
 
+static dm_status timings_join(dm__conn *conn, const char *from, const char *to, int64_t behind,
+                              dm_error *err)
+{
+    if (!has_timings(conn, from))
+        return DM_OK;
+    dm_status rc = dm__timings_create(conn, to, err);
+    return rc == DM_OK ? dm__conn_exec(conn, err,
+                                       "INSERT INTO \"%w_timings\"(request_id,duration,first_token)"
+                                       " SELECT request_id+%lld,duration,first_token"
+                                       " FROM \"%w_timings\"",
+                                       to, behind, from)
+                       : rc;
+}
+
 static dm_status requests_join(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
-    return dm__conn_exec(
-        conn, err,
-        "INSERT INTO \"%w_requests\"(id,timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
-        " SELECT id+(SELECT coalesce(max(seq),0) FROM sqlite_sequence WHERE name='%q_requests'),"
-        "timestamp,input_tokens,output_tokens,cache_n,prompt_n FROM \"%w_requests\" ORDER BY id",
-        to, to, from);
+    int64_t behind = 0; /* every id that was ever given */
+    char *sql = sqlite3_mprintf("SELECT coalesce(max(seq),0) FROM sqlite_sequence WHERE"
+                                " name='%q_requests' COLLATE NOCASE",
+                                to);
+    if (sql == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__conn_integer(conn, sql, &behind, err);
+    sqlite3_free(sql);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err,
+                           "INSERT INTO \"%w_requests\"(id,timestamp,input_tokens,output_tokens,"
+                           "cache_n,prompt_n) SELECT id+%lld,timestamp,input_tokens,output_tokens,"
+                           "cache_n,prompt_n FROM \"%w_requests\" ORDER BY id",
+                           to, behind, from);
+    return rc == DM_OK ? timings_join(conn, from, to, behind, err) : rc;
 }
 
 /* The newest run, which an end is for, stays the one that started last. */

@@ -66,7 +66,7 @@ dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
                           dm_request_columns *columns_out, dm_error *err)
 {
     dm_request_columns columns = {0};
-    dm__model_read read = {model, requests_read, window, &columns};
+    dm__model_read read = {.name = model, .from = requests_read, .window = window, .out = &columns};
     dm_status rc = dm__window_check(window, err);
     if (rc == DM_OK)
         rc = dm__read(m, true, dm__model_read_run, &read, err);

@@ -125,6 +125,38 @@ static dm_status requests_audit(dm__audit *audit, const char *table)
         table, FINDINGS_PER_TABLE);
 }
 
+/* The timings' table is made when there is a first one: that it is missing is no fault. */
+static dm_status timing_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    dm__row row = {stmt, table, sqlite3_column_int64(stmt, 0)};
+    dm_status rc = DM_OK;
+    double value_s = 0;
+    for (int column = 1; column < 3 && rc == DM_OK; column++)
+        if (sqlite3_column_type(stmt, column) != SQLITE_NULL)
+            rc = dm__row_time(&row, column, &value_s, audit->err);
+    if (rc == DM_OK && sqlite3_column_int(stmt, 3))
+        return dm__found(audit, DM_SEVERITY_WARNING, table, row.row_id,
+                         "the request that was timed is missing");
+    return row_finding(audit, rc, table, row.row_id);
+}
+
+static dm_status timings_audit(dm__audit *audit, const char *requests, const char *safe)
+{
+    table_name table;
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_timings", safe);
+    if (!dm__table_has_column(audit->conn, table, "duration") ||
+        !dm__table_has_column(audit->conn, table, "first_token"))
+        return DM_OK;
+    return dm__audit_each(
+        audit, table, timing_audit_row,
+        "SELECT request_id,duration,first_token,r.id IS NULL FROM \"%w\" LEFT"
+        " JOIN \"%w\" r ON r.id=request_id WHERE r.id IS NULL OR NOT ("
+        "(duration IS NULL OR " IS_TIME("duration") ") AND "
+                                                    "(first_token IS NULL OR " IS_TIME(
+                                                        "first_token") ")) LIMIT %d",
+        table, requests, FINDINGS_PER_TABLE);
+}
+
 /* ---- prices ---- */
 
 static int by_start(const void *a, const void *b)
@@ -232,6 +264,8 @@ dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
         rc = dm__runs_audit(audit, tables[0]);
     if (rc == DM_OK && !audit->quick && usable[1])
         rc = requests_audit(audit, tables[1]);
+    if (rc == DM_OK && !audit->quick && usable[1])
+        rc = timings_audit(audit, tables[1], safe);
     if (rc != DM_OK || !usable[2] || !usable[3])
         return rc;
     model = dm__conn_model_find(audit->conn, name);

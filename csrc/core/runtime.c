@@ -134,7 +134,7 @@ static dm_status runs_get(dm_manager *m, dm__read_fn function, dm_str model,
                           const dm_window *window, dm_runs *runs_out, dm_error *err)
 {
     dm_runs runs = {0};
-    dm__model_read read = {model, runs_read, window, &runs};
+    dm__model_read read = {.name = model, .from = runs_read, .window = window, .out = &runs};
     dm_status rc = dm__window_check(window, err);
     if (rc == DM_OK)
         rc = dm__read(m, true, function, &read, err);

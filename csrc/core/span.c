@@ -35,16 +35,11 @@ static dm_status span_of_all(dm__conn *conn, void *argument, dm_error *err)
 {
     span_read *span = argument;
     dm_model_names names = {0};
-    dm_status rc = span->models == NULL
-                       ? dm__model_names_read(conn, &names, err)
-                       : dm__model_names_copy(span->models, span->model_count, &names, err);
+    dm_status rc = dm__models_asked(conn, span->models, span->model_count, &names, err);
     span->first_s = span->last_s = NAN;
-    for (size_t i = 0; i < names.count && rc == DM_OK; i++) {
-        span->read = (dm__model_read){
-            .name = {names.models[i].original_name, names.models[i].original_length},
-            .from = model_span_read};
-        rc = dm__read_model(conn, &span->read, err);
-    }
+    span->read.from = model_span_read;
+    if (rc == DM_OK)
+        rc = dm__read_models(conn, &names, &span->read, err);
     dm_model_names_reset(&names);
     return rc;
 }

@@ -77,6 +77,10 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7)",
     [DM__STMT_TIER_DELETE] = "DELETE FROM \"%w_tier_pricing\" WHERE tier_index=?1",
+    [DM__STMT_TIMING_INSERT] =
+        "INSERT OR REPLACE INTO \"%w_timings\"(request_id,duration,first_token) VALUES(?1,?2,?3)",
+    [DM__STMT_TIMINGS] =
+        "SELECT request_id,duration,first_token FROM \"%w_timings\" ORDER BY request_id",
 };
 
 static const char *stmt_table_suffix(dm__stmt_id id)
@@ -85,7 +89,9 @@ static const char *stmt_table_suffix(dm__stmt_id id)
         return "_runtime";
     if (id <= DM__STMT_SPAN)
         return "_requests";
-    return id <= DM__STMT_BILLING_SET ? "_billing" : "_tier_pricing";
+    if (id <= DM__STMT_BILLING_SET)
+        return "_billing";
+    return id <= DM__STMT_TIER_DELETE ? "_tier_pricing" : "_timings";
 }
 
 static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_id id)

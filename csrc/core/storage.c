@@ -38,7 +38,8 @@ static int by_safe_name(const void *a, const void *b)
 static dm_model_storage *size_find(dm_storage *storage, const dm_model_name **sorted,
                                    const char *table)
 {
-    static const char *const suffixes[] = {"_runtime", "_requests", "_billing", "_tier_pricing"};
+    static const char *const suffixes[] = {"_runtime", "_requests", "_billing", "_tier_pricing",
+                                           "_timings"};
     size_t length = strlen(table);
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         dm_model_name key = {0};

@@ -343,7 +343,7 @@ static dm_status tariffs_read(dm__conn *conn, dm__model *model, dm__model_read *
 dm_status dm_price_history(dm_manager *m, dm_str model, dm_tariffs *tariffs_out, dm_error *err)
 {
     dm_tariffs tariffs = {0};
-    dm__model_read read = {model, tariffs_read, NULL, &tariffs};
+    dm__model_read read = {.name = model, .from = tariffs_read, .out = &tariffs};
     dm_status rc = dm__read(m, true, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *tariffs_out = tariffs;

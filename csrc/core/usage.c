@@ -117,20 +117,6 @@ done:
 
 /* ---- cells ---- */
 
-/* The place of the last of `count` ascending values that is at most `value`; -1: none. */
-static ptrdiff_t last_at_most(const double *values, size_t count, double value)
-{
-    size_t low = 0, high = count;
-    while (low < high) {
-        size_t middle = low + (high - low) / 2;
-        if (values[middle] <= value)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return (ptrdiff_t)low - 1;
-}
-
 static int compare_doubles(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
@@ -170,9 +156,9 @@ static double *cuts_make(const model_usage *usage, double begin_s, size_t *count
 static void cell_make(model_usage *usage, cell *out, double from_s, double to_s)
 {
     const dm_usage_query *query = usage->query;
-    ptrdiff_t bucket = last_at_most(query->edges_s, query->edge_count - 1, from_s);
-    ptrdiff_t tariff_at = last_at_most(usage->tariff_from_s, usage->tariff_count, from_s);
-    ptrdiff_t period = last_at_most(query->periods_s, query->period_count, from_s);
+    ptrdiff_t bucket = dm__last_at_most(query->edges_s, query->edge_count - 1, from_s);
+    ptrdiff_t tariff_at = dm__last_at_most(usage->tariff_from_s, usage->tariff_count, from_s);
+    ptrdiff_t period = dm__last_at_most(query->periods_s, query->period_count, from_s);
     *out = (cell){.from_s = from_s,
                   .to_s = to_s,
                   .bucket = bucket < 0 ? NULL : &usage->buckets[bucket],
@@ -185,7 +171,7 @@ static dm_status cells_make(model_usage *usage, dm_error *err)
     const dm_usage_query *query = usage->query;
     double begin_s = query->edges_s[0];
     if (usage->cumulative) { /* what came before in the period counts too */
-        ptrdiff_t period = last_at_most(query->periods_s, query->period_count, begin_s);
+        ptrdiff_t period = dm__last_at_most(query->periods_s, query->period_count, begin_s);
         begin_s = period < 0 ? -INFINITY : query->periods_s[period];
     }
     size_t cut_count = 0, slices = 0;
@@ -279,12 +265,12 @@ static void rows_add(model_usage *usage, const dm_request_columns *rows, dm_toke
         for (to = from + 1; to < rows->count && to - from < CHUNK_ROWS; to++)
             if (!(rows->timestamp_s[to] >= at->from_s && rows->timestamp_s[to] < at->to_s))
                 break;
-        dm_request_rows run = {to - from,
-                               rows->timestamp_s + from,
-                               rows->input_tokens + from,
-                               rows->output_tokens + from,
-                               rows->cache_n + from,
-                               rows->prompt_n + from};
+        dm_request_rows run = {.count = to - from,
+                               .timestamp_s = rows->timestamp_s + from,
+                               .input_tokens = rows->input_tokens + from,
+                               .output_tokens = rows->output_tokens + from,
+                               .cache_n = rows->cache_n + from,
+                               .prompt_n = rows->prompt_n + from};
         cell_add(at, &run, before);
     }
 }
@@ -441,7 +427,7 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
     if (rc == DM_OK)
         rc = runs_add(conn, model, &usage, err);
     if (rc == DM_OK)
-        rc = rows_store(&usage, asked->rows, err);
+        rc = rows_store(&usage, asked->rows + read->index * usage.bucket_count, err);
     model_usage_reset(&usage);
     return rc;
 }
@@ -458,35 +444,17 @@ static dm_status usage_of_all(dm__conn *conn, void *argument, dm_error *err)
     dm_usage *usage = asked->usage;
     const size_t buckets = query->edge_count - 1;
     dm_usage_reset(usage);
-    dm_status rc = query->models == NULL ? dm__model_names_read(conn, &usage->models, err)
-                                         : dm__model_names_copy(query->models, query->model_count,
-                                                                &usage->models, err);
+    dm_status rc = dm__models_asked(conn, query->models, query->model_count, &usage->models, err);
     if (rc != DM_OK)
         return rc;
     usage->rows = dm__calloc(usage->models.count * buckets + 1, sizeof *usage->rows);
     if (usage->rows == NULL)
         return dm__no_memory(err);
     usage->row_count = usage->models.count * buckets;
-    for (size_t i = 0; i < usage->models.count && rc == DM_OK; i++) {
-        const dm_model_name *name = &usage->models.models[i];
-        usage_read read = {.read = {.name = {name->original_name, name->original_length},
-                                    .from = model_usage_read},
-                           .query = query,
-                           .rows = usage->rows + i * buckets};
-        rc = dm__read_model(conn, &read.read, err);
-        for (size_t b = 0; b < buckets; b++)
-            read.rows[b].model = i, read.rows[b].bucket = b;
-    }
-    return rc;
-}
-
-static dm_status ascending_check(const char *what, const double *values, size_t count,
-                                 dm_error *err)
-{
-    for (size_t i = 0; i < count; i++)
-        if (isnan(values[i]) || (i > 0 && !(values[i - 1] < values[i])))
-            return dm__fail(err, DM_INVALID, "%s must ascend, but number %zu does not", what, i);
-    return DM_OK;
+    for (size_t i = 0; i < usage->row_count; i++)
+        usage->rows[i].model = i / buckets, usage->rows[i].bucket = i % buckets;
+    usage_read read = {.read = {.from = model_usage_read}, .query = query, .rows = usage->rows};
+    return dm__read_models(conn, &usage->models, &read.read, err);
 }
 
 void dm_usage_reset(dm_usage *usage)
@@ -501,11 +469,9 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
 {
     dm_usage usage = {0};
     query_read read = {query, &usage};
-    if (query->edge_count < 2)
-        return dm__fail(err, DM_INVALID, "there must be at least two edges");
-    dm_status rc = ascending_check("edges", query->edges_s, query->edge_count, err);
+    dm_status rc = dm__edges_check(query->edges_s, query->edge_count, err);
     if (rc == DM_OK)
-        rc = ascending_check("billing periods", query->periods_s, query->period_count, err);
+        rc = dm__ascending_check("billing periods", query->periods_s, query->period_count, err);
     if (rc == DM_OK)
         rc = dm__read(m, true, usage_of_all, &read, err);
     if (rc == DM_OK)

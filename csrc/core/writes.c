@@ -73,11 +73,15 @@ dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error 
     return rc == DM_OK ? model_write(m, &change, err) : rc;
 }
 
-dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request, int64_t *id_out,
-                         dm_error *err)
+dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request,
+                         const dm_timing *timing, int64_t *id_out, dm_error *err)
 {
-    dm__change change = {.kind = DM__CHANGE_REQUEST_ADD, .model = model, .as.request = *request};
+    dm__change change = {.kind = DM__CHANGE_REQUEST_ADD,
+                         .model = model,
+                         .as.request = {*request, timing == NULL ? DM_TIMING_UNKNOWN : *timing}};
     dm_status rc = dm_request_check(request, err);
+    if (rc == DM_OK)
+        rc = dm_timing_check(&change.as.request.timing, err);
     if (rc == DM_OK)
         rc = model_write(m, &change, err);
     if (rc == DM_OK)
@@ -90,8 +94,11 @@ static dm_status rows_check(const dm_request_rows *rows, dm_error *err)
     for (size_t i = 0; i < rows->count; i++) {
         dm_request request = {rows->timestamp_s[i], rows->input_tokens[i], rows->output_tokens[i],
                               rows->cache_n[i], rows->prompt_n[i]};
+        dm_timing timing = dm__timing_of_row(rows, i);
         dm_error row_err;
         dm_status rc = dm_request_check(&request, &row_err);
+        if (rc == DM_OK)
+            rc = dm_timing_check(&timing, &row_err);
         if (rc != DM_OK)
             return dm__fail(err, rc, "row %zu: %.200s", i, row_err.text);
     }

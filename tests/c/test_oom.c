@@ -169,7 +169,14 @@ static dm_status call_model_end(void)
 static dm_status call_request_add(void)
 {
     int64_t id = -77;
-    dm_status rc = dm_request_add(m, DM_STR("m"), &request, &id, &err);
+    dm_status rc = dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err);
+    return check_id(rc, id);
+}
+static dm_status call_request_add_timed(void)
+{
+    static const dm_timing timing = {2.5, 0.5};
+    int64_t id = -77;
+    dm_status rc = dm_request_add(m, DM_STR("m"), &request, &timing, &id, &err);
     return check_id(rc, id);
 }
 static void without_new(void)
@@ -180,14 +187,14 @@ static void without_new(void)
 static dm_status call_request_add_new(void)
 {
     int64_t id = -77;
-    dm_status rc = dm_request_add(m, DM_STR("new"), &request, &id, &err);
+    dm_status rc = dm_request_add(m, DM_STR("new"), &request, NULL, &id, &err);
     return check_id(rc, id);
 }
 static dm_status call_requests_add(void)
 {
     static double times[8];
     static int64_t zeros[8];
-    dm_request_rows rows = {8, times, zeros, zeros, zeros, zeros};
+    dm_request_rows rows = {8, times, zeros, zeros, zeros, zeros, times, NULL};
     dm_ids ids = {-77, -77};
     dm_status rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
     return check_id(rc, ids.first_id);
@@ -236,7 +243,7 @@ static dm_status call_batch(void)
     dm_status rc = dm_batch_begin(m, &err);
     if (rc != DM_OK)
         return rc;
-    rc = dm_request_add(m, DM_STR("m"), &request, &id, &err);
+    rc = dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err);
     if (rc == DM_OK)
         rc = dm_model_start(m, DM_STR("new"), 7, &id, &err);
     if (rc == DM_OK)
@@ -306,6 +313,33 @@ static dm_status call_history(void)
         dm_tariffs_reset(&tariffs);
     return rc;
 }
+static const double edges[] = {0, 5, 10, INFINITY};
+static dm_status call_usage(void)
+{
+    dm_usage_query query = {.edges_s = edges, .edge_count = 4};
+    dm_usage usage = {.row_count = 77};
+    dm_status rc = dm_usage_get(m, &query, &usage, &err);
+    CHECK_INT(rc == DM_OK || usage.row_count == 77, 1);
+    if (rc == DM_OK)
+        dm_usage_reset(&usage);
+    return rc;
+}
+static dm_status call_performance(void)
+{
+    dm_performance performance = {.row_count = 77};
+    dm_status rc = dm_performance_get(m, NULL, 0, edges, 4, &performance, &err);
+    CHECK_INT(rc == DM_OK || performance.row_count == 77, 1);
+    if (rc == DM_OK)
+        dm_performance_reset(&performance);
+    return rc;
+}
+static dm_status call_span(void)
+{
+    double first_s = -77, last_s = -77;
+    dm_status rc = dm_time_span_get(m, NULL, 0, &first_s, &last_s, &err);
+    CHECK_INT(rc == DM_OK || first_s == -77, 1);
+    return rc;
+}
 
 static dm_status open_and_close(const char *file)
 {
@@ -361,6 +395,7 @@ static const struct {
     {"model_end", path, NULL, call_model_end},
     {"request_add", path, NULL, call_request_add},
     {"request_add to a new model", path, without_new, call_request_add_new},
+    {"request_add with a timing", path, NULL, call_request_add_timed},
     {"requests_add", path, NULL, call_requests_add},
     {"model_register", path, without_new, call_register},
     {"model_delete", path, with_new, call_delete},
@@ -374,6 +409,9 @@ static const struct {
     {"requests_get", path, NULL, call_requests_get},
     {"billing_get", path, NULL, call_billing_get},
     {"price_history", path, NULL, call_history},
+    {"usage", path, NULL, call_usage},
+    {"performance", path, NULL, call_performance},
+    {"time_span", path, NULL, call_span},
     {"open a second handle", path, NULL, call_open_second},
     {"open a fresh file", fresh, without_fresh, call_open_fresh},
     {"open an older file", older, with_older, call_open_older},

@@ -39,7 +39,7 @@ static void test_sharing(void)
     dm_manager *a = open_store(), *b = open_store();
     dm_request request = {.timestamp_s = 1.5, .input_tokens = 10, .output_tokens = 20};
     int64_t id = 0;
-    CHECK_OK(dm_request_add(a, DM_STR("m"), &request, &id, &err));
+    CHECK_OK(dm_request_add(a, DM_STR("m"), &request, NULL, &id, &err));
     CHECK_INT(id, 1);
     CHECK_INT(request_count(b, DM_STR("m")), 1);
     dm_request_columns untouched = {.count = 77};
@@ -47,8 +47,8 @@ static void test_sharing(void)
     CHECK_STATUS(dm_requests_get(b, DM_STR("none"), &all, &untouched, &err), DM_MODEL_NOT_FOUND);
     CHECK_INT(untouched.count, 77);
     dm_close(a);
-    CHECK_STATUS(dm_request_add(a, DM_STR("m"), &request, &id, &err), DM_CLOSED);
-    CHECK_OK(dm_request_add(b, DM_STR("m"), &request, &id, &err));
+    CHECK_STATUS(dm_request_add(a, DM_STR("m"), &request, NULL, &id, &err), DM_CLOSED);
+    CHECK_OK(dm_request_add(b, DM_STR("m"), &request, NULL, &id, &err));
     CHECK_INT(id, 2);
     dm_free(a);
     dm_free(b);
@@ -67,10 +67,10 @@ static void test_batches(void)
     size_t before = request_count(m, DM_STR("m"));
     CHECK_STATUS(dm_batch_end(m, true, &ids, &count, &err), DM_MISUSE);
     CHECK_OK(dm_batch_begin(m, &err));
-    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, &id, &err));
+    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
     CHECK_INT(id, 0);
     CHECK_OK(dm_batch_begin(m, &err));
-    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, &id, &err));
+    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
     CHECK_OK(dm_batch_end(m, false, &ids, &count, &err)); /* drops its own only */
     CHECK_INT(request_count(m, DM_STR("m")), before);
     CHECK_OK(dm_batch_end(m, true, &ids, &count, &err));
@@ -80,7 +80,7 @@ static void test_batches(void)
     CHECK_INT(request_count(m, DM_STR("m")), before + 1);
     /* One that fails at the end takes the whole batch with it. */
     CHECK_OK(dm_batch_begin(m, &err));
-    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, &id, &err));
+    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
     CHECK_OK(dm_tier_delete(m, DM_STR("m"), 9, NAN, &err));
     CHECK_STATUS(dm_batch_end(m, true, &ids, &count, &err), DM_TIER_NOT_FOUND);
     CHECK_INT(request_count(m, DM_STR("m")), before + 1);
@@ -96,7 +96,8 @@ static void *add_many(void *argument)
     dm_error thread_err;
     for (int i = 0; i < ROUNDS; i++) {
         int64_t id = 0;
-        if (dm_request_add(m, DM_STR("threads"), &request, &id, &thread_err) != DM_OK || id == 0)
+        if (dm_request_add(m, DM_STR("threads"), &request, NULL, &id, &thread_err) != DM_OK ||
+            id == 0)
             return (void *)1;
     }
     return NULL;
@@ -121,7 +122,7 @@ static int child_writes(dm_manager *m, dm_status wanted)
 {
     dm_request request = {.timestamp_s = 4};
     int64_t id = 0;
-    dm_status rc = dm_request_add(m, DM_STR("fork"), &request, &id, &err);
+    dm_status rc = dm_request_add(m, DM_STR("fork"), &request, NULL, &id, &err);
     if (rc != wanted)
         printf("child: %s, not %s (%s)\n", dm_status_name(rc), dm_status_name(wanted), err.text);
     (void)fflush(stdout);
@@ -168,9 +169,9 @@ static void test_interrupt(void)
     int64_t id = 0;
     size_t rows = 4000000; /* far more than can be written before the hook is asked first */
     int64_t *zeros = calloc(rows, 8);
-    dm_request_rows many = {rows, (const double *)zeros, zeros, zeros, zeros, zeros};
+    dm_request_rows many = {rows, (const double *)zeros, zeros, zeros, zeros, zeros, NULL, NULL};
     dm_ids ids = {-1, -1};
-    CHECK_OK(dm_request_add(m, DM_STR("stop"), &request, &id, &err));
+    CHECK_OK(dm_request_add(m, DM_STR("stop"), &request, NULL, &id, &err));
     dm_set_stop_hook(stop_always);
     CHECK_STATUS(dm_requests_add(m, DM_STR("stop"), &many, &ids, &err), DM_INTERRUPTED);
     dm_set_stop_hook(NULL);

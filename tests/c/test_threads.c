@@ -40,12 +40,12 @@ static void add_requests(dm_manager *m, unsigned i)
     dm_error err;
     int64_t id = 0;
     dm_request one = {1000.0 + i, i, 2, 3, 4};
-    dm_status rc = dm_request_add(m, DM_STR("m"), &one, &id, &err);
+    dm_status rc = dm_request_add(m, DM_STR("m"), &one, NULL, &id, &err);
     expect(rc, DM_OK, &err);
     atomic_fetch_add(&requests_stored, rc == DM_OK);
     double times[BULK] = {0};
     int64_t zeros[BULK] = {0};
-    dm_request_rows rows = {BULK, times, zeros, zeros, zeros, zeros};
+    dm_request_rows rows = {BULK, times, zeros, zeros, zeros, zeros, NULL, NULL};
     dm_ids ids = {0, 0};
     rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
     expect(rc, DM_OK, &err);
@@ -60,7 +60,7 @@ static void add_batch(dm_manager *m, bool commit)
     dm_ids *ids = NULL;
     size_t count = 0;
     expect(dm_batch_begin(m, &err), DM_OK, &err);
-    expect(dm_request_add(m, DM_STR("m"), &one, &id, &err), DM_OK, &err);
+    expect(dm_request_add(m, DM_STR("m"), &one, NULL, &id, &err), DM_OK, &err);
     expect(dm_model_start(m, DM_STR("m"), 5, &id, &err), DM_OK, &err);
     dm_status rc = dm_batch_end(m, commit, &ids, &count, &err);
     expect(rc, DM_OK, &err);
@@ -88,7 +88,7 @@ static void come_and_go(dm_manager *m)
     dm_request one = {5, 1, 2, 3, 4};
     int64_t id = 0;
     expect(dm_model_register(m, &scratch, 1, &err), DM_OK, &err);
-    expect(dm_request_add(m, scratch, &one, &id, &err), DM_OK, &err);
+    expect(dm_request_add(m, scratch, &one, NULL, &id, &err), DM_OK, &err);
     expect(dm_model_delete(m, scratch, &err), DM_MODEL_NOT_FOUND, &err);
 }
 
@@ -119,7 +119,7 @@ static void use_closing_handle(void)
     dm_error err;
     int64_t id = 0;
     dm_request one = {5, 1, 2, 3, 4};
-    dm_status rc = dm_request_add(closed_midway, DM_STR("m"), &one, &id, &err);
+    dm_status rc = dm_request_add(closed_midway, DM_STR("m"), &one, NULL, &id, &err);
     expect(rc, DM_CLOSED, &err);
     atomic_fetch_add(rc == DM_OK ? &requests_stored : &refused_by_close, 1);
 }
@@ -157,7 +157,7 @@ static void fork_once(void)
         dm_fork_child();
         dm_request one = {5, 1, 2, 3, 4};
         int64_t id = 0;
-        if (dm_request_add(shared, DM_STR("m"), &one, &id, NULL) != DM_OK)
+        if (dm_request_add(shared, DM_STR("m"), &one, NULL, &id, NULL) != DM_OK)
             _exit(1);
         /* Not an exit, where valgrind would miss what the threads held that are not here. */
         (void)kill(getpid(), SIGKILL);
