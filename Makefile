@@ -61,7 +61,7 @@ lint: build ## format, lint, types, stubs
 	$(VENV)/bin/ruff format --check datamanager tests bench examples setup.py
 	$(VENV)/bin/ruff check datamanager tests bench examples setup.py
 	$(VENV)/bin/mypy
-	$(PY) -m mypy.stubtest datamanager._core
+	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml datamanager._core
 	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 format: build ## format all code

@@ -11,8 +11,10 @@ from datamanager._core import (
     CostSlice,
     DamagedDatabaseError,
     DataManagerError,
+    DestinationExistsError,
     DiskFullError,
     FileMovedError,
+    Finding,
     ForeignDatabaseError,
     ForkedStoreError,
     InvalidDataError,
@@ -33,6 +35,7 @@ from datamanager._core import (
     TierPricing,
     UsageRow,
     cost,
+    restore,
 )
 from datamanager.manager import DataManager, sqlite_info
 
@@ -50,8 +53,10 @@ __all__ = [
     "DamagedDatabaseError",
     "DataManager",
     "DataManagerError",
+    "DestinationExistsError",
     "DiskFullError",
     "FileMovedError",
+    "Finding",
     "ForeignDatabaseError",
     "ForkedStoreError",
     "InvalidDataError",
@@ -72,5 +77,6 @@ __all__ = [
     "TierPricing",
     "UsageRow",
     "cost",
+    "restore",
     "sqlite_info",
 ]

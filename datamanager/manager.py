@@ -195,6 +195,13 @@ class DataManager(_core.Manager):
 
         return usage.analyze(self, model_name, days)
 
+    def get_orphaned_models(self, configured: Iterable[str]) -> list[str]:
+        """The models with records here that are not among the ``configured`` names."""
+        if isinstance(configured, str):
+            raise _core.InvalidDataError("configured must be an iterable of names, not one str")
+        names = set(configured)
+        return [name for name in self.get_models() if name not in names]
+
     def performance(
         self,
         models: str | Iterable[str] | None = None,

@@ -34,6 +34,7 @@ RECORDS = [
     "ModelBilling",
     "Tariff",
     "UsageRow",
+    "Finding",
     "PerformanceRow",
     "ModelStatus",
     "Cost",
@@ -48,6 +49,7 @@ HEADINGS = {
         "options": "### Options of DataManager",
         "errors": "### Errors",
         "compat": "### In place of the host's class",
+        "stats": "### Numbers for operators",
         "sqlite": "### Other programs and checkpoints",
         "command line": "### The command line",
         "commands": "#### Commands",
@@ -61,6 +63,7 @@ HEADINGS = {
         "options": "### DataManager 的选项",
         "errors": "### 错误",
         "compat": "### 在已有程序中替换",
+        "stats": "### 给运维的数字",
         "sqlite": "### 其他程序与检查点",
         "command line": "### 命令行",
         "commands": "#### 命令",
@@ -218,6 +221,11 @@ def test_sqlite_info(manual: str) -> None:
 def choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentParser]:
     (commands,) = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
     return dict(commands.choices)
+
+
+@OF_BOTH
+def test_stats(manual: str, dm: DataManager) -> None:
+    assert list(table(manual, HEADINGS[manual]["stats"])) == list(dm.stats())
 
 
 @OF_BOTH

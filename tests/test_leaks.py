@@ -148,6 +148,17 @@ def delete(dm: DataManager) -> None:
     dm.delete_model_tables("gone")
 
 
+def rename(dm: DataManager) -> None:
+    dm.rename_model("m", "renamed")
+    dm.rename_model("renamed", "m")
+
+
+def backup(dm: DataManager) -> None:
+    dest = f"{dm.db_path}.backup"
+    dm.backup(dest)
+    os.unlink(dest)
+
+
 def tiers(dm: DataManager) -> None:
     dm.delete_tier_pricing("m", 1, **AT)
     dm.add_tier_pricing("m", TIER, **AT)
@@ -172,6 +183,8 @@ READS: Calls = {
     "get_safe_model_name": [lambda dm: dm.get_safe_model_name("a model")],
     "get_model_safe_name": [lambda dm: dm.get_model_safe_name("m")],
     "get_models": [lambda dm: dm.get_models()],
+    "get_orphaned_models": [lambda dm: dm.get_orphaned_models(["other"])],
+    "stats": [lambda dm: dm.stats()],
     "__enter__": [enter],
 }
 
@@ -213,6 +226,15 @@ SLOWLY: Calls = {
     "get_model_status": [lambda dm: dm.get_model_status("m")],
     "get_status": [lambda dm: dm.get_status(minutes=5)],
     "delete_model_tables": [delete],
+    "rename_model": [rename],
+    "get_storage_stats": [lambda dm: dm.get_storage_stats()],
+    "check": [
+        lambda dm: dm.check(),
+        lambda dm: dm.check(quick=True),
+        lambda dm: dm.check(repair=True),
+    ],
+    "vacuum": [lambda dm: dm.vacuum()],
+    "backup": [backup],
     "__enter__": [lambda dm: DataManager(":memory:").close(), lambda dm: DataManager(":memory:")],
 }
 

@@ -51,6 +51,13 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "get_models": (),
     "delete_model_tables": ("m",),
     "batch": (),
+    "check": (),
+    "stats": (),
+    "get_storage_stats": (),
+    "vacuum": (),
+    "rename_model": ("m", "n"),
+    "get_orphaned_models": ([],),
+    "backup": ("never-made.db",),
     "__enter__": (),
 }
 

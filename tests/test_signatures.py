@@ -78,6 +78,13 @@ SIGNATURES = {
     "get_models": "(self, /)",
     "delete_model_tables": "(self, /, model_name)",
     "batch": "(self, /)",
+    "check": "(self, /, quick=False, *, repair=False)",
+    "stats": "(self, /)",
+    "get_storage_stats": "(self, /)",
+    "vacuum": "(self, /)",
+    "rename_model": "(self, /, old_name, new_name)",
+    "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
+    "backup": "(self, /, dest, progress=None, *, overwrite=False)",
 }
 
 
@@ -120,6 +127,7 @@ def test_all() -> None:
         ("DiskFullError", OSError),
         ("StorageError", OSError),
         ("CannotOpenError", OSError),
+        ("DestinationExistsError", FileExistsError),
         ("ClosedError", RuntimeError),
         ("ForkedStoreError", RuntimeError),
         ("CorruptDataError", ValueError),

@@ -42,6 +42,12 @@ PyObject *price_history(METHOD_ARGS);
 /* usage.c: */
 PyObject *usage_get(METHOD_ARGS);
 PyObject *time_span_get(METHOD_ARGS);
+/* care.c: */
+PyObject *backup(METHOD_ARGS);
+PyObject *check(METHOD_ARGS);
+PyObject *stats(PyObject *self, PyObject *none);
+PyObject *storage_stats(PyObject *self, PyObject *none);
+PyObject *vacuum(PyObject *self, PyObject *none);
 /* performance.c: */
 PyObject *performance_get(METHOD_ARGS);
 

@@ -217,6 +217,34 @@ int to_moment(module_state *state, PyObject *object, const char *field, double o
     return rc;
 }
 
+int to_path(module_state *state, PyObject *object, const char *field, PyObject **bytes_out)
+{
+    if (PyUnicode_FSConverter(object, bytes_out))
+        return 0;
+    if (!PyErr_ExceptionMatches(PyExc_ValueError))
+        return -1;
+    PyErr_Clear();
+    return raise_invalid(state, "%s must not hold a NUL character: %R", field, object);
+}
+
+int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out)
+{
+    double timeout_s = 0;
+    *timeout_ms_out = 0;
+    if (object == NULL)
+        return 0;
+    if (to_time(state, object, "busy_timeout", &timeout_s) < 0)
+        return -1;
+    if (!(timeout_s >= 0) || isinf(timeout_s))
+        return raise_invalid(
+            state, "busy_timeout must be a finite number of seconds of at least 0, not %R", object);
+    double timeout_ms = ceil(timeout_s * 1000);
+    *timeout_ms_out = timeout_ms == 0     ? -1
+                      : timeout_ms > 1e15 ? 1000000000000000
+                                          : (int64_t)timeout_ms;
+    return 0;
+}
+
 int to_strategy(module_state *state, PyObject *object, dm_strategy *out)
 {
     dm_error err = {0};

@@ -19,6 +19,8 @@ static const struct {
     {DM_DISK_FULL, "DiskFullError", "OSError", "No room on the disk. Nothing was stored."},
     {DM_IO, "StorageError", "OSError", "The disk failed. Nothing was stored."},
     {DM_CANNOT_OPEN, "CannotOpenError", "OSError", "The file cannot be opened or made."},
+    {DM_EXISTS, "DestinationExistsError", "FileExistsError",
+     "A file stands where a new one was to go, or a log that belongs to it."},
     {DM_CLOSED, "ClosedError", "RuntimeError", "The data manager is closed."},
     {DM_FORKED, "ForkedStoreError", "RuntimeError",
      "The process was forked with the store open and without Python's fork hooks."},

@@ -12,6 +12,11 @@ static PyObject *manager_close(PyObject *self, PyObject *none)
 {
     (void)none;
     dm_manager *core = ((manager_object *)self)->core;
+    if (care_is_telling(self)) {
+        PyErr_SetString(state_of_type(Py_TYPE(self))->error,
+                        "close() from the progress function of a call on the same handle");
+        return NULL;
+    }
     core_enter();
     dm_close(core);
     core_leave();
@@ -331,6 +336,20 @@ static PyObject *model_delete(METHOD_ARGS)
     return finish_none(&c, rc);
 }
 
+static PyObject *model_rename(METHOD_ARGS)
+{
+    static const arg_spec spec = {"rename_model", {"old_name", "new_name"}, 2, 2};
+    call c;
+    dm_str old_name, new_name;
+    if (call_begin_model(&c, &old_name, self, &spec, args, nargs, kwnames) < 0 ||
+        to_name(c.state, c.args[1], &new_name) < 0)
+        return NULL;
+    core_enter();
+    dm_status rc = dm_model_rename(c.core, old_name, new_name, &c.err);
+    core_leave();
+    return finish_none(&c, rc);
+}
+
 static PyObject *manager_batch(PyObject *self, PyObject *none)
 {
     (void)none;
@@ -456,9 +475,33 @@ static PyMethodDef manager_methods[] = {
      "get_models($self, /)\n--\n\nThe names of all models, in order of registration."},
     {"delete_model_tables", CALL(model_delete),
      "delete_model_tables($self, /, model_name)\n--\n\nDelete the model and all its records."},
+    {"rename_model", CALL(model_rename),
+     "rename_model($self, /, old_name, new_name)\n--\n\nGive the model and all its records another "
+     "name. Where that is known already, the records of both come together under it; its prices "
+     "stay, unless it has none."},
     {"batch", manager_batch, METH_NOARGS,
      "batch($self, /)\n--\n\nA context in which this thread's writes become one transaction, all "
      "or nothing, made when it ends."},
+    {"backup", CALL(backup),
+     "backup($self, /, dest, progress=None, *, overwrite=False)\n--\n\nWrite the database as it "
+     "is at one moment to the file dest, while others write. It appears there when it is whole, "
+     "checked and on the disk. Raises DestinationExistsError where there is a file and overwrite "
+     "is not set. progress(done_pages, total_pages) is called as it goes on; an exception in it "
+     "stops everything, with nothing changed."},
+    {"check", CALL(check),
+     "check($self, /, quick=False, *, repair=False)\n--\n\nWhat is wrong in the database, a list "
+     "of Finding; empty where all is well. quick leaves out indexes and the values in the rows. "
+     "repair first mends what can be mended without losing anything."},
+    {"stats", stats, METH_NOARGS,
+     "stats($self, /)\n--\n\nWhat the store has done in this process, all handles together, as a "
+     "dict: commits and the operations in them, waits, checkpoints, statements, connections."},
+    {"get_storage_stats", storage_stats, METH_NOARGS,
+     "get_storage_stats($self, /)\n--\n\nWhat takes how much room, as a dict: file_bytes, "
+     "free_bytes, log_bytes, and for each model its requests, runs and bytes. Reads the whole "
+     "file."},
+    {"vacuum", vacuum, METH_NOARGS,
+     "vacuum($self, /)\n--\n\nWrite the file anew without what is free in it; other writers wait "
+     "meanwhile. Returns its size in bytes before and after."},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef manager_members[] = {

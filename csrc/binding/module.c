@@ -28,6 +28,12 @@ static PyMethodDef module_methods[] = {
      "input_before=0, output_before=0)\n--\n\nWhat a request costs on these tiers: a Cost. "
      "cache_n of the input tokens are cache hits. The tokens before it in the billing period count "
      "where the strategy is 'cumulative'."},
+    {"restore", (PyCFunction)(void (*)(void))restore, METH_FASTCALL | METH_KEYWORDS,
+     "restore($module, /, src, dest, progress=None, *, busy_timeout=30.0)\n--\n\nPut what is in "
+     "the database src in the place of what is in dest, in one transaction, while others have it "
+     "open: they see all of the old or all of the new. What was there is kept in a file beside it, "
+     "whose path is returned (None where there was none). progress(done_pages, total_pages) is "
+     "called as it goes on; an exception in it stops everything, with nothing changed."},
     {NULL, NULL, 0, NULL}};
 
 static int module_exec(PyObject *module)

@@ -20,6 +20,7 @@ enum {
     RECORD_COST_SLICE,
     RECORD_COST,
     RECORD_USAGE,
+    RECORD_FINDING,
     RECORD_PERFORMANCE,
     RECORD_STATUS,
     RECORD_COUNT
@@ -79,6 +80,10 @@ bool is_given(PyObject *object); /* and not None */
 /* Seconds since 1970 or a datetime; `otherwise` where it is not given. */
 int to_moment(module_state *state, PyObject *object, const char *field, double otherwise,
               double *out);
+/* The system's bytes, a new reference. */
+int to_path(module_state *state, PyObject *object, const char *field, PyObject **bytes_out);
+/* Seconds, as dm_options has them in milliseconds; 0 where it is not given. */
+int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out);
 int to_strategy(module_state *state, PyObject *object, dm_strategy *out);
 int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject *end,
               PyObject *limit, dm_window *out);
@@ -151,6 +156,12 @@ PyObject *cost_slice_new(module_state *state, const dm_price_slice *slice,
                          const dm_slice_tokens *tokens, dm_amount cost);
 PyObject *cost_new(module_state *state, dm_strategy strategy, const dm_price_slice *slices,
                    size_t slice_count, const dm_slice_tokens *counts);
+
+/* ---- care.c ---- */
+
+PyObject *restore(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
+/* Is this thread in a progress function of a call on this handle? */
+bool care_is_telling(PyObject *manager);
 
 /* ---- arrow.c: tables in memory, and how they are handed to others ---- */
 

@@ -3,8 +3,6 @@
  * Opening a Manager: its options, its path, the call of the core. */
 #include "module.h"
 
-#include <math.h>
-
 #define DEFAULT_PATH "webui/monitoring.db"
 
 static int models_read(module_state *state, PyObject *models, PyObject **kept, dm_str **names,
@@ -44,25 +42,15 @@ static int durability_read(module_state *state, PyObject *object, dm_durability 
 static int options_read(module_state *state, PyObject *const *given, dm_options *options)
 {
     int64_t pool_size = 10;
-    double timeout_s = 30;
     if (durability_read(state, given[0], &options->durability) < 0 ||
         (given[1] != NULL && to_count(state, given[1], "pool_size", &pool_size) < 0) ||
-        (given[2] != NULL && to_time(state, given[2], "busy_timeout", &timeout_s) < 0) ||
+        to_timeout(state, given[2], &options->busy_timeout_ms) < 0 ||
         (given[3] != NULL && to_flag(state, given[3], "read_only", &options->read_only) < 0))
         return -1;
     if (pool_size < 1 || pool_size > 1000)
         return raise_invalid(state, "pool_size must be a whole number from 1 to 1000, not %R",
                              given[1]);
-    if (!(timeout_s >= 0) || isinf(timeout_s))
-        return raise_invalid(state,
-                             "busy_timeout must be a finite number of seconds of at least "
-                             "0, not %R",
-                             given[2]);
     options->pool_size = (int)pool_size;
-    double timeout_ms = ceil(timeout_s * 1000);
-    options->busy_timeout_ms = timeout_ms == 0     ? -1
-                               : timeout_ms > 1e15 ? 1000000000000000
-                                                   : (int64_t)timeout_ms;
     return 0;
 }
 
@@ -77,13 +65,8 @@ static int manager_open(manager_object *self, module_state *state, PyObject *pat
                         const dm_options *options)
 {
     PyObject *bytes = NULL;
-    if (!PyUnicode_FSConverter(path, &bytes)) {
-        if (PyErr_ExceptionMatches(PyExc_ValueError)) {
-            PyErr_Clear();
-            return raise_invalid(state, "db_path must not hold a NUL character: %R", path);
-        }
+    if (to_path(state, path, "db_path", &bytes) < 0)
         return -1;
-    }
     dm_manager *core = NULL;
     dm_error err;
     const char *name = PyBytes_AS_STRING(bytes);

@@ -109,6 +109,16 @@ const record_spec record_specs[RECORD_COUNT] = {
           {"token_cost_exact", FIELD_OBJECT, "Decimal"},
           {"runtime_cost_exact", FIELD_OBJECT, "Decimal, rounded once, to 1e-12"},
           {"cost_exact", FIELD_OBJECT, "Decimal"}}},
+    [RECORD_FINDING] =
+        {"Finding",
+         "Finding(severity, table, row, text, repaired)\n--\n\nSomething that check() found.",
+         5,
+         {{"severity", FIELD_OBJECT,
+           "'error': reads refuse it, or data are lost; 'warning': it should not be so"},
+          {"table", FIELD_OBJECT, "None: the file as a whole"},
+          {"row", FIELD_OBJECT, "the row's id; None: the table as a whole"},
+          {"text", FIELD_OBJECT, "what is wrong, or what was done"},
+          {"repaired", FIELD_FLAG, "whether this call has mended it"}}},
     [RECORD_PERFORMANCE] =
         {"PerformanceRow",
          "PerformanceRow(model, start, end, requests, requests_per_second, "

@@ -14,7 +14,8 @@ bool dm__change_is_single(const dm__change *change)
 
 bool dm__change_is_heavy(const dm__change *change)
 {
-    return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_REGISTER ||
+    return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_RENAME ||
+           change->kind == DM__CHANGE_MODEL_REGISTER ||
            (change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.count > 100);
 }
 
@@ -109,6 +110,9 @@ dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transacti
     case DM__CHANGE_MODEL_DELETE:
         rc = dm__model_drop(conn, change->model, err);
         break;
+    case DM__CHANGE_MODEL_RENAME:
+        rc = dm__model_rename(conn, change->model, change->as.new_name, err);
+        break;
     case DM__CHANGE_PROGRAM_START:
         rc = dm__run_insert(conn, NULL, change->as.time_s, &change->ids.first_id, err);
         break;
@@ -192,8 +196,23 @@ static dm__change *copy_prices(const dm__change *change)
     return copy;
 }
 
+static dm__change *copy_two_names(const dm__change *change)
+{
+    dm__change *copy = dm__malloc(sizeof *copy + change->model.length + change->as.new_name.length);
+    if (copy == NULL)
+        return NULL;
+    *copy = *change;
+    copy->model.bytes = (char *)(copy + 1);
+    copy->as.new_name.bytes = append((char *)(copy + 1), change->model.bytes, change->model.length);
+    (void)append((char *)(copy + 1) + change->model.length, change->as.new_name.bytes,
+                 change->as.new_name.length);
+    return copy;
+}
+
 dm__change *dm__change_copy(const dm__change *change)
 {
+    if (change->kind == DM__CHANGE_MODEL_RENAME)
+        return copy_two_names(change);
     if (change->kind == DM__CHANGE_PRICES)
         return copy_prices(change);
     if (change->kind == DM__CHANGE_REQUESTS_ADD)

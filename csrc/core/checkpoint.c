@@ -8,15 +8,10 @@
  * write lock that we hold. */
 #include "dm_store.h"
 
-/* A connection that has never read checkpoints nothing and says so with an OK. */
-static dm_status read_once(dm__conn *conn, dm_error *err)
-{
-    return dm__conn_exec(conn, err, "SELECT 1 FROM sqlite_schema LIMIT 1");
-}
-
 dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error *err)
 {
-    dm_status rc = read_once(checkpointer, err);
+    /* A connection that has never read checkpoints nothing and says so with an OK. */
+    dm_status rc = dm__conn_read_once(checkpointer, err);
     if (rc == DM_OK)
         rc = dm__stmt_exec(writer, DM__STMT_BEGIN_IMMEDIATE, err);
     if (rc != DM_OK)
@@ -30,6 +25,7 @@ dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error 
         rc = dm__fail(err, DM_INTERNAL, "checkpointed %d frames of a log of %d", done, log);
     else if (log >= 0 && done == log)
         writer->log_frames = 0; /* the next commit starts the log again */
+    writer->checkpoint_held = log - done;
     dm_status ended = dm__stmt_exec(writer, DM__STMT_ROLLBACK, rc == DM_OK ? err : NULL);
     return rc == DM_OK ? ended : rc;
 }
@@ -45,7 +41,10 @@ void dm__store_checkpoint(dm__store *store, bool now)
         return;
     /* With a reader in the way only a part is written back: ask again after as many frames. */
     int frames = store->writer->log_frames;
-    if (dm__checkpoint_run(store->writer, store->checkpointer, NULL) != DM_OK)
+    dm_status rc = dm__checkpoint_run(store->writer, store->checkpointer, NULL);
+    store->writer->counters.checkpoints += rc == DM_OK;
+    store->writer->counters.checkpoints_skipped += rc != DM_OK;
+    if (rc != DM_OK)
         return; /* busy: another time; an error shows again at the next commit, to a caller */
     if (store->writer->log_frames == frames)
         store->writer->log_frames = 0;

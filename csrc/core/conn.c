@@ -112,6 +112,21 @@ dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...)
     return rc;
 }
 
+dm_status dm__conn_read_once(dm__conn *conn, dm_error *err)
+{
+    return dm__conn_exec(conn, err, "SELECT 1 FROM sqlite_schema LIMIT 1");
+}
+
+static int conn_stop(void *conn)
+{
+    return dm__stop_asked(&((dm__conn *)conn)->stop);
+}
+
+void dm__conn_stoppable_set(dm__conn *conn, bool stoppable)
+{
+    sqlite3_progress_handler(conn->db, stoppable ? 10000 : 0, stoppable ? conn_stop : NULL, conn);
+}
+
 dm_status dm__conn_query_only_set(dm__conn *conn, bool query_only, dm_error *err)
 {
     if (conn->query_only == query_only)

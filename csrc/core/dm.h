@@ -54,6 +54,7 @@
     X(DM_DISK_FULL, "disk is full")                                                                \
     X(DM_IO, "input/output error")                                                                 \
     X(DM_CANNOT_OPEN, "cannot open the database file")                                             \
+    X(DM_EXISTS, "a file is in the way")                                                           \
     X(DM_CLOSED, "the data manager is closed")                                                     \
     X(DM_FORKED, "the store was open when this process was forked")                                \
     X(DM_CORRUPT_DATA, "a stored value breaks the rules")                                          \
@@ -320,6 +321,12 @@ bool dm_is_closed(dm_manager *manager);
 dm_status dm_model_register(dm_manager *m, const dm_str *names, size_t count,
                             dm_error *err) DM_CHECKED;
 dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err) DM_CHECKED;
+
+/* The model and all its records get another name. Where that is known already, the records of both
+ * come together under it: ids of the old go on behind those of the new, and prices stay those of
+ * the new, unless it has none. DM_MODEL_NOT_FOUND. */
+dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name,
+                          dm_error *err) DM_CHECKED;
 
 dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out,
                            dm_error *err) DM_CHECKED;
@@ -609,5 +616,7 @@ void dm_sqlite_info_get(dm_sqlite_info *info_out);
 
 /* The clock that timestamps use: seconds since 1970 UTC. */
 double dm_now_s(void);
+
+#include "dm_care.h"
 
 #endif

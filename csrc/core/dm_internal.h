@@ -7,13 +7,13 @@
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   scan feed                         its ways out of and into many rows
- *   models runtime requests timings pricing   what is stored: take a connection, know no threads
- *   history tariff                    prices over time
- *   money cost                        arithmetic
- *   usage performance percentile span questions over many rows
- *   change writes                     one write as a value, and the public calls that make it
- *   schema adopt                      tables, versions, older layouts
- *   store pool writer checkpoint fork batch    threads, sharing, waiting: know no tables
+ *   models rename runtime requests timings pricing   what is stored: take a connection, know no
+ * threads history tariff                    prices over time money cost arithmetic usage
+ * performance percentile span questions over many rows change writes                     one write
+ * as a value, and the public calls that make it schema adopt                      tables, versions,
+ * older layouts store pool writer checkpoint fork batch stats    threads, sharing, waiting: know no
+ * tables integrity rules mend              is all as it should be? backup restore copies of whole
+ * databases storage                           room, taken and given back
  */
 #ifndef DM_INTERNAL_H
 #define DM_INTERNAL_H
@@ -39,6 +39,9 @@ dm_status dm__no_memory(dm_error *err);
  * the connection must still be the caller's. `doing` says what was tried ("insert into x"). */
 dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const char *doing);
 
+/* The same for an errno. */
+dm_status dm__fail_system(dm_error *err, const char *path, int code);
+
 /* Every allocation of ours goes through these, so that tests can make each fail in turn. */
 void *dm__malloc(size_t size);
 void *dm__calloc(size_t count, size_t size);
@@ -47,6 +50,8 @@ void dm__free(void *memory);
 extern bool (*dm__allocation_fails)(void); /* tests only; NULL in use */
 
 bool dm__is_utf8(dm_str text);
+/* What is not becomes "?"; a character that a cut has split goes. `size` is that of the array. */
+void dm__make_utf8(char *text, size_t size);
 
 /* ---- check.c ---- */
 
@@ -130,6 +135,13 @@ typedef struct dm__model {
     char name[]; /* not terminated */
 } dm__model;
 
+/* Since they were last added to a store's. */
+typedef struct {
+    int64_t busy_retries;
+    int64_t statement_hits, statement_misses;
+    int64_t checkpoints, checkpoints_skipped;
+} dm__counters;
+
 /* One connection. Used by one thread at a time; opened without SQLite's mutex. */
 typedef struct dm__conn {
     sqlite3 *db;
@@ -140,9 +152,14 @@ typedef struct dm__conn {
     dm_durability durability; /* the value of PRAGMA synchronous now */
     bool query_only;          /* it refuses to write */
     int log_frames;           /* in the write-ahead log after our last commit */
+    int checkpoint_held;      /* of them, what the last checkpoint had to leave */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
     const dm_request_rows *feed; /* the rows that go in now */
+    dm__counters counters;
+    /* While it is lent to a reader; under the store's lock. */
+    struct dm__conn *next_lent;
+    int64_t lent_ns, lent_to; /* since when, to which thread */
 } dm__conn;
 
 /* `path` is absolute or ":memory:". On success `*conn_out` is for dm__conn_close. Waits for
@@ -153,6 +170,10 @@ dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, d
 void dm__conn_close(dm__conn *conn, bool checkpoint);
 /* Run SQL that is not kept: schema changes and pragmas. Formats as sqlite3_mprintf (%Q, %w). */
 dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...) DM_CHECKED;
+/* A read that returns nothing: a transaction has its snapshot from then on. */
+dm_status dm__conn_read_once(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Long statements then ask now and then whether to go on, and end with DM_INTERRUPTED. */
+void dm__conn_stoppable_set(dm__conn *conn, bool stoppable);
 dm_status dm__conn_query_only_set(dm__conn *conn, bool query_only, dm_error *err) DM_CHECKED;
 dm_status dm__conn_durability_set(dm__conn *conn, dm_durability durability,
                                   dm_error *err) DM_CHECKED;
@@ -174,6 +195,8 @@ dm_status dm__stmt_step(dm__conn *conn, sqlite3_stmt *stmt, bool *row_out,
                         dm_error *err) DM_CHECKED;
 /* Get, run, put. */
 dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err) DM_CHECKED;
+/* Begin to write, waiting for others. */
+dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 /* Undo the transaction, if there is one. */
 void dm__rollback(dm__conn *conn);
 void dm__conn_statements_finalize(dm__conn *conn);
@@ -214,6 +237,8 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err) DM_CHECKED;
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
+dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name,
+                           dm_error *err) DM_CHECKED;
 bool dm__safe_name_ok(const char *safe, size_t length);
 /* The four tables of a model, as the manual gives them, and its billing row. Idempotent. */
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
@@ -232,6 +257,8 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 bool dm__timing_known(const dm_timing *timing); /* any of it */
 dm_timing dm__timing_of_row(const dm_request_rows *rows, size_t i);
 /* In the caller's transaction: the first makes the table. */
+/* Where it is not there yet. */
+dm_status dm__timings_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 dm_status dm__timing_insert(dm__conn *conn, dm__model *model, int64_t request_id,
                             const dm_timing *timing, dm_error *err) DM_CHECKED;
 
@@ -330,6 +357,8 @@ dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *histor
                            dm_error *err) DM_CHECKED;
 dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history *history,
                             dm_error *err) DM_CHECKED;
+/* As the connection knows the schema, so only after a statement of this transaction. */
+bool dm__history_exists(dm__conn *conn);
 dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 dm__tariff dm__history_at(const dm__history *history, double time_s);
 void dm__history_reset(dm__history *history);
@@ -418,6 +447,7 @@ dm_status dm__runs_of_model(dm__conn *conn, dm__model *model, const dm_window *w
 typedef enum {
     DM__CHANGE_MODEL_REGISTER,
     DM__CHANGE_MODEL_DELETE,
+    DM__CHANGE_MODEL_RENAME,
     DM__CHANGE_PROGRAM_START,
     DM__CHANGE_PROGRAM_END,
     DM__CHANGE_MODEL_START,
@@ -435,6 +465,7 @@ typedef struct {
             const dm_str *names;
             size_t count;
         } models;
+        dm_str new_name;
         double time_s;
         struct {
             dm_request row;
@@ -483,8 +514,87 @@ typedef dm_status (*dm__read_fn)(dm__conn *conn, void *argument, dm_error *err);
  * the start when SQLite says busy, so it must be repeatable. */
 dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
                    dm_error *err) DM_CHECKED;
+/* The same with a snapshot on a connection of its own, for what takes long: the pool's stay free.
+ * On a store in memory it is dm__read. */
+dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
+/* Run `work` alone on the writer's connection, in no transaction. Waiting for locks is its own
+ * affair, until `dm__deadline_ns`. */
+dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument,
+                          dm_error *err) DM_CHECKED;
+/* DM_READ_ONLY where it is not. */
+dm_status dm__writable(dm_manager *m, dm_error *err) DM_CHECKED;
 /* Hand the changes over as one atomic job and wait until they are durable, or put them into this
  * thread's open batch (then each `ids` is zero). */
 dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err) DM_CHECKED;
+
+/* ---- integrity.c ---- */
+
+/* DM_DAMAGED with the first thing that SQLite finds wrong. `quick` leaves out the indexes. */
+dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err) DM_CHECKED;
+
+typedef struct {
+    dm__conn *conn;
+    dm__conn *ours; /* in memory: our tables as they should be, those of DM__MODEL_SAFE */
+    dm_error *err;
+    dm_findings *found;
+    size_t capacity;
+    size_t kept; /* findings of before */
+    bool quick;
+    bool mend_models, mend_indexes; /* there is something to mend */
+    bool seen;
+    int64_t deadline_ns;
+} dm__audit;
+
+#define DM__MODEL_SAFE "model"
+
+/* `table` NULL: of the file. */
+dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, int64_t row_id,
+                    const char *format, ...) DM_PRINTF(5, 6) DM_CHECKED;
+/* An error that says that something is wrong in the file becomes a finding; others stay. */
+dm_status dm__found_error(dm__audit *audit, dm_status rc, const char *table,
+                          int64_t row_id) DM_CHECKED;
+typedef dm_status (*dm__audit_row_fn)(dm__audit *audit, sqlite3_stmt *stmt, const char *table);
+/* Call `each` for the rows of a query. */
+dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn each,
+                         const char *format, ...) DM_CHECKED;
+
+/* rules.c */
+/* Is `table` as `like` is among `ours`? `usable` becomes false where it cannot be read. */
+dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
+                          bool *usable) DM_CHECKED;
+dm_status dm__runs_audit(dm__audit *audit, const char *table) DM_CHECKED;
+dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe) DM_CHECKED;
+
+/* mend.c: for dm__write_alone; the findings become what was done. */
+dm_status dm__mend_run(dm__conn *conn, void *audit, dm_error *err) DM_CHECKED;
+
+/* ---- backup.c restore.c ---- */
+
+typedef struct {
+    const dm_progress *progress; /* may be NULL */
+    int64_t before, after;       /* pages of other copies of the same call */
+    dm__stop stop;
+} dm__copying;
+
+/* All pages, from a connection that is in a read transaction. Adds their number to `before`. */
+dm_status dm__pages_copy(sqlite3_backup *backup, sqlite3 *to, dm__copying *copying,
+                         dm_error *err) DM_CHECKED;
+
+typedef struct {
+    bool check;
+    bool replace;      /* what is there */
+    const char *aside; /* or move it, with its log, to this name; NULL: do not */
+} dm__snapshot;
+
+/* All of it to a file that is empty, and open nowhere. */
+dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying,
+                        dm_error *err) DM_CHECKED;
+
+/* To a new file at `dest`, as dm_backup says. */
+dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapshot *how,
+                             dm__copying *copying, dm_error *err) DM_CHECKED;
+/* The path that a snapshot would go to, for free(), where it may go there. */
+dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out,
+                           dm_error *err) DM_CHECKED;
 
 #endif

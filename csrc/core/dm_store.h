@@ -62,6 +62,12 @@ typedef struct dm__store {
     dm__cond *lingering; /* of the leader that waits for them to come again */
     int64_t moved_check_ns;
     bool moved;
+
+    /* stats.c */
+    dm__conn *lent; /* to readers */
+    dm__counters counters;
+    int64_t commits, operations, failed_operations, largest_commit, write_waits, read_waits;
+    int64_t checkpoint_held_pages;
 } dm__store;
 
 typedef struct dm__batch {
@@ -94,6 +100,10 @@ void dm__sqlite_begin(dm__store *store);
 void dm__sqlite_end(dm__store *store);
 
 /* pool.c */
+/* A new connection for a read of this thread, beside the pool's. */
+dm_status dm__conn_lend(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
+                        dm_error *err) DM_CHECKED;
+void dm__conn_give_back(dm__store *store, dm__conn *conn); /* NULL is fine */
 dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
                        dm_error *err) DM_CHECKED;
 void dm__pool_put(dm__store *store, dm__conn *conn, bool broken);
@@ -115,6 +125,12 @@ bool dm__store_moved(dm__store *store, bool now);
 dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error *err) DM_CHECKED;
 /* The leader's turn: when the log has grown, or `now`. Errors are left to the next commit. */
 void dm__store_checkpoint(dm__store *store, bool now);
+
+/* stats.c; with the store's lock held */
+void dm__counters_fold(dm__counters *sum, dm__counters *counters);
+/* A reader has it from now on, and no more. */
+void dm__lend(dm__store *store, dm__conn *conn);
+void dm__lend_end(dm__store *store, dm__conn *conn);
 
 /* batch.c; with the store's lock held */
 dm__batch *dm__batch_of_thread(dm_manager *m);

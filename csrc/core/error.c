@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "dm_internal.h"
 
+#include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -72,12 +73,12 @@ bool dm__is_utf8(dm_str text)
 }
 
 /* Messages of SQLite may quote bytes of a damaged file; a cut may split a character. */
-static void make_utf8(char *text)
+void dm__make_utf8(char *text, size_t size)
 {
-    size_t size = strlen(text);
-    for (size_t i = 0; i < size;) {
-        size_t length = utf8_sequence((unsigned char *)text + i, size - i);
-        if (length == 0 && i + 4 > size && size + 1 >= sizeof((dm_error *)0)->text) {
+    size_t end = strlen(text);
+    for (size_t i = 0; i < end;) {
+        size_t length = utf8_sequence((unsigned char *)text + i, end - i);
+        if (length == 0 && i + 4 > end && end + 1 >= size) {
             text[i] = '\0';
             return;
         }
@@ -97,7 +98,7 @@ dm_status dm__fail(dm_error *err, dm_status code, const char *format, ...)
     va_start(arguments, format);
     (void)vsnprintf(err->text, sizeof err->text, format, arguments);
     va_end(arguments);
-    make_utf8(err->text);
+    dm__make_utf8(err->text, sizeof err->text);
     return code;
 }
 
@@ -146,6 +147,16 @@ dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const cha
                    db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code), doing);
     err->sqlite_code = sqlite_code;
     return code;
+}
+
+dm_status dm__fail_system(dm_error *err, const char *path, int code)
+{
+    dm_status status = code == ENOSPC || code == EDQUOT ? DM_DISK_FULL
+                       : code == EIO                    ? DM_IO
+                       : code == ENOMEM                 ? DM_NO_MEMORY
+                       : code == EEXIST                 ? DM_EXISTS
+                                                        : DM_CANNOT_OPEN;
+    return dm__fail(err, status, "%s: %s", path, strerror(code));
 }
 
 #define CODE(name)                                                                                 \

@@ -60,6 +60,7 @@ static void store_reset(dm__store *store)
     store->queue_head = store->queue_tail = NULL;
     store->queued = store->expected = 0;
     store->lingering = NULL;
+    store->lent = NULL;
     store->led = false;
     if (store->state != DM__STORE_OPEN) /* who was opening or closing it is not here either */
         store->state = DM__STORE_CLOSED;

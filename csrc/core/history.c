@@ -33,8 +33,7 @@ static const char history_sql[] = "CREATE TABLE IF NOT EXISTS datamanager_price_
                                   "    PRIMARY KEY (safe_name, change_id, tier_index)\n"
                                   ") WITHOUT ROWID";
 
-/* As the connection knows the schema, so only after a statement of this transaction. */
-static bool history_exists(dm__conn *conn)
+bool dm__history_exists(dm__conn *conn)
 {
     return dm__table_has_column(conn, "datamanager_price_changes", "change_id") &&
            dm__table_has_column(conn, "datamanager_price_tiers", "change_id");
@@ -141,7 +140,7 @@ static dm_status stored_read(dm__conn *conn, dm__model *model, dm__history *hist
     while (rc == DM_OK && (rc = dm__stmt_step(conn, stmt, &more, err)) == DM_OK && more)
         rc = history_append(history, &capacity, &tier_capacity, stmt, err);
     dm__stmt_put(stmt);
-    return rc != DM_OK && !history_exists(conn) ? DM_OK : rc;
+    return rc != DM_OK && !dm__history_exists(conn) ? DM_OK : rc;
 }
 
 /* What the manual's tables say, as a change that was never stored. */
@@ -223,7 +222,7 @@ dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history 
                             dm_error *err)
 {
     dm_status rc = DM_OK;
-    if (!history_exists(conn))
+    if (!dm__history_exists(conn))
         rc = dm__conn_exec(conn, err, "%s", history_sql);
     if (rc == DM_OK)
         rc = dm__history_forget(conn, model->safe, err);
@@ -238,7 +237,7 @@ dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history 
 
 dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err)
 {
-    return !history_exists(conn)
+    return !dm__history_exists(conn)
                ? DM_OK
                : dm__conn_exec(conn, err,
                                "DELETE FROM datamanager_price_changes WHERE safe_name=%Q;"

@@ -1,12 +1,16 @@
 /* SPDX-License-Identifier: MIT */
 #include "platform.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -75,6 +79,17 @@ bool dm__thread_equal(dm__thread a, dm__thread b)
     return pthread_equal(a, b) != 0;
 }
 
+int64_t dm__thread_number(void)
+{
+    static _Thread_local int64_t number; /* asked once: not a call of the kernel for each read */
+    static _Thread_local unsigned generation;
+    if (number == 0 || generation != dm__fork_generation()) {
+        number = (int64_t)syscall(SYS_gettid);
+        generation = dm__fork_generation();
+    }
+    return number;
+}
+
 int64_t dm__monotonic_ns(void)
 {
     struct timespec now;
@@ -124,6 +139,7 @@ int dm__file_identify(const char *path, dm__file_id *id_out)
     *id_out = (dm__file_id){.device = (uint64_t)status.st_dev,
                             .inode = (uint64_t)status.st_ino,
                             .links = (uint64_t)status.st_nlink,
+                            .size = (int64_t)status.st_size,
                             .is_regular = S_ISREG(status.st_mode)};
     return 0;
 }
@@ -159,4 +175,190 @@ int dm__folders_create(const char *path)
 char *dm__path_resolve(const char *path)
 {
     return realpath(path, NULL);
+}
+
+static int descriptor_sync(const char *path, int flags)
+{
+    int descriptor = open(path, flags | O_RDONLY | O_CLOEXEC);
+    if (descriptor < 0)
+        return errno;
+    int rc = fsync(descriptor) == 0 ? 0 : errno;
+    (void)close(descriptor);
+    return rc;
+}
+
+int dm__file_sync(const char *path)
+{
+    return descriptor_sync(path, 0);
+}
+
+/* The folder of `path`, with a slash at its end, for free(). */
+static char *folder_of(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? strdup("./") : strndup(path, (size_t)(slash - path) + 1);
+}
+
+int dm__folder_sync(const char *path)
+{
+    char *folder = folder_of(path);
+    if (folder == NULL)
+        return ENOMEM;
+    int rc = descriptor_sync(folder, O_DIRECTORY);
+    free(folder);
+    return rc == EINVAL ? 0 : rc; /* a file system that cannot sync a folder */
+}
+
+int dm__file_remove(const char *path)
+{
+    return unlink(path) == 0 ? 0 : errno;
+}
+
+/* What SQLite may put beside a file, and the file itself last: the others are known by it. */
+static const char *const suffixes[] = {"-wal", "-shm", "-journal", ""};
+enum { SHARED = 1 }; /* memory, of no use to anybody later */
+
+static int file_rename(const char *from, const char *to, bool replace)
+{
+    if (replace)
+        return rename(from, to) == 0 ? 0 : errno;
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    if (errno != EINVAL && errno != ENOSYS)
+        return errno;
+    struct stat status; /* a file system that cannot: the next best */
+    if (lstat(to, &status) == 0)
+        return EEXIST;
+    return rename(from, to) == 0 ? 0 : errno;
+}
+
+int dm__database_move(const char *from, const char *to)
+{
+    int rc = 0;
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && rc == 0; i++) {
+        char *old = NULL, *new = NULL;
+        if (asprintf(&old, "%s%s", from, suffixes[i]) < 0)
+            return ENOMEM;
+        if (asprintf(&new, "%s%s", to, suffixes[i]) >= 0) {
+            rc = i == SHARED ? dm__file_remove(old) : file_rename(old, new, false);
+            if (rc == ENOENT && *suffixes[i] != '\0')
+                rc = 0;
+            free(new);
+        }
+        free(old);
+    }
+    return rc;
+}
+
+/* ---- unfinished files ---- */
+
+#define UNFINISHED ".datamanager-unfinished-"
+
+static void unfinished_remove(const char *path)
+{
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        char *name = NULL;
+        if (asprintf(&name, "%s%s", path, suffixes[i]) < 0)
+            return;
+        (void)unlink(name);
+        free(name);
+    }
+}
+
+static bool unfinished_name_ok(const char *name)
+{
+    size_t length = strlen(name);
+    for (size_t i = 0; *suffixes[i] != '\0'; i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (length > suffix && strcmp(name + length - suffix, suffixes[i]) == 0)
+            return false;
+    }
+    return strncmp(name, UNFINISHED, sizeof UNFINISHED - 1) == 0;
+}
+
+/* A name that nobody else takes; O_EXCL is there for who does. */
+static char *unfinished_name(const char *beside)
+{
+    static atomic_uint count;
+    char *folder = folder_of(beside), *name = NULL;
+    unsigned number = atomic_fetch_add_explicit(&count, 1, memory_order_relaxed);
+    if (folder == NULL ||
+        asprintf(&name, "%s" UNFINISHED "%llx-%lx-%x", folder,
+                 (unsigned long long)(dm__realtime_s() * 1e6), (long)getpid(), number) < 0)
+        name = NULL;
+    free(folder);
+    return name;
+}
+
+/* Between making and locking it a sweep may have taken the file away. */
+static bool unfinished_is_ours(int lock)
+{
+    struct stat status;
+    if (flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
+        return false;
+    return fstat(lock, &status) == 0 && status.st_nlink == 1;
+}
+
+int dm__unfinished_create(const char *beside, dm__unfinished *file_out)
+{
+    for (;;) {
+        char *name = unfinished_name(beside);
+        if (name == NULL)
+            return ENOMEM;
+        int lock = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+        int rc = lock < 0 || fchmod(lock, 0600) != 0 ? errno : 0;
+        if (rc == 0 && unfinished_is_ours(lock)) {
+            *file_out = (dm__unfinished){name, lock};
+            return 0;
+        }
+        if (lock >= 0)
+            (void)close(lock);
+        free(name);
+        if (rc != 0 && rc != EEXIST)
+            return rc;
+    }
+}
+
+static void unfinished_forget(dm__unfinished *file)
+{
+    (void)close(file->lock);
+    free(file->path);
+    *file = (dm__unfinished){NULL, -1};
+}
+
+int dm__unfinished_finish(dm__unfinished *file, const char *to, bool replace)
+{
+    int rc = file_rename(file->path, to, replace);
+    if (rc == 0)
+        unfinished_forget(file);
+    return rc;
+}
+
+void dm__unfinished_drop(dm__unfinished *file)
+{
+    if (file->path == NULL)
+        return;
+    unfinished_remove(file->path);
+    unfinished_forget(file);
+}
+
+void dm__unfinished_sweep(const char *beside)
+{
+    char *folder = folder_of(beside);
+    DIR *entries = folder == NULL ? NULL : opendir(folder);
+    for (struct dirent *entry; entries != NULL && (entry = readdir(entries)) != NULL;) {
+        char *name = NULL;
+        if (!unfinished_name_ok(entry->d_name) ||
+            asprintf(&name, "%s%s", folder, entry->d_name) < 0)
+            continue;
+        int lock = open(name, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (lock >= 0 && flock(lock, LOCK_EX | LOCK_NB) == 0)
+            unfinished_remove(name);
+        if (lock >= 0)
+            (void)close(lock);
+        free(name);
+    }
+    if (entries != NULL)
+        (void)closedir(entries);
+    free(folder);
 }

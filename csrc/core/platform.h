@@ -30,6 +30,7 @@ void dm__cond_broadcast(dm__cond *cond);
 
 dm__thread dm__thread_self(void);
 bool dm__thread_equal(dm__thread a, dm__thread b);
+int64_t dm__thread_number(void); /* the system's, of this thread */
 
 #define DM__MS ((int64_t)1000000) /* nanoseconds in a millisecond */
 int64_t dm__monotonic_ns(void);
@@ -45,6 +46,7 @@ typedef struct {
     uint64_t device;
     uint64_t inode;
     uint64_t links;
+    int64_t size; /* bytes */
     bool is_regular;
 } dm__file_id;
 
@@ -55,5 +57,28 @@ int dm__file_create(const char *path);    /* 0600, exclusively; EEXIST where it 
 int dm__folders_create(const char *path); /* the parents of `path`, as mkdir -p */
 /* The absolute path without links, for free(); NULL with errno set. */
 char *dm__path_resolve(const char *path);
+
+/* The rest are for files that no connection of this process has open. */
+int dm__file_sync(const char *path);
+int dm__folder_sync(const char *path); /* the folder that holds `path` */
+int dm__file_remove(const char *path);
+/* To a name that is free, with what SQLite has put beside it. */
+int dm__database_move(const char *from, const char *to);
+
+/* A new empty file (0600) in the folder of another, to be renamed when it is whole. Its maker holds
+ * a lock on it as long as it lives, so that what a killed process left can be told and removed. */
+typedef struct {
+    char *path; /* NULL: none */
+    int lock;   /* a descriptor */
+} dm__unfinished;
+
+int dm__unfinished_create(const char *beside, dm__unfinished *file_out);
+/* Rename it to `to`. Without `replace`, EEXIST where that exists, even if only just now. No
+ * connection of this process may have it open, nor open it meanwhile. */
+int dm__unfinished_finish(dm__unfinished *file, const char *to, bool replace);
+/* Remove it, and what SQLite put beside it; nothing where it was finished. */
+void dm__unfinished_drop(dm__unfinished *file);
+/* Removes those in the folder whose makers are gone. */
+void dm__unfinished_sweep(const char *beside);
 
 #endif

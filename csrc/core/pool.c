@@ -7,6 +7,7 @@
 static dm_status pool_wait(dm__store *store, int64_t deadline_ns, dm_error *err)
 {
     dm__stop stop = {0};
+    store->read_waits += store->idle_count == 0 && store->reader_count >= store->pool_size;
     while (store->gate_shut ||
            (store->idle_count == 0 && store->reader_count >= store->pool_size)) {
         int64_t now_ns = dm__monotonic_ns();
@@ -25,6 +26,27 @@ static dm_status pool_wait(dm__store *store, int64_t deadline_ns, dm_error *err)
     return DM_OK;
 }
 
+dm_status dm__conn_lend(dm__store *store, int64_t deadline_ns, dm__conn **conn_out, dm_error *err)
+{
+    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, conn_out, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__mutex_lock(&store->lock);
+    dm__lend(store, *conn_out);
+    dm__mutex_unlock(&store->lock);
+    return DM_OK;
+}
+
+void dm__conn_give_back(dm__store *store, dm__conn *conn)
+{
+    if (conn == NULL)
+        return;
+    dm__mutex_lock(&store->lock);
+    dm__lend_end(store, conn);
+    dm__mutex_unlock(&store->lock);
+    dm__conn_close(conn, false);
+}
+
 dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_out, dm_error *err)
 {
     dm__conn *conn = NULL;
@@ -33,7 +55,7 @@ dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_ou
     if (rc == DM_OK) {
         store->inside_sqlite++;
         if (store->idle_count > 0)
-            conn = store->idle[--store->idle_count];
+            dm__lend(store, conn = store->idle[--store->idle_count]);
         else
             store->reader_count++;
     }
@@ -41,7 +63,7 @@ dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_ou
     if (rc != DM_OK)
         return rc;
     if (conn == NULL)
-        rc = dm__conn_open(store->path, store->read_only, deadline_ns, &conn, err);
+        rc = dm__conn_lend(store, deadline_ns, &conn, err);
     if (rc == DM_OK)
         rc = dm__conn_query_only_set(conn, true, err);
     if (rc == DM_OK)
@@ -61,13 +83,17 @@ dm__conn *dm__pool_take(dm__store *store)
 
 void dm__pool_put(dm__store *store, dm__conn *conn, bool broken)
 {
-    if (broken)
-        dm__conn_close(conn, false);
     dm__mutex_lock(&store->lock);
-    if (broken)
+    if (conn != NULL)
+        dm__lend_end(store, conn);
+    if (broken) {
+        dm__mutex_unlock(&store->lock);
+        dm__conn_close(conn, false);
+        dm__mutex_lock(&store->lock);
         store->reader_count--;
-    else
+    } else {
         store->idle[store->idle_count++] = conn;
+    }
     dm__sqlite_end(store);
     dm__mutex_unlock(&store->lock);
 }

@@ -102,9 +102,16 @@ static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_
                                          NULL) == SQLITE_OK;
 }
 
+static void statement_count(dm__conn *conn, bool hit)
+{
+    conn->counters.statement_hits += hit;
+    conn->counters.statement_misses += !hit;
+}
+
 dm_status dm__stmt_get(dm__conn *conn, dm__stmt_id id, sqlite3_stmt **stmt_out, dm_error *err)
 {
     sqlite3_stmt **slot = &conn->stmts[id];
+    statement_count(conn, *slot != NULL);
     if (*slot == NULL) {
         int code =
             sqlite3_prepare_v3(conn->db, stmt_sql[id], -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
@@ -119,6 +126,7 @@ dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
                              sqlite3_stmt **stmt_out, dm_error *err)
 {
     sqlite3_stmt **slot = &model->stmts[id - DM__STMT_GLOBAL_COUNT];
+    statement_count(conn, *slot != NULL);
     if (*slot == NULL) {
         char *sql =
             sqlite3_mprintf(stmt_sql[id], model->safe, model->safe, model->safe, model->safe);
@@ -182,6 +190,16 @@ dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err)
     if (rc == DM_OK)
         rc = dm__stmt_run(conn, stmt, err);
     dm__stmt_put(stmt);
+    return rc;
+}
+
+dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err)
+{
+    dm_status rc;
+    while ((rc = dm__stmt_exec(conn, DM__STMT_BEGIN_IMMEDIATE, err)) == DM_BUSY)
+        if (conn->counters.busy_retries++,
+            (rc = dm__busy_wait(&conn->stop, deadline_ns, err)) != DM_OK)
+            break;
     return rc;
 }
 

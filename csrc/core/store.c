@@ -91,6 +91,7 @@ static dm_status read_repeating(dm__conn *conn, bool snapshot, dm__read_fn read,
         dm__rollback(conn);
         if (rc != DM_BUSY)
             return rc;
+        conn->counters.busy_retries++;
         rc = dm__busy_wait(&conn->stop, deadline_ns, err);
         if (rc != DM_OK)
             return rc;
@@ -127,6 +128,64 @@ done:
     return rc;
 }
 
+/* By its path, which may have become another file's. */
+static dm_status conn_aside(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
+                            dm_error *err)
+{
+    dm__file_id id;
+    if (dm__file_identify(store->path, &id) != 0 || id.device != store->device ||
+        id.inode != store->inode)
+        return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);
+    dm_status rc = dm__conn_lend(store, deadline_ns, conn_out, err);
+    return rc == DM_OK ? dm__conn_query_only_set(*conn_out, true, err) : rc;
+}
+
+dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
+{
+    dm__store *store = m->store;
+    if (store->in_memory)
+        return dm__read(m, true, read, argument, err);
+    dm_status rc = dm__enter(m, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__conn *conn = NULL;
+    int64_t deadline_ns = dm__deadline_ns(m);
+    dm__mutex_lock(&store->lock);
+    dm__sqlite_begin(store);
+    dm__mutex_unlock(&store->lock);
+    rc = conn_aside(store, deadline_ns, &conn, err);
+    if (rc == DM_OK)
+        rc = read_repeating(conn, true, read, argument, deadline_ns, err);
+    dm__conn_give_back(store, conn);
+    dm__mutex_lock(&store->lock);
+    dm__sqlite_end(store);
+    dm__mutex_unlock(&store->lock);
+    dm__leave(m);
+    return rc;
+}
+
+dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument, dm_error *err)
+{
+    dm_status rc = dm__enter(m, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__job job = {.deadline_ns = dm__deadline_ns(m),
+                   .durability = m->durability,
+                   .heavy = true,
+                   .read = work,
+                   .read_argument = argument};
+    rc = dm__submit(m->store, &job, err);
+    dm__leave(m);
+    return rc;
+}
+
+dm_status dm__writable(dm_manager *m, dm_error *err)
+{
+    return m->store->read_only
+               ? dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", m->store->path)
+               : DM_OK;
+}
+
 static dm_status write_now(dm_manager *m, dm__change *change, dm_error *err)
 {
     dm__job job = {.deadline_ns = dm__deadline_ns(m),
@@ -146,11 +205,10 @@ dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
     dm__mutex_lock(&m->store->lock);
     dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
     dm__mutex_unlock(&m->store->lock);
-    if (m->store->read_only)
-        rc = dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", m->store->path);
-    else if (batch != NULL) /* only this thread touches it while we are inside */
+    rc = dm__writable(m, err);
+    if (rc == DM_OK && batch != NULL) /* only this thread touches it while we are inside */
         rc = dm__batch_append(batch, change, err);
-    else
+    else if (rc == DM_OK)
         rc = write_now(m, change, err);
     dm__leave(m);
     return rc;
@@ -225,6 +283,10 @@ static dm_status store_probe_and_prepare(const dm__store *store, dm__conn *conn,
 {
     dm__file_kind kind;
     dm_status rc = dm__schema_probe(conn, &kind, err);
+    /* A backup, or what another program has switched, has no log. */
+    if (rc == DM_OK && kind == DM__FILE_OURS && !store->in_memory &&
+        sqlite3_db_readonly(conn->db, "main") == 0)
+        return dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
     if (rc != DM_OK || kind == DM__FILE_OURS)
         return rc;
     if (store->read_only)
@@ -268,8 +330,7 @@ static dm_status file_locate(const char *path, bool read_only, char **resolved_o
             code = dm__file_identify(path, id_out);
     }
     if (code != 0)
-        return dm__fail(err, code == ENOSPC ? DM_DISK_FULL : DM_CANNOT_OPEN, "%s: %s", path,
-                        strerror(code));
+        return dm__fail_system(err, path, code);
     if (!id_out->is_regular)
         return dm__fail(err, DM_CANNOT_OPEN, "%s is not a regular file", path);
     if (id_out->links > 1)
@@ -278,7 +339,7 @@ static dm_status file_locate(const char *path, bool read_only, char **resolved_o
                         (unsigned long long)id_out->links);
     *resolved_out = dm__path_resolve(path);
     if (*resolved_out == NULL)
-        return dm__fail(err, DM_CANNOT_OPEN, "%s: %s", path, strerror(errno));
+        return dm__fail_system(err, path, errno);
     return DM_OK;
 }
 
@@ -392,7 +453,7 @@ static int64_t timeout_ns(int64_t busy_timeout_ms)
 static dm_status handle_open(const char *path, const dm_options *options, dm_manager *m,
                              dm_error *err)
 {
-    dm__file_id id = {0, 0, 1, true};
+    dm__file_id id = {.links = 1, .is_regular = true};
     char *resolved = NULL;
     dm_status rc = DM_OK;
     bool in_memory = strcmp(path, ":memory:") == 0;

@@ -4,18 +4,23 @@
  * manual's that is made with a model's first timing. */
 #include "dm_internal.h"
 
+dm_status dm__timings_create(dm__conn *conn, const char *safe, dm_error *err)
+{
+    return dm__conn_exec(conn, err,
+                         "CREATE TABLE IF NOT EXISTS \"%w_timings\" (\n"
+                         "    request_id INTEGER PRIMARY KEY,\n"
+                         "    duration REAL,\n"
+                         "    first_token REAL\n)",
+                         safe);
+}
+
 static dm_status insert_get(dm__conn *conn, dm__model *model, sqlite3_stmt **stmt_out,
                             dm_error *err)
 {
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIMING_INSERT, stmt_out, err);
     if (rc != (dm_status)DM__STALE)
         return rc;
-    rc = dm__conn_exec(conn, err,
-                       "CREATE TABLE IF NOT EXISTS \"%w_timings\" (\n"
-                       "    request_id INTEGER PRIMARY KEY,\n"
-                       "    duration REAL,\n"
-                       "    first_token REAL\n)",
-                       model->safe);
+    rc = dm__timings_create(conn, model->safe, err);
     return rc == DM_OK ? dm__model_stmt_get(conn, model, DM__STMT_TIMING_INSERT, stmt_out, err)
                        : rc;
 }

@@ -161,6 +161,7 @@ static bool group_begin(dm__store *store, dm__job *group, dm__job *own)
             group_fail(group, rc, &err);
             return false;
         }
+        conn->counters.busy_retries++;
         if (!group_sweep(store, group, own))
             return false;
         if (dm__busy_wait(&conn->stop, INT64_MAX, &err) == DM_INTERRUPTED) {
@@ -321,10 +322,13 @@ static dm__job *group_take(dm__store *store)
 static void group_return(dm__store *store, dm__job *group)
 {
     dm__job *head = NULL, **tail = &head, *last = NULL;
-    unsigned done = 0;
+    unsigned done = 0, stored = 0;
     for (dm__job *job = group, *next; job != NULL; job = next) {
         next = job->next; /* a job that is done may be gone once the lock is released */
         if (job->finished) {
+            int64_t *count = job->rc == DM_OK ? &store->operations : &store->failed_operations;
+            *count += (int64_t)job->change_count;
+            stored += job->rc == DM_OK && job->change_count > 0;
             job->state = DM__JOB_DONE;
             dm__cond_signal(&job->wake);
             done++;
@@ -340,6 +344,9 @@ static void group_return(dm__store *store, dm__job *group)
         store->queue_tail = last;
     store->queue_head = head != NULL ? head : store->queue_head;
     store->expected = done + store->queued;
+    store->commits += stored > 0;
+    if (stored > store->largest_commit)
+        store->largest_commit = stored;
 }
 
 static void lead(dm__store *store, dm__job *own)
@@ -356,6 +363,10 @@ static void lead(dm__store *store, dm__job *own)
     dm__store_checkpoint(store, false); /* the callers of this group need not wait for it */
     writer_drop_if_broken(store, NULL);
     dm__mutex_lock(&store->lock);
+    if (store->writer != NULL) {
+        dm__counters_fold(&store->counters, &store->writer->counters);
+        store->checkpoint_held_pages = store->writer->checkpoint_held;
+    }
     dm__sqlite_end(store);
     lead_pass(store);
 }
@@ -401,6 +412,7 @@ dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err)
     dm__cond_init(&job->wake);
     dm__mutex_lock(&store->lock);
     queue_append(store, job);
+    store->write_waits += store->led;
     if (!store->led)
         store->led = job->leads = true;
     while (job->state != DM__JOB_DONE) {

@@ -28,6 +28,14 @@ dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err)
     return model_write(m, &change, err);
 }
 
+dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name, dm_error *err)
+{
+    dm__change change = {
+        .kind = DM__CHANGE_MODEL_RENAME, .model = old_name, .as.new_name = new_name};
+    dm_status rc = dm_model_name_check(new_name, err);
+    return rc == DM_OK ? model_write(m, &change, err) : rc;
+}
+
 dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_PROGRAM_START, .as.time_s = start_time_s};

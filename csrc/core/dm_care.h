@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Looking after a database: copies, checks, room, numbers. A part of dm.h, which includes it. */
+#ifndef DM_CARE_H
+#define DM_CARE_H
+
+#include "dm.h"
+
+/* Told how far a long call has come, from its own thread, with none of the core's locks held;
+ * `done` never falls, and equals `total` the last time, just before the call can no longer be
+ * stopped. True ends the call with DM_INTERRUPTED and nothing changed. Must not close the handle
+ * that the call is on. */
+typedef struct {
+    bool (*report)(void *argument, int64_t done_pages, int64_t total_pages);
+    void *argument;
+} dm_progress;
+
+/* Write the database as it is at one moment to a new file at `dest` (0600; folders are made), while
+ * others write. The file appears there when it is whole, checked and on the disk; before that, and
+ * on failure, what was there stays. DM_EXISTS where a file is there and `overwrite` is not set,
+ * where it is open in this process, or where a log stands beside it. `progress` may be NULL. While
+ * it runs, the log is not cut off. */
+dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_progress *progress,
+                    dm_error *err) DM_CHECKED;
+
+/* Put what is in `src` in the place of what is in `dest`, in one transaction: every handle, in any
+ * process, sees all of the one or all of the other. What was there is kept in a file beside it,
+ * whose name `*kept_out` becomes (for dm_text_free; NULL where there was no database). `src` is
+ * checked first: DM_FOREIGN, DM_NEWER, DM_DAMAGED, DM_READ_ONLY. A `dest` that cannot be opened
+ * because it is damaged is put aside with its log, and the handles on it get DM_MOVED. */
+dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
+                     const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
+
+/* An error is what reads refuse, or what cost data; a warning is what should not be so. */
+typedef enum { DM_SEVERITY_ERROR, DM_SEVERITY_WARNING } dm_severity;
+
+#define DM_NO_ROW INT64_MIN
+
+typedef struct {
+    dm_severity severity;
+    char table[64]; /* empty: of the file as a whole */
+    int64_t row_id; /* DM_NO_ROW: of the table as a whole */
+    bool repaired;  /* mended by this call */
+    char text[256]; /* UTF-8, always terminated */
+} dm_finding;
+
+typedef struct {
+    dm_finding *findings;
+    size_t count;
+} dm_findings;
+
+void dm_findings_reset(dm_findings *findings);
+
+/* All that is wrong, of one moment: the file, as SQLite sees it; the mapping and the tables;
+ * tiers, prices and their history; and, unless `quick`, indexes and the values in every row, of
+ * which a table gives at most 100 findings. With `repair` what can be mended without losing
+ * anything is mended first, each as a finding of its own: tables and billing rows that are missing,
+ * indexes. */
+dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out,
+                   dm_error *err) DM_CHECKED;
+
+typedef struct {
+    int64_t requests, runs; /* rows */
+    int64_t bytes;          /* of its tables */
+} dm_model_storage;
+
+typedef struct {
+    int64_t file_bytes; /* when the log is written back */
+    int64_t free_bytes; /* of them, to be used again before the file grows */
+    int64_t log_bytes;  /* beside it */
+    bool bytes_known;   /* of models; not where SQLite was built without dbstat */
+    dm_model_names models;
+    dm_model_storage *sizes; /* of each */
+} dm_storage;
+
+void dm_storage_reset(dm_storage *storage);
+
+/* What takes how much room. Reads the whole file. */
+dm_status dm_storage_get(dm_manager *m, dm_storage *storage_out, dm_error *err) DM_CHECKED;
+
+/* Write the file anew without what is free. Other writers wait meanwhile. The sizes are those of
+ * dm_storage.file_bytes; the file itself shrinks when no reader needs its old pages. */
+dm_status dm_vacuum(dm_manager *m, int64_t *before_out, int64_t *after_out,
+                    dm_error *err) DM_CHECKED;
+
+/* What the store of a handle has done in this process, all handles together. */
+typedef struct {
+    int64_t commits;
+    int64_t operations;        /* writes in them */
+    int64_t failed_operations; /* writes that were refused or undone */
+    int64_t largest_commit;    /* most callers that shared one */
+    int64_t write_waits;       /* writes that waited for those before them */
+    int64_t read_waits;        /* reads that waited for a connection */
+    int64_t busy_retries;      /* tries again because another connection held a lock */
+    int64_t checkpoints;
+    int64_t checkpoints_skipped;   /* because others were busy */
+    int64_t checkpoint_held_pages; /* what the latest could not write back, for a reader's sake */
+    int64_t statement_hits;        /* prepared statements that were at hand */
+    int64_t statement_misses;
+    int64_t handles;
+    int64_t pool_size;
+    int64_t connections;        /* that read: open, in use or not */
+    int64_t reading;            /* in use */
+    double oldest_read_s;       /* how long the oldest of them has been; 0: there is none */
+    int64_t oldest_read_thread; /* the system's number of its thread */
+} dm_stats;
+
+/* Cheap: takes the store's lock, waits for nothing else. */
+dm_status dm_stats_get(dm_manager *m, dm_stats *stats_out, dm_error *err) DM_CHECKED;
+
+#endif

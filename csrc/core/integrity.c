@@ -1,0 +1,282 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Is all as it should be? First what SQLite can tell of its file, then our own rules: the mapping
+ * and the tables it names, tables that nothing names; rules.c has those of one model. What is found
+ * is a row of the answer and never an error of the call, so that one fault does not hide others. */
+#include "dm_store.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#define SQLITE_FINDINGS "1000"
+
+/* ---- SQLite's own check ---- */
+
+static dm_status verify_begin(dm__conn *conn, const char *sql, sqlite3_stmt **stmt, dm_error *err)
+{
+    /* The program of the check grows with the number of tables. */
+    (void)sqlite3_limit(conn->db, SQLITE_LIMIT_VDBE_OP, INT32_MAX);
+    int code = sqlite3_prepare_v2(conn->db, sql, -1, stmt, NULL);
+    return code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, conn->db, code, "check the file");
+}
+
+static bool is_ok(sqlite3_stmt *stmt)
+{
+    return sqlite3_stricmp((const char *)sqlite3_column_text(stmt, 0), "ok") == 0;
+}
+
+dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool row = false;
+    dm__conn_stoppable_set(conn, true);
+    dm_status rc = verify_begin(conn, quick ? "PRAGMA quick_check(1)" : "PRAGMA integrity_check(1)",
+                                &stmt, err);
+    if (rc == DM_OK)
+        rc = dm__stmt_step(conn, stmt, &row, err);
+    if (rc == DM_OK && (!row || !is_ok(stmt)))
+        rc = dm__fail(err, DM_DAMAGED, "the file is damaged: %.200s",
+                      row ? (const char *)sqlite3_column_text(stmt, 0) : "it cannot be checked");
+    (void)sqlite3_finalize(stmt);
+    dm__conn_stoppable_set(conn, false);
+    return rc;
+}
+
+/* ---- findings ---- */
+
+void dm_findings_reset(dm_findings *findings)
+{
+    if (findings == NULL)
+        return;
+    dm__free(findings->findings);
+    *findings = (dm_findings){0};
+}
+
+dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, int64_t row_id,
+                    const char *format, ...)
+{
+    dm_findings *found = audit->found;
+    if (!dm__array_grow(&found->findings, &audit->capacity, found->count, sizeof(dm_finding)))
+        return dm__no_memory(audit->err);
+    dm_finding *finding = &found->findings[found->count++];
+    *finding = (dm_finding){.severity = severity, .row_id = row_id};
+    (void)snprintf(finding->table, sizeof finding->table, "%s", table == NULL ? "" : table);
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(finding->text, sizeof finding->text, format, arguments);
+    va_end(arguments);
+    dm__make_utf8(finding->text, sizeof finding->text);
+    return DM_OK;
+}
+
+dm_status dm__found_error(dm__audit *audit, dm_status rc, const char *table, int64_t row_id)
+{
+    if (rc != DM_CORRUPT_DATA && rc != DM_DAMAGED && rc != DM_INVALID && rc != DM_TIER_EXISTS)
+        return rc;
+    char text[sizeof audit->err->text];
+    memcpy(text, audit->err->text, sizeof text);
+    return dm__found(audit, DM_SEVERITY_ERROR, table, row_id, "%s", text);
+}
+
+dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn each,
+                         const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    char *sql = sqlite3_vmprintf(format, arguments);
+    va_end(arguments);
+    if (sql == NULL)
+        return dm__no_memory(audit->err);
+    sqlite3_stmt *stmt = NULL;
+    bool row = true;
+    int code = sqlite3_prepare_v2(audit->conn->db, sql, -1, &stmt, NULL);
+    dm_status rc =
+        code == SQLITE_OK ? DM_OK : dm__fail_sqlite(audit->err, audit->conn->db, code, sql);
+    while (rc == DM_OK && (rc = dm__stmt_step(audit->conn, stmt, &row, audit->err)) == DM_OK && row)
+        rc = each(audit, stmt, table);
+    (void)sqlite3_finalize(stmt);
+    sqlite3_free(sql);
+    return dm__found_error(audit, rc, table, DM_NO_ROW);
+}
+
+/* ---- the file ---- */
+
+static dm_status file_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    if (is_ok(stmt))
+        return DM_OK;
+    const char *text = (const char *)sqlite3_column_text(stmt, 0);
+    /* Indexes hold nothing of their own. */
+    audit->mend_indexes |= strstr(text, "index sqlite_autoindex_") != NULL;
+    return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "%.240s", text);
+}
+
+static dm_status file_audit(dm__audit *audit)
+{
+    (void)sqlite3_limit(audit->conn->db, SQLITE_LIMIT_VDBE_OP, INT32_MAX);
+    return dm__audit_each(audit, NULL, file_finding,
+                          audit->quick ? "PRAGMA quick_check(" SQLITE_FINDINGS ")"
+                                       : "PRAGMA integrity_check(" SQLITE_FINDINGS ")");
+}
+
+static dm_status object_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    (void)table;
+    return dm__found(audit, DM_SEVERITY_WARNING, (const char *)sqlite3_column_text(stmt, 2),
+                     DM_NO_ROW, "there is a %s %.100s, which is not ours: it never runs here",
+                     (const char *)sqlite3_column_text(stmt, 0),
+                     (const char *)sqlite3_column_text(stmt, 1));
+}
+
+/* ---- the mapping ---- */
+
+static dm_status mapping_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    int64_t id = sqlite3_column_int64(stmt, 0);
+    dm_str name = {(const char *)sqlite3_column_text(stmt, 1),
+                   (size_t)sqlite3_column_bytes(stmt, 1)};
+    const char *safe = (const char *)sqlite3_column_text(stmt, 2);
+    if (sqlite3_column_type(stmt, 1) != SQLITE_TEXT)
+        return dm__found(audit, DM_SEVERITY_ERROR, table, id, "original_name must be text");
+    if (!dm__safe_name_ok(safe, (size_t)sqlite3_column_bytes(stmt, 2)))
+        return dm__found(audit, DM_SEVERITY_ERROR, table, id,
+                         "safe_name must be at most %d letters, digits and _, not %.60s",
+                         DM_SAFE_NAME_SIZE - 1, safe == NULL ? "NULL" : safe);
+    dm_status rc = dm_model_name_check(name, audit->err);
+    return rc == DM_OK ? dm__model_audit(audit, name, safe) : dm__found_error(audit, rc, table, id);
+}
+
+/* ---- what nothing names ---- */
+
+static dm_status unnamed_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *column)
+{
+    const char *table = (const char *)sqlite3_column_text(stmt, 0);
+    if (!dm__table_has_column(audit->conn, table, column))
+        return DM_OK;
+    return dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
+                     "the table belongs to no model of model_name_mapping");
+}
+
+static dm_status unnamed_audit(dm__audit *audit)
+{
+    static const char *const tables[][2] = {{"_requests", "prompt_n"},
+                                            {"_runtime", "start_time"},
+                                            {"_billing", "use_tier_pricing"},
+                                            {"_tier_pricing", "start_tokens"},
+                                            {"_timings", "first_token"}};
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && rc == DM_OK; i++)
+        rc = dm__audit_each(audit, tables[i][1], unnamed_finding,
+                            "SELECT name FROM sqlite_schema WHERE type='table' AND"
+                            " substr(name,-%d)=%Q AND name<>'program_runtime' AND"
+                            " substr(name,1,length(name)-%d) NOT IN"
+                            " (SELECT safe_name FROM model_name_mapping) ORDER BY 1",
+                            (int)strlen(tables[i][0]), tables[i][0], (int)strlen(tables[i][0]));
+    return rc;
+}
+
+static dm_status history_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    return dm__found(audit, DM_SEVERITY_WARNING, table, sqlite3_column_int64(stmt, 1),
+                     "%.30s has prices, but %s", (const char *)sqlite3_column_text(stmt, 0),
+                     sqlite3_column_int(stmt, 2) ? "the change that they belong to is missing"
+                                                 : "is no model of model_name_mapping");
+}
+
+static dm_status history_audit(dm__audit *audit)
+{
+    if (!dm__history_exists(audit->conn))
+        return DM_OK;
+    dm_status rc =
+        dm__audit_each(audit, "datamanager_price_changes", history_finding,
+                       "SELECT safe_name,change_id,0 FROM datamanager_price_changes WHERE"
+                       " safe_name NOT IN (SELECT safe_name FROM model_name_mapping)");
+    if (rc != DM_OK)
+        return rc;
+    return dm__audit_each(audit, "datamanager_price_tiers", history_finding,
+                          "SELECT DISTINCT safe_name,change_id,1 FROM datamanager_price_tiers t"
+                          " WHERE NOT EXISTS(SELECT 1 FROM datamanager_price_changes c WHERE"
+                          " c.safe_name=t.safe_name AND c.change_id=t.change_id)");
+}
+
+/* ---- everything ---- */
+
+/* Our tables as this version makes them, to compare with. */
+static dm_status model_conn_open(dm__audit *audit)
+{
+    dm_status rc = dm__conn_open(":memory:", false, 0, &audit->ours, audit->err);
+    if (rc == DM_OK)
+        rc = dm__schema_prepare(audit->ours, audit->err);
+    return rc == DM_OK ? dm__model_tables_create(audit->ours, DM__MODEL_SAFE, audit->err) : rc;
+}
+
+static dm_status rules_audit(dm__audit *audit)
+{
+    bool usable = true;
+    dm_status rc = model_conn_open(audit);
+    if (rc == DM_OK)
+        rc = dm__audit_each(audit, NULL, object_finding,
+                            "SELECT type,name,tbl_name FROM sqlite_schema WHERE"
+                            " type IN ('trigger','view') ORDER BY name");
+    if (rc == DM_OK)
+        rc = dm__table_audit(audit, "program_runtime", "program_runtime", &usable);
+    if (rc == DM_OK && !audit->quick && usable)
+        rc = dm__runs_audit(audit, "program_runtime");
+    usable = true;
+    if (rc == DM_OK)
+        rc = dm__table_audit(audit, "model_name_mapping", "model_name_mapping", &usable);
+    if (rc == DM_OK && usable)
+        rc = dm__audit_each(audit, "model_name_mapping", mapping_audit_row,
+                            "SELECT id,original_name,safe_name FROM model_name_mapping ORDER BY 1");
+    if (rc == DM_OK && usable)
+        rc = unnamed_audit(audit);
+    if (rc == DM_OK && usable)
+        rc = history_audit(audit);
+    dm__conn_close(audit->ours, false);
+    audit->ours = NULL;
+    return rc;
+}
+
+static dm_status audit_run(dm__conn *conn, void *argument, dm_error *err)
+{
+    dm__audit *audit = argument;
+    audit->conn = conn;
+    audit->err = err;
+    audit->found->count = audit->kept; /* begun anew */
+    audit->mend_indexes = audit->mend_models = false;
+    dm__conn_stoppable_set(conn, true);
+    dm_status rc = file_audit(audit);
+    if (rc == DM_OK)
+        rc = rules_audit(audit);
+    dm__conn_stoppable_set(conn, false);
+    return rc;
+}
+
+static dm_status check_and_mend(dm_manager *m, dm__audit *audit, bool repair, dm_error *err)
+{
+    dm_error own;
+    if (err == NULL)
+        err = &own; /* findings are made of it */
+    dm_status rc = dm__read_aside(m, audit_run, audit, err);
+    if (rc != DM_OK || !repair || (!audit->mend_indexes && !audit->mend_models))
+        return rc;
+    audit->deadline_ns = dm__deadline_ns(m);
+    rc = dm__write_alone(m, dm__mend_run, audit, err);
+    audit->kept = audit->found->count; /* what was done, and after it what is still to be told */
+    return rc == DM_OK ? dm__read_aside(m, audit_run, audit, err) : rc;
+}
+
+dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out, dm_error *err)
+{
+    dm_findings found = {0};
+    dm__audit audit = {.found = &found, .quick = quick};
+    dm_status rc = repair ? dm__writable(m, err) : DM_OK;
+    if (rc == DM_OK)
+        rc = check_and_mend(m, &audit, repair, err);
+    if (rc == DM_OK)
+        *findings_out = found;
+    else
+        dm_findings_reset(&found);
+    return rc;
+}

@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Mending what can be mended without losing anything: tables and rows that are missing are made
+ * again, prices from the history; indexes are built anew from the rows. One transaction. */
+#include "dm_internal.h"
+
+typedef char table_name[DM_SAFE_NAME_SIZE + 16];
+
+static dm_status mended(dm__audit *audit, const char *table, const char *text)
+{
+    dm_status rc = dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW, "%s", text);
+    if (rc == DM_OK)
+        audit->found->findings[audit->found->count - 1].repaired = true;
+    return rc;
+}
+
+/* Is something of this name in the file? */
+static dm_status name_taken(dm__audit *audit, const char *table, int64_t *taken)
+{
+    char *sql =
+        sqlite3_mprintf("SELECT count(*) FROM sqlite_schema WHERE name=%Q COLLATE NOCASE", table);
+    if (sql == NULL)
+        return dm__no_memory(audit->err);
+    dm_status rc = dm__conn_integer(audit->conn, sql, taken, audit->err);
+    sqlite3_free(sql);
+    return rc;
+}
+
+static dm_status prices_mend(dm__audit *audit, dm__model *model, bool billing, bool tiers)
+{
+    dm__history history = {0};
+    dm_status rc = dm__history_read(audit->conn, model, &history, audit->err);
+    dm__tariff now = dm__history_at(&history, dm_now_s());
+    bool known = rc == DM_OK && history.count > 0 && history.changes[0].id != 0;
+    if (known && billing)
+        rc = dm__billing_write(audit->conn, model, now.use_tier_pricing, now.hourly_price,
+                               audit->err);
+    for (size_t i = 0; known && tiers && i < now.tier_count && rc == DM_OK; i++)
+        rc = dm__tier_write(audit->conn, model, &now.tiers[i], audit->err);
+    dm__history_reset(&history);
+    return rc;
+}
+
+static dm_status tables_mend(dm__audit *audit, dm_str name, const char *safe)
+{
+    static const char *const suffixes[] = {"_runtime", "_requests", "_billing", "_tier_pricing"};
+    table_name tables[4];
+    int64_t there[4] = {0}, billing_rows = 0;
+    dm__model *model = NULL;
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < 4 && rc == DM_OK; i++) {
+        (void)sqlite3_snprintf((int)sizeof tables[i], tables[i], "%s%s", safe, suffixes[i]);
+        rc = name_taken(audit, tables[i], &there[i]);
+    }
+    if (rc == DM_OK && there[2] && dm__table_has_column(audit->conn, tables[2], "hourly_price")) {
+        char *sql = sqlite3_mprintf("SELECT count(*) FROM \"%w\"", tables[2]);
+        rc = sql == NULL ? dm__no_memory(audit->err)
+                         : dm__conn_integer(audit->conn, sql, &billing_rows, audit->err);
+        sqlite3_free(sql);
+    }
+    if (rc != DM_OK || (there[0] && there[1] && there[3] && billing_rows > 0))
+        return rc;
+    rc = dm__model_tables_create(audit->conn, safe, audit->err);
+    if (rc == DM_OK)
+        rc = dm__model_find(audit->conn, name, &model, audit->err);
+    if (rc == DM_OK)
+        rc = prices_mend(audit, model, billing_rows == 0, !there[3]);
+    for (size_t i = 0; i < 4 && rc == DM_OK; i++)
+        if (!there[i])
+            rc = mended(audit, tables[i], "the table was missing: made again");
+    if (rc == DM_OK && there[2] && billing_rows == 0)
+        rc = mended(audit, tables[2], "the row was missing: made again");
+    return rc;
+}
+
+/* What stands in the way of one model (a view of a table's name) must not keep others as they
+ * are. */
+static dm_status model_mend(dm__audit *audit, const dm_model_name *name)
+{
+    size_t before = audit->found->count;
+    dm_status rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT, audit->err);
+    if (rc != DM_OK)
+        return rc;
+    rc = tables_mend(audit, (dm_str){name->original_name, name->original_length}, name->safe_name);
+    if (rc == DM_OK)
+        return dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err);
+    if (rc != DM_CORRUPT_DATA && rc != DM_INTERNAL)
+        return rc;
+    audit->found->count = before;
+    rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_ROLLBACK, audit->err);
+    return rc == DM_OK ? dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err) : rc;
+}
+
+static dm_status mend(dm__audit *audit)
+{
+    dm_model_names names = {0};
+    dm_status rc = DM_OK;
+    if (audit->mend_indexes) {
+        rc = dm__conn_exec(audit->conn, audit->err, "REINDEX");
+        if (rc == DM_OK)
+            rc = mended(audit, NULL, "the indexes were damaged: built anew");
+    }
+    if (rc == DM_OK)
+        rc = dm__model_names_read(audit->conn, &names, audit->err);
+    if (rc == DM_CORRUPT_DATA) /* a name that is none: those before it are known */
+        rc = DM_OK;
+    for (size_t i = 0; i < names.count && rc == DM_OK; i++)
+        rc = model_mend(audit, &names.models[i]);
+    dm_model_names_reset(&names);
+    return rc;
+}
+
+dm_status dm__mend_run(dm__conn *conn, void *argument, dm_error *err)
+{
+    dm__audit *audit = argument;
+    audit->conn = conn;
+    audit->err = err;
+    audit->found->count = 0; /* only what is done; the check afterwards tells the rest */
+    dm_status rc = dm__begin_waiting(conn, audit->deadline_ns, err);
+    if (rc == DM_OK)
+        rc = mend(audit);
+    if (rc == DM_OK)
+        rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
+    dm__rollback(conn);
+    return rc;
+}

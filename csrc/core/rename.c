@@ -1,0 +1,166 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A model gets another name, and with it other tables: whoever remembers the old ones finds them
+ * gone and looks the name up again. Where the new name is known already, the records of both come
+ * together; ids of the old go on behind those of the new. */
+#include "dm_internal.h"
+
+static dm_status history_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
+{
+    return !dm__history_exists(conn)
+               ? DM_OK
+               : dm__conn_exec(conn, err,
+                               "UPDATE datamanager_price_changes SET safe_name=%Q WHERE"
+                               " safe_name=%Q; UPDATE datamanager_price_tiers SET safe_name=%Q"
+                               " WHERE safe_name=%Q",
+                               to, from, to, from);
+}
+
+static bool has_timings(dm__conn *conn, const char *safe)
+{
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_timings", safe);
+    return dm__table_has_column(conn, table, "request_id");
+}
+
+static dm_status tables_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
+{
+    return dm__conn_exec(conn, err,
+                         "ALTER TABLE \"%w_runtime\" RENAME TO \"%w_runtime\";"
+                         "ALTER TABLE \"%w_requests\" RENAME TO \"%w_requests\";"
+                         "ALTER TABLE \"%w_billing\" RENAME TO \"%w_billing\";"
+                         "ALTER TABLE \"%w_tier_pricing\" RENAME TO \"%w_tier_pricing\"",
+                         from, to, from, to, from, to, from, to);
+}
+
+static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_error *err)
+{
+    char to[DM_SAFE_NAME_SIZE];
+    dm_safe_name(name, to);
+    dm_status rc = tables_move(conn, from, to, err);
+    if (rc == DM_OK && has_timings(conn, from))
+        rc = dm__conn_exec(conn, err, "ALTER TABLE \"%w_timings\" RENAME TO \"%w_timings\"", from,
+                           to);
+    if (rc == DM_OK)
+        rc = history_move(conn, from, to, err);
+    return rc == DM_OK ? dm__conn_exec(conn, err,
+                                       "UPDATE model_name_mapping SET original_name=%.*Q,"
+                                       "safe_name=%Q WHERE safe_name=%Q",
+                                       (int)name.length, name.bytes, to, from)
+                       : rc;
+}
+
+static dm_status timings_join(dm__conn *conn, const char *from, const char *to, int64_t behind,
+                              dm_error *err)
+{
+    if (!has_timings(conn, from))
+        return DM_OK;
+    dm_status rc = dm__timings_create(conn, to, err);
+    return rc == DM_OK ? dm__conn_exec(conn, err,
+                                       "INSERT INTO \"%w_timings\"(request_id,duration,first_token)"
+                                       " SELECT request_id+%lld,duration,first_token"
+                                       " FROM \"%w_timings\"",
+                                       to, behind, from)
+                       : rc;
+}
+
+static dm_status requests_join(dm__conn *conn, const char *from, const char *to, dm_error *err)
+{
+    int64_t behind = 0; /* every id that was ever given */
+    char *sql = sqlite3_mprintf("SELECT coalesce(max(seq),0) FROM sqlite_sequence WHERE"
+                                " name='%q_requests' COLLATE NOCASE",
+                                to);
+    if (sql == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__conn_integer(conn, sql, &behind, err);
+    sqlite3_free(sql);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err,
+                           "INSERT INTO \"%w_requests\"(id,timestamp,input_tokens,output_tokens,"
+                           "cache_n,prompt_n) SELECT id+%lld,timestamp,input_tokens,output_tokens,"
+                           "cache_n,prompt_n FROM \"%w_requests\" ORDER BY id",
+                           to, behind, from);
+    return rc == DM_OK ? timings_join(conn, from, to, behind, err) : rc;
+}
+
+/* The newest run, which an end is for, stays the one that started last. */
+static dm_status runs_join(dm__conn *conn, const char *from, const char *to, dm_error *err)
+{
+    int64_t newest = 0;
+    char *sql = sqlite3_mprintf("SELECT coalesce(max(id),0) FROM \"%w_runtime\" WHERE id=(SELECT"
+                                " max(id) FROM \"%w_runtime\") AND start_time>=(SELECT"
+                                " max(start_time) FROM \"%w_runtime\")",
+                                to, to, from);
+    if (sql == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__conn_integer(conn, sql, &newest, err);
+    sqlite3_free(sql);
+    if (rc != DM_OK)
+        return rc;
+    return dm__conn_exec(conn, err,
+                         "INSERT INTO \"%w_runtime\"(start_time,end_time) SELECT"
+                         " start_time,end_time FROM \"%w_runtime\" ORDER BY id;"
+                         "UPDATE \"%w_runtime\" SET id=(SELECT max(id)+1 FROM \"%w_runtime\")"
+                         " WHERE id=%lld",
+                         to, from, to, to, newest);
+}
+
+static dm_status has_prices(dm__conn *conn, dm__model *model, bool *has, dm_error *err)
+{
+    dm__history history = {0};
+    dm_status rc = dm__history_read(conn, model, &history, err);
+    *has = history.count > 0;
+    dm__history_reset(&history);
+    return rc;
+}
+
+static dm_status prices_take(dm__conn *conn, const char *from, const char *to, dm_error *err)
+{
+    dm_status rc = dm__conn_exec(conn, err,
+                                 "DELETE FROM \"%w_billing\"; DELETE FROM \"%w_tier_pricing\";"
+                                 "INSERT INTO \"%w_billing\" SELECT use_tier_pricing,hourly_price"
+                                 " FROM \"%w_billing\";"
+                                 "INSERT INTO \"%w_tier_pricing\" SELECT tier_index,start_tokens,"
+                                 "end_tokens,input_price_per_million,output_price_per_million,"
+                                 "support_cache,cache_hit_price_per_million"
+                                 " FROM \"%w_tier_pricing\"",
+                                 to, to, to, from, to, from);
+    return rc == DM_OK ? history_move(conn, from, to, err) : rc;
+}
+
+static dm_status models_join(dm__conn *conn, dm_str old_name, dm__model *from, dm__model *to,
+                             dm_error *err)
+{
+    bool has = true;
+    dm_status rc = requests_join(conn, from->safe, to->safe, err);
+    if (rc == DM_OK)
+        rc = runs_join(conn, from->safe, to->safe, err);
+    if (rc == DM_OK)
+        rc = has_prices(conn, to, &has, err);
+    if (rc == DM_OK && !has)
+        rc = prices_take(conn, from->safe, to->safe, err);
+    return rc == DM_OK ? dm__model_drop(conn, old_name, err) : rc;
+}
+
+dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name, dm_error *err)
+{
+    dm__model *from = NULL, *to = NULL;
+    dm__conn_model_forget(conn, dm__conn_model_find(conn, old_name)); /* what is remembered may */
+    dm__conn_model_forget(conn, dm__conn_model_find(conn, new_name)); /* be gone */
+    dm_status rc = dm__model_find(conn, old_name, &from, err);
+    if (rc != DM_OK)
+        return rc;
+    rc = dm__model_find(conn, new_name, &to, NULL);
+    if (rc == DM_OK && to == from)
+        return DM_OK;
+    if (rc == DM_OK)
+        return models_join(conn, old_name, from, to, err);
+    if (rc != DM_MODEL_NOT_FOUND)
+        return dm__model_find(conn, new_name, &to, err);
+    /* Views and triggers are not ours, and what is wrong in them must not matter. */
+    (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, 1, NULL);
+    rc = model_move(conn, from->safe, new_name, err);
+    (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, 0, NULL);
+    dm__conn_model_forget(conn, from);
+    return rc;
+}

@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The content of one database into another that others have open. It is written into the live file,
+ * as one transaction of pages, so that every connection sees all of the old or all of the new; a
+ * file put in its place would not be seen by those that have the old one open. From the first look
+ * at the old content to the commit the write lock is held: no write can fall between the two. */
+#include "dm_store.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+typedef struct {
+    dm_manager *from, *to;
+    const char *dest;
+    char *path; /* where that is */
+    dm__conn *source;
+    char *kept;
+    dm__copying copying;
+    dm_status rc;
+} restore_job;
+
+/* ---- the file that keeps what was there ---- */
+
+static char *kept_name(const char *dest, int number)
+{
+    char stamp[32], more[16] = "";
+    time_t now = (time_t)dm__realtime_s();
+    struct tm utc;
+    (void)strftime(stamp, sizeof stamp, "%Y%m%dT%H%M%SZ", gmtime_r(&now, &utc));
+    if (number > 1)
+        (void)snprintf(more, sizeof more, "-%d", number);
+    size_t size = strlen(dest) + sizeof ".before-restore-" + sizeof stamp + sizeof more;
+    char *name = dm__malloc(size);
+    if (name != NULL)
+        (void)snprintf(name, size, "%s.before-restore-%s%s", dest, stamp, more);
+    return name;
+}
+
+/* A name that is free. */
+static dm_status kept_choose(restore_job *job, dm_error *err)
+{
+    dm__file_id id;
+    for (int number = 1;; number++) {
+        job->kept = kept_name(job->path, number);
+        if (job->kept == NULL)
+            return dm__no_memory(err);
+        if (dm__file_identify(job->kept, &id) != 0)
+            return DM_OK;
+        dm__free(job->kept);
+    }
+}
+
+/* Nothing was replaced: there is nothing to keep. What was put aside is there no more. */
+static void kept_drop(restore_job *job)
+{
+    if (job->kept != NULL && job->to != NULL)
+        (void)dm__file_remove(job->kept);
+    dm__free(job->kept);
+}
+
+/* Unchecked: it may well be because it is damaged that it is to be replaced. */
+static dm_status old_keep(restore_job *job, dm_error *err)
+{
+    static const dm__snapshot how = {.check = false};
+    dm__conn *old = NULL;
+    dm_status rc = kept_choose(job, err);
+    if (rc == DM_OK)
+        rc = dm__conn_open(job->path, false, 0, &old, err);
+    if (rc == DM_OK)
+        rc = dm__stmt_exec(old, DM__STMT_BEGIN, err);
+    if (rc == DM_OK)
+        rc = dm__snapshot_write(old, job->kept, &how, &job->copying, err);
+    dm__conn_close(old, false);
+    return rc;
+}
+
+/* ---- into the live file ---- */
+
+static dm_status dest_lock(restore_job *job, sqlite3_backup *backup, sqlite3 *to, dm_error *err)
+{
+    int64_t deadline_ns = dm__deadline_ns(job->to);
+    for (;;) {
+        int code = sqlite3_backup_step(backup, 0);
+        if (code == SQLITE_OK)
+            return DM_OK;
+        dm_status rc = dm__fail_sqlite(err, to, code, "restore the database");
+        if (rc == DM_BUSY)
+            rc = dm__busy_wait(&job->copying.stop, deadline_ns, err);
+        if (rc != DM_OK)
+            return rc;
+    }
+}
+
+static dm_status replace(dm__conn *to, void *argument, dm_error *err)
+{
+    restore_job *job = argument;
+    sqlite3_backup *backup = sqlite3_backup_init(to->db, "main", job->source->db, "main");
+    if (backup == NULL)
+        return dm__fail_sqlite(err, to->db, sqlite3_errcode(to->db), "restore the database");
+    dm_status rc = dest_lock(job, backup, to->db, err);
+    job->copying.after = sqlite3_backup_pagecount(backup);
+    if (rc == DM_OK)
+        rc = old_keep(job, err);
+    job->copying.after = 0;
+    if (rc == DM_OK)
+        rc = dm__pages_copy(backup, to->db, &job->copying, err);
+    (void)sqlite3_backup_finish(backup); /* undoes what is not whole */
+    if (rc == DM_OK)
+        to->log_frames = DM__CHECKPOINT_FRAMES; /* SQLite does not tell: write it back now */
+    return rc;
+}
+
+/* ---- from where ---- */
+
+static dm_status page_size_read(dm__conn *conn, void *size, dm_error *err)
+{
+    return dm__conn_integer(conn, "PRAGMA page_size", size, err);
+}
+
+/* A live file's pages keep their size: a source of another goes through a file of that size. */
+static dm_status stage(restore_job *job, dm__unfinished *file, int64_t page_size, dm_error *err)
+{
+    dm__copying untold = {0};
+    int code = dm__unfinished_create(job->path, file);
+    if (code != 0)
+        return dm__fail_system(err, job->path, code);
+    dm_status rc = dm__file_fill(file->path, job->source, &untold, err);
+    if (rc == DM_OK)
+        rc = dm__conn_open(file->path, false, 0, &job->source, err);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(job->source, err, "PRAGMA page_size=%lld; VACUUM", page_size);
+    return rc;
+}
+
+static dm_status restore_live(restore_job *job, dm_error *err)
+{
+    dm__conn *source = job->source;
+    dm__unfinished file = {NULL, -1};
+    int64_t from = 0, to = 0;
+    dm_status rc = page_size_read(source, &from, err);
+    if (rc == DM_OK)
+        rc = dm__read(job->to, false, page_size_read, &to, err);
+    if (rc == DM_OK && from != to)
+        rc = stage(job, &file, to, err);
+    if (rc == DM_OK)
+        rc = dm__write_alone(job->to, replace, job, err);
+    if (job->source != source)
+        dm__conn_close(job->source, false);
+    dm__unfinished_drop(&file);
+    return rc;
+}
+
+static dm_status restore_from(dm__conn *source, void *argument, dm_error *err)
+{
+    restore_job *job = argument;
+    dm__snapshot how = {.check = true, .aside = job->kept};
+    job->source = source;
+    dm_status rc = dm__conn_read_once(source, err);
+    if (rc == DM_OK)
+        rc = dm__integrity_verify(source, false, err);
+    if (rc != DM_OK)
+        return rc;
+    /* Not the reader's result: that one would be tried again where the writer was busy. */
+    job->rc = job->to != NULL ? restore_live(job, err)
+                              : dm__snapshot_write(source, job->path, &how, &job->copying, err);
+    return DM_OK;
+}
+
+static bool same_file(const char *a, const char *b)
+{
+    dm__file_id ia, ib;
+    return dm__file_identify(a, &ia) == 0 && dm__file_identify(b, &ib) == 0 &&
+           ia.device == ib.device && ia.inode == ib.inode;
+}
+
+/* A read-only handle: what must be converted first is refused by it. */
+static dm_status source_open(const char *src, const char *dest, dm_manager **from_out,
+                             dm_error *err)
+{
+    static const dm_options options = {.read_only = true};
+    if (strcmp(src, ":memory:") == 0 || strcmp(dest, ":memory:") == 0)
+        return dm__fail(err, DM_INVALID, "a database in memory cannot be restored");
+    if (same_file(src, dest))
+        return dm__fail(err, DM_INVALID, "src and dest are the same file: %s", src);
+    return dm_open(src, &options, from_out, err);
+}
+
+/* Where there is something: open it, or, where its damage forbids that, name where it goes. */
+static dm_status dest_open(restore_job *job, int64_t busy_timeout_ms, dm_error *err)
+{
+    dm__file_id id;
+    if (dm__file_identify(job->dest, &id) != 0)
+        return dm__dest_resolve(job->dest, false, &job->path, err);
+    job->path = dm__path_resolve(job->dest);
+    if (job->path == NULL)
+        return dm__fail_system(err, job->dest, errno);
+    dm_options options = {.busy_timeout_ms = busy_timeout_ms};
+    dm_status rc = dm_open(job->path, &options, &job->to, err);
+    return rc == DM_DAMAGED ? kept_choose(job, err) : rc;
+}
+
+dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
+                     const dm_progress *progress, char **kept_out, dm_error *err)
+{
+    restore_job job = {.dest = dest, .copying.progress = progress};
+    dm_status rc = source_open(src, dest, &job.from, err);
+    if (rc == DM_OK)
+        rc = dest_open(&job, busy_timeout_ms, err);
+    if (rc == DM_OK)
+        rc = dm__read_aside(job.from, restore_from, &job, err);
+    if (rc == DM_OK)
+        rc = job.rc;
+    dm_free(job.to);
+    dm_free(job.from);
+    free(job.path);
+    if (rc == DM_OK)
+        *kept_out = job.kept;
+    else
+        kept_drop(&job);
+    return rc;
+}

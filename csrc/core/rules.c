@@ -1,0 +1,278 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The rules of a model: its tables are there and ours, its values are those that would be accepted,
+ * its tiers neither overlap nor leave gaps. */
+#include "dm_internal.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define FINDINGS_PER_TABLE 100
+
+typedef char table_name[DM_SAFE_NAME_SIZE + 16];
+
+/* ---- tables ---- */
+
+static dm_status column_audit(dm__audit *audit, const char *table, sqlite3_stmt *wanted,
+                              bool *usable)
+{
+    const char *name = (const char *)sqlite3_column_text(wanted, 0);
+    const char *type = (const char *)sqlite3_column_text(wanted, 1), *declared = NULL;
+    int key = 0, counts = 0;
+    if (sqlite3_table_column_metadata(audit->conn->db, "main", table, name, &declared, NULL, NULL,
+                                      &key, &counts) != SQLITE_OK) {
+        *usable = false;
+        return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "there is no column %s", name);
+    }
+    bool key_wanted = sqlite3_column_int(wanted, 2) != 0;
+    if (sqlite3_stricmp(declared, type) != 0)
+        return dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
+                         "column %s is declared as %.40s, not as %s", name,
+                         declared == NULL ? "nothing" : declared, type);
+    if ((key != 0) != key_wanted)
+        return dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
+                         "column %s must %sbe the primary key", name, key_wanted ? "" : "not ");
+    return DM_OK;
+}
+
+static dm_status is_found(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    (void)stmt, (void)table;
+    audit->seen = true;
+    return DM_OK;
+}
+
+dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like, bool *usable)
+{
+    sqlite3_stmt *wanted = NULL;
+    bool more = true;
+    audit->seen = false;
+    dm_status rc = dm__audit_each(
+        audit, table, is_found, "SELECT 1 FROM sqlite_schema WHERE name=%Q COLLATE NOCASE", table);
+    if (rc == DM_OK && !audit->seen) {
+        *usable = false;
+        audit->mend_models = true;
+        return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "the table is missing");
+    }
+    char *sql = sqlite3_mprintf("SELECT name,type,pk FROM pragma_table_info(%Q)", like);
+    if (sql == NULL)
+        return dm__no_memory(audit->err);
+    int code = sqlite3_prepare_v2(audit->ours->db, sql, -1, &wanted, NULL);
+    if (rc == DM_OK && code != SQLITE_OK)
+        rc = dm__fail_sqlite(audit->err, audit->ours->db, code, sql);
+    while (rc == DM_OK && (rc = dm__stmt_step(audit->ours, wanted, &more, audit->err)) == DM_OK &&
+           more)
+        rc = column_audit(audit, table, wanted, usable);
+    (void)sqlite3_finalize(wanted);
+    sqlite3_free(sql);
+    return rc;
+}
+
+/* ---- values ---- */
+
+/* Rows that SQL suspects; the reading functions judge, and say it in the words of reads. */
+static dm_status row_finding(dm__audit *audit, dm_status rc, const char *table, int64_t row_id)
+{
+    return dm__found_error(audit, rc, table, row_id);
+}
+
+static dm_status run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    double start_s = 0, end_s = 0;
+    dm__row row = {stmt, table, sqlite3_column_int64(stmt, 0)};
+    dm_status rc = dm__row_time(&row, 1, &start_s, audit->err);
+    if (rc == DM_OK)
+        rc = dm__row_time(&row, 2, &end_s, audit->err);
+    if (rc == DM_OK && end_s < start_s)
+        rc = dm__fail(audit->err, DM_CORRUPT_DATA,
+                      "%s row %lld: end_time %.6f is before start_time %.6f", table,
+                      (long long)row.row_id, end_s, start_s);
+    return row_finding(audit, rc, table, row.row_id);
+}
+
+#define IS_TIME(column)                                                                            \
+    "typeof(" column ") IN ('real','integer') AND " column ">=0 AND " column "<9e307"
+#define IS_COUNT(column)                                                                           \
+    "typeof(" column ")='integer' AND " column " BETWEEN 0 AND 9007199254740992"
+
+dm_status dm__runs_audit(dm__audit *audit, const char *table)
+{
+    return dm__audit_each(
+        audit, table, run_audit_row,
+        "SELECT id,start_time,end_time FROM \"%w\" WHERE NOT (" IS_TIME(
+            "start_time") " AND " IS_TIME("end_time") " AND end_time>=start_time) LIMIT %d",
+        table, FINDINGS_PER_TABLE);
+}
+
+static dm_status request_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    double time_s = 0;
+    int64_t count = 0;
+    dm__row row = {stmt, table, sqlite3_column_int64(stmt, 0)};
+    dm_status rc = dm__row_time(&row, 1, &time_s, audit->err);
+    for (int column = 2; column < 6 && rc == DM_OK; column++)
+        rc = dm__row_count(&row, column, &count, audit->err);
+    return row_finding(audit, rc, table, row.row_id);
+}
+
+static dm_status requests_audit(dm__audit *audit, const char *table)
+{
+    return dm__audit_each(
+        audit, table, request_audit_row,
+        "SELECT id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
+        " FROM \"%w\" NOT INDEXED WHERE NOT (" IS_TIME("timestamp") " AND " IS_COUNT("input_tokens") " AND " IS_COUNT(
+            "output_tokens") " AND " IS_COUNT("cache_n") " AND " IS_COUNT("prompt_n") ") LIMIT %d",
+        table, FINDINGS_PER_TABLE);
+}
+
+/* The timings' table is made when there is a first one: that it is missing is no fault. */
+static dm_status timing_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    dm__row row = {stmt, table, sqlite3_column_int64(stmt, 0)};
+    dm_status rc = DM_OK;
+    double value_s = 0;
+    for (int column = 1; column < 3 && rc == DM_OK; column++)
+        if (sqlite3_column_type(stmt, column) != SQLITE_NULL)
+            rc = dm__row_time(&row, column, &value_s, audit->err);
+    if (rc == DM_OK && sqlite3_column_int(stmt, 3))
+        return dm__found(audit, DM_SEVERITY_WARNING, table, row.row_id,
+                         "the request that was timed is missing");
+    return row_finding(audit, rc, table, row.row_id);
+}
+
+static dm_status timings_audit(dm__audit *audit, const char *requests, const char *safe)
+{
+    table_name table;
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_timings", safe);
+    if (!dm__table_has_column(audit->conn, table, "duration") ||
+        !dm__table_has_column(audit->conn, table, "first_token"))
+        return DM_OK;
+    return dm__audit_each(
+        audit, table, timing_audit_row,
+        "SELECT request_id,duration,first_token,r.id IS NULL FROM \"%w\" LEFT"
+        " JOIN \"%w\" r ON r.id=request_id WHERE r.id IS NULL OR NOT ("
+        "(duration IS NULL OR " IS_TIME("duration") ") AND "
+                                                    "(first_token IS NULL OR " IS_TIME(
+                                                        "first_token") ")) LIMIT %d",
+        table, requests, FINDINGS_PER_TABLE);
+}
+
+/* ---- prices ---- */
+
+static int by_start(const void *a, const void *b)
+{
+    const dm_tier *x = a, *y = b;
+    return (x->start_tokens > y->start_tokens) - (x->start_tokens < y->start_tokens);
+}
+
+static dm_status gaps_audit(dm__audit *audit, const char *table, int64_t row_id,
+                            const dm_tier *tiers, size_t count)
+{
+    dm_tier *sorted = dm__array_copy(tiers, count, sizeof *tiers);
+    int64_t reached = 0;
+    dm_status rc = DM_OK;
+    if (sorted == NULL)
+        return dm__no_memory(audit->err);
+    qsort(sorted, count, sizeof *sorted, by_start);
+    for (size_t i = 0; i < count && rc == DM_OK; i++) {
+        if (sorted[i].start_tokens > reached)
+            rc = dm__found(audit, DM_SEVERITY_WARNING, table, row_id,
+                           "no tier covers the tokens from %lld to %lld: they cost nothing",
+                           (long long)reached + 1, (long long)sorted[i].start_tokens);
+        int64_t end = sorted[i].end_tokens > 0 ? sorted[i].end_tokens : INT64_MAX;
+        reached = end > reached ? end : reached;
+    }
+    dm__free(sorted);
+    return rc;
+}
+
+/* `row_id` of a change; of a model's own table, DM_NO_ROW: each tier is its own row. The gaps of
+ * what holds now are those of that table, and told once. */
+static dm_status tiers_audit(dm__audit *audit, const char *table, int64_t row_id,
+                             const dm_tier *tiers, size_t count, bool gaps)
+{
+    bool sound = true;
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < count && rc == DM_OK; i++) {
+        rc = dm_tier_check(&tiers[i], audit->err);
+        if (rc == DM_OK)
+            rc = dm__tier_admit(tiers, i, &tiers[i], DM_TIER_ADD, audit->err);
+        sound &= rc == DM_OK;
+        rc = dm__found_error(audit, rc, table, row_id == DM_NO_ROW ? tiers[i].tier_index : row_id);
+    }
+    return rc == DM_OK && sound && gaps ? gaps_audit(audit, table, row_id, tiers, count) : rc;
+}
+
+static dm_status history_audit(dm__audit *audit, dm__model *model)
+{
+    dm__history history = {0};
+    dm_status rc = dm__history_read(audit->conn, model, &history, audit->err);
+    dm__tariff now = dm__history_at(&history, dm_now_s());
+    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
+        if (history.changes[i].id != 0) /* else they are those of the model's own table */
+            rc = tiers_audit(audit, "datamanager_price_tiers", history.changes[i].id,
+                             history.changes[i].tiers, history.changes[i].tier_count,
+                             history.changes[i].tiers != now.tiers);
+    dm__history_reset(&history);
+    return dm__found_error(audit, rc, "datamanager_price_changes", DM_NO_ROW);
+}
+
+static dm_status billing_rows(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    int64_t count = sqlite3_column_int64(stmt, 0);
+    if (count == 1)
+        return DM_OK;
+    audit->mend_models |= count == 0;
+    return count == 0
+               ? dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW, "the row is missing")
+               : dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
+                           "there are %lld rows: the first counts", (long long)count);
+}
+
+static dm_status prices_audit(dm__audit *audit, dm__model *model, const char *billing_table,
+                              const char *tier_table)
+{
+    dm_billing billing = {0};
+    dm_status rc = dm__audit_each(audit, billing_table, billing_rows, "SELECT count(*) FROM \"%w\"",
+                                  billing_table);
+    if (rc != DM_OK)
+        return rc;
+    rc = dm__billing_read(audit->conn, model, &billing, audit->err);
+    if (rc == DM_OK)
+        rc = tiers_audit(audit, tier_table, DM_NO_ROW, billing.tiers, billing.tier_count, true);
+    else
+        rc = dm__found_error(audit, rc, tier_table, DM_NO_ROW);
+    dm_billing_reset(&billing);
+    return rc == DM_OK ? history_audit(audit, model) : rc;
+}
+
+/* ---- a model ---- */
+
+dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
+{
+    static const char *const suffixes[] = {"_runtime", "_requests", "_billing", "_tier_pricing"};
+    table_name tables[4], like;
+    bool usable[4] = {true, true, true, true};
+    dm__model *model = NULL;
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < 4 && rc == DM_OK; i++) {
+        (void)sqlite3_snprintf((int)sizeof like, tables[i], "%s%s", safe, suffixes[i]);
+        (void)sqlite3_snprintf((int)sizeof like, like, "%s%s", DM__MODEL_SAFE, suffixes[i]);
+        rc = dm__table_audit(audit, tables[i], like, &usable[i]);
+    }
+    if (rc == DM_OK && !audit->quick && usable[0])
+        rc = dm__runs_audit(audit, tables[0]);
+    if (rc == DM_OK && !audit->quick && usable[1])
+        rc = requests_audit(audit, tables[1]);
+    if (rc == DM_OK && !audit->quick && usable[1])
+        rc = timings_audit(audit, tables[1], safe);
+    if (rc != DM_OK || !usable[2] || !usable[3])
+        return rc;
+    model = dm__conn_model_find(audit->conn, name);
+    if (model == NULL)
+        rc = dm__conn_model_remember(audit->conn, name, safe, &model, audit->err);
+    if (rc == DM_OK)
+        rc = prices_audit(audit, model, tables[2], tables[3]);
+    dm__conn_model_forget(audit->conn, model);
+    return rc;
+}

@@ -1,0 +1,409 @@
+"""check(): every kind of fault is found and named, and only what loses nothing is mended."""
+
+from __future__ import annotations
+
+import signal
+import sqlite3
+from collections.abc import Callable, Iterable
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from test_backup import ROW, writers
+
+import datamanager
+from datamanager import DataManager, Finding
+
+NAME = "Qwen3-Coder-30B"
+TIERS = [[1, 0, 1000, 1.0, 2.0, False, 0.0], [2, 1000, 0, 3.0, 4.0, True, 0.5]]
+
+
+def safe(name: str) -> str:
+    with DataManager(":memory:") as dm:
+        return dm.get_safe_model_name(name)
+
+
+SAFE = safe(NAME)
+
+
+def build(path: str) -> None:
+    with DataManager(path, models=["other"]) as dm:
+        dm.add_program_runtime_start(5.0)
+        dm.add_model_runtime_start(NAME, 6.0)
+        dm.add_model_requests(NAME, [ROW] * 500)
+        dm.add_model_request(NAME, ROW, duration=3.0, first_token=0.5)
+        dm.set_pricing(NAME, tiers=TIERS, hourly_price=0.5, use_tier_pricing=False)
+
+
+def alter(path: str, *statements: str) -> None:
+    """As another program would: with no regard for our rules, nor for SQLite's."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        for statement in statements:
+            connection.execute(statement.replace("{safe}", SAFE))
+
+
+def brief(findings: Iterable[Finding]) -> list[tuple[str, str | None, int | None]]:
+    return [
+        (found.severity, found.table and found.table.replace(SAFE, "{safe}"), found.row)
+        for found in findings
+        if not found.repaired
+    ]
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_nothing_is_wrong(path: str, quick: bool) -> None:
+    build(path)
+    with DataManager(path) as dm, DataManager(path, read_only=True) as reader:
+        assert dm.check(quick) == reader.check(quick=quick) == dm.check(quick, repair=True) == []
+    with DataManager(":memory:") as memory:
+        memory.add_model_request("m", ROW)
+        memory.set_pricing("m", tiers=TIERS)
+        assert memory.check(quick, repair=True) == []
+        assert memory.add_model_request("m", ROW) == 2
+
+
+REQUESTS, RUNS, BILLING = "{safe}_requests", "{safe}_runtime", "{safe}_billing"
+TIMINGS = "{safe}_timings"
+TIER_TABLE, CHANGES = "{safe}_tier_pricing", "datamanager_price_changes"
+# what another program does; what is found by the whole check; is it found by the quick one?
+FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
+    "negative tokens": (
+        f"UPDATE {REQUESTS} SET input_tokens=-3 WHERE id=7",
+        ("error", REQUESTS, 7),
+        "input_tokens must be from 0 to 9007199254740992, not -3",
+        False,
+    ),
+    "too many tokens": (
+        f"UPDATE {REQUESTS} SET prompt_n=9007199254740993 WHERE id=8",
+        ("error", REQUESTS, 8),
+        "prompt_n must be from 0",
+        False,
+    ),
+    "text": (
+        f"UPDATE {REQUESTS} SET output_tokens='many' WHERE id=9",
+        ("error", REQUESTS, 9),
+        "output_tokens must be a whole number, not many",
+        False,
+    ),
+    "part of a token": (
+        f"UPDATE {REQUESTS} SET cache_n=0.5 WHERE id=10",
+        ("error", REQUESTS, 10),
+        "cache_n must be a whole number, not 0.5",
+        False,
+    ),
+    "infinite time": (
+        f"UPDATE {REQUESTS} SET timestamp=9e999 WHERE id=11",
+        ("error", REQUESTS, 11),
+        "timestamp must be a finite number",
+        False,
+    ),
+    "time of bytes": (
+        f"UPDATE {RUNS} SET start_time=x'00ff' WHERE id=1",
+        ("error", RUNS, 1),
+        "start_time must be a finite number",
+        False,
+    ),
+    "negative duration": (
+        f"UPDATE {TIMINGS} SET duration=-1",
+        ("error", TIMINGS, 501),
+        "duration must be a finite number of seconds",
+        False,
+    ),
+    "timing of no request": (
+        f"UPDATE {TIMINGS} SET request_id=502",
+        ("warning", TIMINGS, 502),
+        "the request that was timed is missing",
+        False,
+    ),
+    "end before start": (
+        f"UPDATE {RUNS} SET end_time=1 WHERE id=1",
+        ("error", RUNS, 1),
+        "end_time 1.000000 is before start_time 6.000000",
+        False,
+    ),
+    "program's run": (
+        "UPDATE program_runtime SET end_time=1",
+        ("error", "program_runtime", 1),
+        "before start_time",
+        False,
+    ),
+    "negative price": (
+        f"UPDATE {BILLING} SET hourly_price=-1",
+        ("error", TIER_TABLE, None),
+        "hourly_price must be a finite price",
+        True,
+    ),
+    "two billing rows": (
+        f"INSERT INTO {BILLING} VALUES(1, 7.0)",
+        ("warning", BILLING, None),
+        "there are 2 rows: the first counts",
+        True,
+    ),
+    "overlapping tiers": (
+        f"UPDATE {TIER_TABLE} SET start_tokens=500 WHERE tier_index=2",
+        ("error", TIER_TABLE, 2),
+        "would overlap tier 1",
+        True,
+    ),
+    "gap before the tiers": (
+        f"UPDATE {TIER_TABLE} SET start_tokens=10 WHERE tier_index=1",
+        ("warning", TIER_TABLE, None),
+        "no tier covers the tokens from 1 to 10",
+        True,
+    ),
+    "gap between tiers": (
+        f"UPDATE {TIER_TABLE} SET end_tokens=900 WHERE tier_index=1",
+        ("warning", TIER_TABLE, None),
+        "no tier covers the tokens from 901 to 1000",
+        True,
+    ),
+    "end of a tier": (
+        f"UPDATE {TIER_TABLE} SET end_tokens=900 WHERE tier_index=2",
+        ("error", TIER_TABLE, 2),
+        "end_tokens must be above start_tokens 1000",
+        True,
+    ),
+    "unknown strategy": (
+        f"UPDATE {CHANGES} SET strategy='guess'",
+        ("error", CHANGES, None),
+        "there is no strategy guess",
+        True,
+    ),
+    "tiers of the history": (
+        "UPDATE datamanager_price_tiers SET start_tokens=1 WHERE tier_index=2",
+        ("error", "datamanager_price_tiers", 1),
+        "would overlap",
+        True,
+    ),
+    "tiers of no change": (
+        "INSERT INTO datamanager_price_tiers VALUES('{safe}', 9, 1, 0, 0, 1, 1, 0, 0)",
+        ("warning", "datamanager_price_tiers", 9),
+        "the change that they belong to is missing",
+        True,
+    ),
+    "prices of no model": (
+        f"UPDATE {CHANGES} SET safe_name='gone'",
+        ("warning", CHANGES, 1),
+        "gone has prices, but is no model",
+        True,
+    ),
+    "safe name": (
+        "UPDATE model_name_mapping SET safe_name='a; b' WHERE original_name='other'",
+        ("error", "model_name_mapping", 1),
+        "safe_name must be at most 22 letters, digits and _, not a; b",
+        True,
+    ),
+    "empty name": (
+        "UPDATE model_name_mapping SET original_name='' WHERE original_name='other'",
+        ("error", "model_name_mapping", 1),
+        "model_name must not be empty",
+        True,
+    ),
+    "name in no encoding": (
+        "UPDATE model_name_mapping SET original_name=CAST(x'ff41' AS TEXT) WHERE id=1",
+        ("error", "model_name_mapping", 1),
+        "model_name must be valid UTF-8",
+        True,
+    ),
+    "trigger": (
+        f"CREATE TRIGGER planted AFTER INSERT ON {REQUESTS} BEGIN DELETE FROM {REQUESTS}; END",
+        ("warning", REQUESTS, None),
+        "there is a trigger planted, which is not ours",
+        True,
+    ),
+    "view": ("CREATE VIEW v AS SELECT 1", ("warning", "v", None), "there is a view v", True),
+    "table of no model": (
+        "CREATE TABLE model_0_requests(prompt_n)",
+        ("warning", "model_0_requests", None),
+        "belongs to no model",
+        True,
+    ),
+    "lost column": (
+        f"ALTER TABLE {REQUESTS} RENAME prompt_n TO prompted",
+        ("error", REQUESTS, None),
+        "there is no column prompt_n",
+        True,
+    ),
+    "type of a column": (
+        f"UPDATE sqlite_schema SET sql=replace(sql, 'timestamp REAL', 'timestamp TEXT')"
+        f" WHERE name='{REQUESTS}'",
+        ("warning", REQUESTS, None),
+        "column timestamp is declared as TEXT, not as REAL",
+        True,
+    ),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_fault(path: str, fault: str) -> None:
+    """Found by name and row, by the quick check too where that promises it, and not mended."""
+    statement, wanted, text, quickly = FAULTS[fault]
+    build(path)
+    alter(path, statement)
+    with DataManager(path) as dm:
+        found = [finding for finding in dm.check() if brief([finding]) == [wanted]]
+        assert any(text in finding.text for finding in found), dm.check()
+        assert (wanted in brief(dm.check(quick=True))) == quickly
+        assert dm.check(repair=True) == dm.check()
+        assert wanted in brief(dm.check())
+
+
+def test_other_programs_tables_are_no_fault(path: str) -> None:
+    build(path)
+    alter(path, "CREATE TABLE http_requests(x)", "CREATE INDEX i ON {safe}_requests(timestamp)")
+    with DataManager(path) as dm:
+        assert dm.check() == []
+
+
+def test_many_bad_rows_are_not_all_listed(path: str) -> None:
+    build(path)
+    alter(path, "UPDATE {safe}_requests SET input_tokens=-1")
+    with DataManager(path) as dm:
+        assert [finding.row for finding in dm.check()] == list(range(1, 101))
+
+
+def damage(path: str, change: Callable[[bytearray], None]) -> None:
+    content = bytearray(Path(path).read_bytes())
+    change(content)
+    Path(path).write_bytes(content)
+
+
+def root_page(path: str, name: str) -> int:
+    with closing(sqlite3.connect(path)) as connection:
+        query = "SELECT rootpage FROM sqlite_schema WHERE name=?"
+        return int(connection.execute(query, [name.replace("{safe}", SAFE)]).fetchone()[0])
+
+
+def test_damaged_page(path: str) -> None:
+    """The rest is checked all the same."""
+    build(path)
+    alter(path, "UPDATE {safe}_runtime SET end_time=1")
+    page = root_page(path, REQUESTS)
+    damage(
+        path, lambda file: file.__setitem__(slice(page * 4096 - 4096, page * 4096), b"\xff" * 4096)
+    )
+    with DataManager(path) as dm:
+        for findings in (dm.check(), dm.check(repair=True)):
+            assert {finding.table for finding in findings} == {
+                None,
+                f"{SAFE}_requests",
+                f"{SAFE}_runtime",
+                f"{SAFE}_timings",  # each of which is looked for among the requests
+            }
+            assert not any(finding.repaired for finding in findings)
+        assert {finding.table for finding in dm.check(quick=True)} == {None}
+
+
+def test_damaged_index_is_built_anew(path: str) -> None:
+    build(path)
+    page = root_page(path, "sqlite_autoindex_model_name_mapping_1")
+
+    def forget_an_entry(file: bytearray) -> None:
+        at = (page - 1) * 4096
+        assert file[at] == 10 and file[at + 4] == 2  # a leaf with both names
+        file[at + 4] = 1
+
+    damage(path, forget_an_entry)
+    with DataManager(path) as dm:
+        assert dm.check()
+        done = dm.check(repair=True)
+        assert [(f.repaired, f.table, f.text) for f in done] == [
+            (True, None, "the indexes were damaged: built anew")
+        ]
+        assert dm.check() == []
+        assert sorted(dm.get_models()) == [NAME, "other"]
+        assert len(dm.get_model_requests(NAME)) == 501
+
+
+@pytest.mark.parametrize("table", [REQUESTS, RUNS, BILLING, TIER_TABLE])
+def test_missing_table_is_made_again(path: str, table: str) -> None:
+    build(path)
+    with DataManager(path) as dm:
+        billing = dm.get_model_billing(NAME)
+        alter(path, f"DROP TABLE {table}", "DROP TABLE {safe}_timings")
+        assert brief(dm.check()) == [("error", table, None)]
+        done = dm.check(repair=True)
+        assert [(f.repaired, f.table, f.text) for f in done] == [
+            (True, table.replace("{safe}", SAFE), "the table was missing: made again")
+        ]
+        assert dm.check() == []
+        assert dm.get_model_billing(NAME) == billing  # its prices come from the history
+        assert len(dm.get_price_history(NAME)) == 1
+        assert dm.get_model_billing("other").tier_pricing == []
+        assert len(dm.get_model_requests(NAME)) == (0 if table == REQUESTS else 501)
+        assert dm.add_model_request(NAME, ROW)
+
+
+def test_missing_billing_row_is_made_again(path: str) -> None:
+    build(path)
+    alter(path, "DELETE FROM {safe}_billing", f"DELETE FROM {safe('other')}_billing")
+    with DataManager(path) as dm:
+        assert [f.text for f in dm.check()] == ["the row is missing"] * 2
+        done = dm.check(repair=True)
+        assert [f.text for f in done] == ["the row was missing: made again"] * 2
+        assert all(f.repaired for f in done) and dm.check() == []
+        assert dm.get_model_billing(NAME).hourly_price == 0.5
+        assert not dm.get_model_billing(NAME).use_tier_pricing
+        assert dm.get_model_billing("other").use_tier_pricing
+
+
+def test_a_view_in_a_tables_place_is_left(path: str) -> None:
+    """And does not keep another model from being mended."""
+    build(path)
+    alter(
+        path,
+        "DROP TABLE {safe}_requests",
+        "CREATE VIEW {safe}_requests AS SELECT 1 AS id",
+        f"DROP TABLE {safe('other')}_requests",
+        "DROP TABLE {safe}_runtime",
+    )
+    with DataManager(path) as dm:
+        done = dm.check(repair=True)
+        assert [f.table for f in done if f.repaired] == [f"{safe('other')}_requests"]
+        assert {f.table for f in done if not f.repaired} == {f"{SAFE}_requests", f"{SAFE}_runtime"}
+
+
+def test_repairing_needs_a_handle_that_writes(path: str) -> None:
+    build(path)
+    with DataManager(path, read_only=True) as reader:
+        with pytest.raises(datamanager.ReadOnlyError):
+            reader.check(repair=True)
+
+
+@pytest.mark.slow
+def test_many_models(path: str) -> None:
+    with DataManager(path, models=[f"m{number}" for number in range(1000)]) as dm:
+        assert dm.check() == dm.check(quick=True) == []
+        dm.backup(Path(path).parent / "copy.db")
+
+
+@pytest.mark.slow
+def test_while_others_write(dm: DataManager, path: str) -> None:
+    with writers(path, 2):
+        for _ in range(5):
+            assert dm.check() == []
+
+
+def test_signals_are_seen_inside(path: str) -> None:
+    """The second alarm can only come to its handler while the same check goes on."""
+    build(path)
+    alarms: list[int] = []
+
+    def handler(number: int, frame: object) -> None:
+        alarms.append(number)
+        if len(alarms) == 2:
+            raise KeyError("enough")
+
+    before = signal.signal(signal.SIGALRM, handler)
+    try:
+        with DataManager(path) as dm:
+            dm.add_model_requests(NAME, [ROW] * 1_000_000)
+            signal.setitimer(signal.ITIMER_REAL, 0.001, 0.001)
+            with pytest.raises(KeyError, match="enough"):
+                dm.check()
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            assert dm.add_model_request("other", ROW) == 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)

@@ -1,0 +1,376 @@
+"""restore(): all of the old or all of the new, for every open handle; the old is kept."""
+
+from __future__ import annotations
+
+import os
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from test_backup import ROW, sound, start, writers
+
+import datamanager
+from datamanager import DataManager, restore
+
+KEPT = r"usage\.db\.before-restore-\d{8}T\d{6}Z(-\d+)?"
+
+# Reads two models in one question; what is whole has as many requests of each.
+READER = """
+import sys, datamanager
+dm = datamanager.DataManager(sys.argv[1])
+print("ready", flush=True)
+seen = set()
+while "new" not in seen:
+    rows = dm.usage()
+    names = {row.model for row in rows}
+    counts = {row.requests for row in rows}
+    assert (names, counts) in (({"a", "b"}, {1000}), ({"c", "d"}, {2000})), (names, counts)
+    seen.add("new" if "c" in names else "old")
+dm.add_model_runtime_start("c", 1.0)
+print(sorted(seen), flush=True)
+"""
+
+RESTORING = """
+import sys, datamanager
+told = []
+def progress(done, total):
+    told.append(done)
+    if len(told) == int(sys.argv[3]):
+        print("there", flush=True)
+        sys.stdin.read()
+datamanager.restore(sys.argv[1], sys.argv[2], progress)
+"""
+
+
+def kept_in(folder: Path) -> list[Path]:
+    return [folder / name for name in os.listdir(folder) if re.fullmatch(KEPT, name)]
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    """A backup with two models of 2,000 requests each, and a history of prices."""
+    with DataManager(":memory:") as dm:
+        for name in ("c", "d"):
+            dm.add_model_requests(name, [ROW] * 2000)
+        dm.set_pricing("c", tiers=[[1, 0, 0, 2.0, 8.0, True, 0.5]])
+        dm.backup(tmp_path / "source.db")
+    return tmp_path / "source.db"
+
+
+@pytest.fixture
+def live(dm: DataManager) -> DataManager:
+    """Two models of 1,000 requests each, known to all of its connections."""
+    for name in ("a", "b"):
+        dm.add_model_requests(name, [ROW] * 1000)
+        dm.set_pricing(name, hourly_price=2.0, use_tier_pricing=False)
+    assert len(dm.usage()) == 2
+    return dm
+
+
+def holds_old(dm: DataManager) -> None:
+    assert dm.get_models() == ["a", "b"]
+    assert [len(dm.get_model_requests(name)) for name in ("a", "b")] == [1000, 1000]
+    assert dm.get_model_billing("a").hourly_price == 2.0
+
+
+def holds_new(dm: DataManager) -> None:
+    assert dm.get_models() == ["c", "d"]
+    assert [len(dm.get_model_requests(name)) for name in ("c", "d")] == [2000, 2000]
+    assert dm.get_model_billing("c").tier_pricing[0].input_price_per_million == 2.0
+    with pytest.raises(datamanager.ModelNotFoundError):
+        dm.get_model_requests("a")
+
+
+def test_under_open_handles(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    with DataManager(path) as second, DataManager(path, read_only=True) as reader:
+        holds_old(reader)
+        before = source.read_bytes()
+        kept = restore(source, path)
+        assert source.read_bytes() == before
+        for handle in (live, second, reader):
+            holds_new(handle)
+        # What the connections remember of the old models does not come back.
+        assert live.add_model_request("c", ROW) == 2001
+        assert second.add_model_request("a", ROW) == 1
+        live.update_hourly_price("d", 3.0)
+        assert reader.get_model_billing("d").hourly_price == 3.0
+    assert kept is not None and kept_in(tmp_path) == [Path(kept)]
+    sound(Path(kept))
+    with DataManager(kept) as old:
+        holds_old(old)
+    live.close()
+    sound(Path(path))
+
+
+def test_there_and_back(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    kept = restore(source, path)
+    assert kept is not None
+    again = restore(kept, path)
+    holds_old(live)
+    assert again is not None and again != kept and len(kept_in(tmp_path)) == 2
+    with DataManager(again) as new:
+        holds_new(new)
+
+
+def test_other_processes_see_one_or_the_other(live: DataManager, source: Path, path: str) -> None:
+    readers = [start(READER, path) for _ in range(3)]
+    restore(source, path)
+    for reader in readers:
+        out, _ = reader.communicate(timeout=60)
+        assert (reader.returncode, out) in ((0, "['new', 'old']\n"), (0, "['new']\n"))
+    assert len(live.get_model_runtime("c")) == 3
+
+
+@pytest.mark.slow
+def test_nothing_falls_between(live: DataManager, source: Path, path: str) -> None:
+    """Every row that others were told is stored is in the file that is kept, or in the new one."""
+    acknowledged: list[int] = []
+    stop = threading.Event()
+
+    def write() -> None:
+        with DataManager(path) as dm:
+            for number in range(10**9):
+                if stop.is_set():
+                    return
+                dm.add_model_request("counted", [number, 0, 0, 0, 0])
+                acknowledged.append(number)
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found: list[int] = []
+    try:
+        with writers(path, 2):
+            for _ in range(4):
+                so_far = len(acknowledged)
+                while len(acknowledged) < so_far + 20:
+                    time.sleep(0.001)
+                kept = restore(source, path)
+                assert kept is not None
+                with DataManager(kept) as old:
+                    found += [int(row.timestamp) for row in old.get_model_requests("counted")]
+    finally:
+        stop.set()
+        writer.join()
+    if "counted" in live.get_models():
+        found += [int(row.timestamp) for row in live.get_model_requests("counted")]
+    assert sorted(found) == acknowledged
+
+
+def test_where_nothing_is(source: Path, tmp_path: Path) -> None:
+    new = tmp_path / "folder 模型" / "new.db"
+    told: list[tuple[int, int]] = []
+    assert restore(source, new, lambda *pages: told.append(pages)) is None
+    assert told[-1][0] == told[-1][1] > 0
+    assert os.listdir(new.parent) == ["new.db"]
+    assert new.stat().st_mode & 0o777 == 0o600
+    with DataManager(new) as dm:
+        holds_new(dm)
+
+
+def test_progress_counts_both_copies(live: DataManager, source: Path, path: str) -> None:
+    told: list[tuple[int, int]] = []
+    kept = restore(source, path, lambda *pages: told.append(pages))
+    assert kept is not None
+    sizes = (os.path.getsize(kept) + os.path.getsize(source)) / 4096
+    assert {total for _, total in told} == {sizes} == {told[-1][0]}
+    assert [done for done, _ in told] == sorted(done for done, _ in told)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_an_error_in_progress_changes_nothing(
+    live: DataManager, source: Path, path: str, tmp_path: Path, call: int
+) -> None:
+    told: list[int] = []
+
+    def refuse(done: int, total: int) -> None:
+        told.append(done)
+        if len(told) == call:
+            raise KeyError("enough")
+
+    with pytest.raises(KeyError, match="enough"):
+        restore(source, path, refuse)
+    assert len(told) == call
+    holds_old(live)
+    assert live.add_model_request("a", ROW) == 1001
+    assert kept_in(tmp_path) == []
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_what_is_refused(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    foreign, newer, empty = (tmp_path / f"{name}.db" for name in ("foreign", "newer", "empty"))
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE t(x)")
+    newer.write_bytes(source.read_bytes())
+    with closing(sqlite3.connect(newer)) as connection:
+        connection.execute("PRAGMA user_version=99")
+    empty.touch()
+    damaged = tmp_path / "damaged.db"
+    content = bytearray(source.read_bytes())
+    content[4096 * 9 : 4096 * 10] = b"\xff" * 4096
+    damaged.write_bytes(content)
+    for file, error in (
+        (foreign, datamanager.ForeignDatabaseError),
+        (newer, datamanager.NewerDatabaseError),
+        (empty, datamanager.ReadOnlyError),
+        (damaged, datamanager.DamagedDatabaseError),
+        (tmp_path / "missing.db", datamanager.CannotOpenError),
+        (tmp_path, datamanager.CannotOpenError),
+        (Path(path), datamanager.InvalidDataError),
+        (":memory:", datamanager.InvalidDataError),
+    ):
+        with pytest.raises(error):
+            restore(file, path)
+    with pytest.raises(datamanager.ForeignDatabaseError):
+        restore(source, foreign)
+    holds_old(live)
+    assert kept_in(tmp_path) == []
+
+
+def test_a_damaged_file_is_put_aside(source: Path, path: str, tmp_path: Path) -> None:
+    Path(path).write_bytes(b"\xff" * 8192)
+    Path(path + "-wal").write_bytes(b"its log")
+    kept = restore(source, path)
+    assert kept is not None and Path(kept).read_bytes() == b"\xff" * 8192
+    assert Path(kept + "-wal").read_bytes() == b"its log"
+    assert sorted(os.listdir(tmp_path)) == sorted(
+        ["source.db", "usage.db", Path(kept).name, Path(kept).name + "-wal"]
+    )
+    with DataManager(path) as dm:
+        holds_new(dm)
+
+
+def test_damage_under_open_handles_is_kept_too(live: DataManager, source: Path, path: str) -> None:
+    """Damaged rows do not keep their file from being replaced."""
+    live.close()
+    content = bytearray(Path(path).read_bytes())
+    content[4096 * 9 : 4096 * 10] = b"\xff" * 4096
+    Path(path).write_bytes(content)
+    with DataManager(path) as dm:
+        kept = restore(source, path)
+        holds_new(dm)
+    assert kept is not None and Path(kept).stat().st_size == len(content)
+    sound(Path(path))
+
+
+def test_pages_of_another_size(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("PRAGMA page_size=1024")
+        connection.execute("VACUUM")
+    assert restore(source, path)
+    holds_new(live)
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_locked(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        began = time.monotonic()
+        with pytest.raises(datamanager.BusyError):
+            restore(source, path, busy_timeout=0.05)
+        assert time.monotonic() - began < 10  # not the 30 s of other calls
+        other.execute("ROLLBACK")
+    holds_old(live)
+    assert kept_in(tmp_path) == []
+    with pytest.raises(datamanager.InvalidDataError, match="busy_timeout"):
+        restore(source, path, busy_timeout=-1.0)
+
+
+@pytest.mark.parametrize("call", [1, 2])
+def test_killed(live: DataManager, source: Path, path: str, tmp_path: Path, call: int) -> None:
+    """While the old is kept, and just before the new is committed."""
+    command = [sys.executable, "-c", RESTORING, str(source), path, str(call)]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "there\n"
+    child.kill()
+    child.communicate()
+    holds_old(live)
+    assert live.add_model_request("a", ROW) == 1001
+    for kept in kept_in(tmp_path):
+        with DataManager(kept) as old:
+            holds_old(old)
+    assert len(kept_in(tmp_path)) == call - 1
+    live.delete_model_tables("a")
+    assert restore(source, path)
+    holds_new(live)
+
+
+@pytest.mark.slow
+def test_killed_at_any_moment(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    code = "import sys, datamanager\nprint('ready', flush=True)\ndatamanager.restore(*sys.argv[1:])"
+    old = tmp_path / "old.db"
+    live.backup(old)
+    outcomes = set()
+    for number in range(60):
+        child = start(code, source, path)
+        time.sleep(number * 0.0005)  # the moment of the kill, not a synchronisation
+        child.kill()
+        child.communicate()
+        restored = live.get_models() == ["c", "d"]
+        (holds_new if restored else holds_old)(live)
+        outcomes.add(restored)
+        if restored:
+            restore(old, path)
+        for kept in kept_in(tmp_path):
+            sound(kept)
+            kept.unlink()
+    assert outcomes == {False, True}
+
+
+def test_no_room(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    code = (
+        "import sys, datamanager\n"
+        "try: datamanager.restore(*sys.argv[1:])\n"
+        "except datamanager.DataManagerError as error: print(type(error).__name__)\n"
+    )
+
+    for kilobytes in (40, 100, 140):
+
+        def limit(bytes_: int = kilobytes * 1024) -> None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_, bytes_))
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+
+        done = subprocess.run(
+            [sys.executable, "-c", code, str(source), path],
+            preexec_fn=limit,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        assert re.match("StorageError|DiskFullError", done.stdout), done.stdout
+        holds_old(live)
+        assert kept_in(tmp_path) == []
+
+
+INTERRUPTED = """
+import os, signal, sys, datamanager
+def progress(done, total):
+    if done:
+        os.kill(os.getpid(), signal.SIGINT)
+try:
+    datamanager.restore(*sys.argv[1:], progress)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_ctrl_c(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", INTERRUPTED, str(source), path],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+    holds_old(live)
+    assert kept_in(tmp_path) == []

@@ -1,0 +1,251 @@
+"""Renaming, orphans, room: what is moved stays whole, and what is given back was free."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import subprocess
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_backup import ROW, sound, start, writers
+
+import datamanager
+from datamanager import DataManager
+
+TIERS = [[1, 0, 0, 2.0, 8.0, True, 0.5]]
+
+
+def records(dm: DataManager, name: str) -> tuple[Any, ...]:
+    return (
+        list(dm.get_model_requests(name)),
+        dm.performance(name)[0].duration_max,
+        dm.get_model_runtime(name),
+        dm.get_model_billing(name),
+        dm.get_price_history(name),
+    )
+
+
+@pytest.fixture
+def filled(dm: DataManager) -> DataManager:
+    for number, name in enumerate(["old", "other"]):
+        dm.add_model_requests(name, [[t, number, 2, 3, 4] for t in range(99)])
+        dm.add_model_request(name, [99, number, 2, 3, 4], duration=5.0 - number)
+        dm.add_model_runtime_start(name, 5.0 + number)
+        dm.update_model_runtime_end(name, 9.0)
+        dm.set_pricing(name, tiers=TIERS, hourly_price=1.0 + number)
+        dm.update_hourly_price(name, 7.0, effective_from=3.0)
+        dm.update_hourly_price(name, 1.0 + number, effective_from=4.0)
+    return dm
+
+
+@pytest.mark.parametrize("new", ["new", "模型 🦙", "a'b\"c", "OLD"])
+def test_rename(filled: DataManager, path: str, new: str) -> None:
+    before, other = records(filled, "old"), records(filled, "other")
+    with DataManager(path) as second, DataManager(path, read_only=True) as reader:
+        assert records(second, "old") == records(reader, "old") == before
+        filled.rename_model("old", new)
+        for handle in (filled, second, reader):
+            assert handle.get_models() == [new, "other"]
+            assert records(handle, new) == before and records(handle, "other") == other
+            with pytest.raises(datamanager.ModelNotFoundError):
+                handle.get_model_requests("old")
+        assert filled.get_model_safe_name(new) == filled.get_safe_model_name(new)
+        assert second.add_model_request(new, ROW) == 101
+        assert second.add_model_request("old", ROW) == 1
+    assert filled.check() == []
+
+
+def test_rename_and_back_and_to_itself(filled: DataManager) -> None:
+    before = records(filled, "old")
+    filled.rename_model("old", "old")
+    filled.rename_model("old", "new")
+    filled.rename_model("new", "old")
+    assert records(filled, "old") == before and filled.get_models() == ["old", "other"]
+
+
+def test_joining(filled: DataManager) -> None:
+    """Ids of the new name stay; the newest run stays the one that started last."""
+    other = records(filled, "other")
+    filled.rename_model("old", "other")
+    assert filled.get_models() == ["other"]
+    requests, slowest, runs, billing, history = records(filled, "other")
+    assert requests[100:] == other[0] and slowest == 5.0
+    assert [(r.id, r.timestamp, r.input_tokens) for r in requests[:100]] == [
+        (t + 101, t, 0) for t in range(99, -1, -1)
+    ]
+    assert [run.start_time for run in runs] == [6.0, 5.0]
+    assert (billing, history) == other[3:]
+    assert filled.add_model_request("other", ROW) == 201
+    filled.add_model_runtime_start("other", 10.0)
+    assert filled.get_model_runtime("other", limit=1)[0].start_time == 10.0
+    assert filled.check() == []
+
+
+def test_joining_one_that_started_later(filled: DataManager) -> None:
+    filled.rename_model("other", "old")
+    assert [run.start_time for run in filled.get_model_runtime("old")] == [6.0, 5.0]
+    assert filled.get_model_billing("old").hourly_price == 1.0
+
+
+def test_joining_one_without_prices(filled: DataManager) -> None:
+    filled.add_model_request("bare", ROW)
+    before = records(filled, "old")
+    filled.rename_model("old", "bare")
+    assert records(filled, "bare")[1:] == before[1:]
+    assert len(filled.get_model_requests("bare")) == 101
+    assert filled.check() == []
+
+
+def test_ids_that_were_used_are_not_used_again(filled: DataManager, path: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        safe = filled.get_safe_model_name("other")
+        connection.execute(f"DELETE FROM {safe}_requests WHERE id>10")
+        connection.commit()
+    filled.rename_model("old", "other")
+    assert [r.id for r in filled.get_model_requests("other")][-11:] == [101, *range(10, 0, -1)]
+
+
+def test_renaming_in_a_batch(filled: DataManager) -> None:
+    with filled.batch() as batch:
+        filled.add_model_request("old", ROW)
+        filled.rename_model("".join(["o", "ld"]), "".join(["n", "ew"]))  # names that go at once
+        filled.add_model_request("new", ROW)
+    assert batch.ids == [101, None, 102]
+    with pytest.raises(datamanager.ModelNotFoundError), filled.batch():
+        filled.rename_model("new", "newer")
+        filled.rename_model("nobody", "newest")
+    assert filled.get_models() == ["new", "other"]
+    assert len(filled.get_model_requests("new")) == 102
+
+
+def test_what_renaming_refuses(filled: DataManager) -> None:
+    with pytest.raises(datamanager.ModelNotFoundError, match="'nobody'"):
+        filled.rename_model("nobody", "new")
+    for wrong in ("", "a\0b", "x" * 1025):
+        with pytest.raises(datamanager.InvalidDataError, match="model_name"):
+            filled.rename_model("old", wrong)
+    assert filled.get_models() == ["old", "other"]
+
+
+def test_foreign_views_do_not_matter(filled: DataManager, path: str) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE VIEW broken AS SELECT * FROM nowhere")
+    filled.rename_model("old", "new")
+    assert len(filled.get_model_requests("new")) == 100
+
+
+def test_renaming_under_other_processes(filled: DataManager, path: str) -> None:
+    """Their connections remember the old name: no row of theirs is lost, or under a third name."""
+    with writers(path, 2):
+        while "b" not in filled.get_models():
+            pass
+        for number in range(10):
+            filled.rename_model("a", f"a{number}")
+            while "a" not in filled.get_models():
+                pass
+    names = [name for name in filled.get_models() if name.startswith("a")]
+    total = sum(len(filled.get_model_requests(name)) for name in names)
+    assert total == len(filled.get_model_requests("b")) > 20
+    assert filled.check() == []
+
+
+def test_orphans(filled: DataManager) -> None:
+    assert filled.get_orphaned_models([]) == ["old", "other"]
+    assert filled.get_orphaned_models(iter(["other", "unused"])) == ["old"]
+    assert filled.get_orphaned_models({"old": 1, "other": 2}) == []
+    with pytest.raises(datamanager.InvalidDataError, match="configured"):
+        filled.get_orphaned_models("old")
+
+
+def test_storage(filled: DataManager, path: str) -> None:
+    filled.add_model_requests("big", [ROW] * 50_000)
+    stats = filled.get_storage_stats()
+    assert list(stats) == ["file_bytes", "free_bytes", "log_bytes", "models"]
+    assert stats["log_bytes"] == os.path.getsize(path + "-wal")
+    models = stats["models"]
+    assert list(models) == ["old", "other", "big"]
+    assert {name: (m["requests"], m["runs"]) for name, m in models.items()} == {
+        "old": (100, 1),
+        "other": (100, 1),
+        "big": (50_000, 0),
+    }
+    assert models["old"]["bytes"] == models["other"]["bytes"] >= 4 * 4096
+    assert 1e6 < models["big"]["bytes"] < stats["file_bytes"]
+    assert stats["free_bytes"] == 0
+    filled.delete_model_tables("big")
+    after = filled.get_storage_stats()
+    assert after["free_bytes"] >= models["big"]["bytes"] - 4096
+    assert after["file_bytes"] == stats["file_bytes"]
+    filled.close()
+    assert os.path.getsize(path) == after["file_bytes"]
+
+
+def test_storage_of_memory_and_of_a_read_only_handle(filled: DataManager, path: str) -> None:
+    with DataManager(":memory:", models=["m"]) as memory:
+        assert memory.get_storage_stats()["models"]["m"]["requests"] == 0
+        assert memory.get_storage_stats()["log_bytes"] == 0
+        assert memory.vacuum()[0] > 0
+    with DataManager(path, read_only=True) as reader:
+        assert reader.get_storage_stats() == filled.get_storage_stats()
+        with pytest.raises(datamanager.ReadOnlyError):
+            reader.vacuum()
+
+
+def test_vacuum(filled: DataManager, path: str) -> None:
+    filled.add_model_requests("big", [ROW] * 50_000)
+    kept = records(filled, "old")
+    filled.delete_model_tables("big")
+    filled.close()  # all is in the file, nothing in the log
+    with DataManager(path) as filled, DataManager(path) as second:
+        assert records(second, "old") == kept
+        before, after = filled.vacuum()
+        assert records(second, "old") == kept
+        assert second.add_model_request("old", ROW) == 101
+        assert before > 1e6 and after < 2e5
+        assert filled.get_storage_stats()["free_bytes"] == 0
+        assert os.path.getsize(path) <= after + 4096  # written back already: nobody was reading
+        assert filled.check() == []
+
+
+def test_vacuum_waits_for_the_lock(path: str) -> None:
+    with DataManager(path, busy_timeout=0.05, models=["m"]) as dm:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            with pytest.raises(datamanager.BusyError):
+                dm.vacuum()
+        assert dm.vacuum()[0] > 0
+        assert dm.add_model_request("m", ROW) == 1
+
+
+@pytest.mark.slow
+def test_vacuum_killed(filled: DataManager, path: str) -> None:
+    filled.add_model_requests("big", [ROW] * 100_000)
+    kept = records(filled, "old")
+    code = (
+        "import sys, datamanager\ndm = datamanager.DataManager(sys.argv[1])\n"
+        "print('ready', flush=True)\nwhile True: dm.vacuum()"
+    )
+    for number in range(10):
+        child = start(code, path)
+        try:
+            child.wait(number * 0.005)  # the moment of the kill, not a synchronisation
+        except subprocess.TimeoutExpired:
+            child.kill()
+        child.communicate()
+        assert child.returncode == -9
+        assert records(filled, "old") == kept
+    filled.close()
+    sound(Path(path))
+
+
+def test_other_processes_survive_a_vacuum(filled: DataManager, path: str) -> None:
+    with writers(path, 2):
+        while "b" not in filled.get_models():
+            pass
+        for _ in range(5):
+            filled.vacuum()
+    with DataManager(path) as dm:
+        assert len(dm.get_model_requests("a")) == len(dm.get_model_requests("b"))
