@@ -390,7 +390,7 @@ def test_ctrl_c_is_seen_inside(path: str) -> None:
     build(path)
 
     def interrupt() -> None:
-        while dm.stats().reading == 0:
+        while dm.stats()["reading"] == 0:
             pass
         signal.raise_signal(signal.SIGINT)
 
@@ -401,5 +401,5 @@ def test_ctrl_c_is_seen_inside(path: str) -> None:
         with pytest.raises(KeyboardInterrupt):
             dm.check()
         sender.join()
-        assert dm.stats().reading == 0
+        assert dm.stats()["reading"] == 0
         assert dm.add_model_request("other", ROW) == 1
