@@ -3,8 +3,6 @@
  * How fast requests were answered, by model and time: rates, and percentiles of what was seen. */
 #include "dm_internal.h"
 
-#define CHUNK_ROWS 1024
-
 typedef struct {
     dm__model_read read;
     const double *edges_s;
@@ -12,10 +10,8 @@ typedef struct {
     dm_performance_row *rows; /* of all models */
     /* of the model that is read now */
     dm_performance_row *buckets;
-    dm__timings timings;
     dm__keys durations, first_tokens, inputs, outputs;
     size_t at; /* the bucket of the last row */
-    dm_error *err;
 } performance_read;
 
 static size_t bucket_of(performance_read *asked, double time_s)
@@ -53,45 +49,30 @@ static void rates_add(dm_performance_row *row, const dm_request_columns *rows, s
     row->generation_s += timing->duration_s - timing->first_token_s;
 }
 
-static dm_status rows_add(performance_read *asked, const dm_request_columns *rows)
+static dm_status some_add(void *argument, dm_request_columns *rows, const dm_timing *timings,
+                          dm_error *err)
 {
+    performance_read *asked = argument;
+    const dm_timing unknown = DM_TIMING_UNKNOWN;
     for (size_t i = 0; i < rows->count; i++) {
-        dm_timing timing;
-        dm_status rc = dm__timings_find(&asked->timings, rows->id[i], &timing, asked->err);
-        if (rc != DM_OK)
-            return rc;
+        const dm_timing *timing = timings == NULL ? &unknown : &timings[i];
         size_t bucket = bucket_of(asked, rows->timestamp_s[i]);
-        rates_add(&asked->buckets[bucket], rows, i, &timing);
-        if (!keys_add(asked, bucket, rows, i, &timing))
-            return DM_NO_MEMORY;
+        rates_add(&asked->buckets[bucket], rows, i, timing);
+        if (!keys_add(asked, bucket, rows, i, timing))
+            return dm__no_memory(err);
     }
     return DM_OK;
-}
-
-static dm_status chunk_full(dm__scan *scan)
-{
-    dm_status rc = rows_add(scan->argument, &scan->rows);
-    scan->rows.count = 0;
-    return rc;
 }
 
 static dm_status requests_read(dm__conn *conn, dm__model *model, performance_read *asked,
                                dm_error *err)
 {
-    dm__scan scan = {.after_id = INT64_MIN,
-                     .start_s = asked->edges_s[0],
-                     .end_s = asked->edges_s[asked->edge_count - 1],
-                     .limit = SIZE_MAX,
-                     .capacity = CHUNK_ROWS,
-                     .full = chunk_full,
-                     .argument = asked};
-    dm_status rc = dm__request_columns_alloc(&scan.rows, CHUNK_ROWS)
-                       ? dm__scan_run(conn, model, &scan, err)
-                       : dm__no_memory(err);
-    if (rc == DM_OK && (rc = rows_add(asked, &scan.rows)) == DM_NO_MEMORY)
-        rc = dm__no_memory(err);
-    dm_request_columns_reset(&scan.rows);
-    return rc;
+    dm__rows_query query = {.start_s = asked->edges_s[0],
+                            .end_s = asked->edges_s[asked->edge_count - 1],
+                            .timings = true,
+                            .each = some_add,
+                            .argument = asked};
+    return dm__rows_each(conn, model, &query, err);
 }
 
 static dm_status percentiles_store(performance_read *asked, dm_error *err)
@@ -118,16 +99,12 @@ static dm_status model_performance_read(dm__conn *conn, dm__model *model, dm__mo
     const size_t buckets = asked->edge_count - 1;
     asked->buckets = asked->rows + read->index * buckets;
     asked->at = 0;
-    asked->err = err;
     for (size_t b = 0; b < buckets; b++)
         asked->buckets[b] = (dm_performance_row){
             .model = read->index, .bucket = b, .first_request_s = NAN, .last_request_s = NAN};
-    dm_status rc = dm__timings_open(conn, model, &asked->timings, err);
-    if (rc == DM_OK)
-        rc = requests_read(conn, model, asked, err);
+    dm_status rc = requests_read(conn, model, asked, err);
     if (rc == DM_OK)
         rc = percentiles_store(asked, err);
-    dm__timings_close(&asked->timings);
     dm__keys_reset(&asked->durations);
     dm__keys_reset(&asked->first_tokens);
     dm__keys_reset(&asked->inputs);
@@ -179,7 +156,7 @@ dm_status dm_performance_get(dm_manager *m, const dm_str *models, size_t model_c
     query_read query = {models, model_count, edges_s, edge_count, &performance};
     dm_status rc = dm__edges_check(edges_s, edge_count, err);
     if (rc == DM_OK)
-        rc = dm__read(m, true, performance_of_all, &query, err);
+        rc = dm__read_rows(m, performance_of_all, &query, err);
     if (rc == DM_OK)
         *performance_out = performance;
     else

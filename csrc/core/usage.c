@@ -281,51 +281,37 @@ static void rows_add(model_usage *usage, const dm_request_columns *rows, dm_toke
     }
 }
 
-static dm_status chunk_full(dm__scan *scan)
+static dm_status some_add(void *argument, dm_request_columns *rows, const dm_timing *timings,
+                          dm_error *err)
 {
-    rows_add(scan->argument, &scan->rows, NULL);
-    scan->rows.count = 0;
+    (void)timings, (void)err;
+    rows_add(argument, rows, NULL);
     return DM_OK;
 }
 
-static dm_status scan_streaming(dm__conn *conn, dm__model *model, dm__scan *scan,
-                                model_usage *usage, dm_error *err)
-{
-    scan->capacity = CHUNK_ROWS;
-    scan->full = chunk_full;
-    scan->argument = usage;
-    if (!dm__request_columns_alloc(&scan->rows, CHUNK_ROWS))
-        return dm__no_memory(err);
-    dm_status rc = dm__scan_run(conn, model, scan, err);
-    if (rc == DM_OK)
-        rows_add(usage, &scan->rows, NULL);
-    return rc;
-}
-
 /* All rows at once, in the order of time. */
-static dm_status scan_in_time_order(dm__conn *conn, dm__model *model, dm__scan *scan,
-                                    model_usage *usage, dm_error *err)
+static dm_status requests_add_in_order(dm__conn *conn, dm__model *model, model_usage *usage,
+                                       double start_s, double end_s, dm_error *err)
 {
+    dm_request_columns rows = {0};
     dm_tokens_before before = {0, 0};
-    scan->full = dm__request_columns_grow;
-    dm_status rc = dm__scan_run(conn, model, scan, err);
-    if (rc == DM_OK && !dm__request_columns_sort(&scan->rows))
+    dm_status rc = dm__rows_all(conn, model, start_s, end_s, &rows, err);
+    if (rc == DM_OK && !dm__request_columns_sort(&rows))
         rc = dm__no_memory(err);
     if (rc == DM_OK)
-        rows_add(usage, &scan->rows, &before);
+        rows_add(usage, &rows, &before);
+    dm_request_columns_reset(&rows);
     return rc;
 }
 
 static dm_status requests_add(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
 {
-    dm__scan scan = {.after_id = INT64_MIN,
-                     .start_s = usage->cells[0].from_s,
-                     .end_s = usage->cells[usage->cell_count - 1].to_s,
-                     .limit = SIZE_MAX};
-    dm_status rc = usage->cumulative ? scan_in_time_order(conn, model, &scan, usage, err)
-                                     : scan_streaming(conn, model, &scan, usage, err);
-    dm_request_columns_reset(&scan.rows);
-    return rc;
+    double start_s = usage->cells[0].from_s, end_s = usage->cells[usage->cell_count - 1].to_s;
+    if (usage->cumulative)
+        return requests_add_in_order(conn, model, usage, start_s, end_s, err);
+    dm__rows_query query = {
+        .start_s = start_s, .end_s = end_s, .each = some_add, .argument = usage};
+    return dm__rows_each(conn, model, &query, err);
 }
 
 /* ---- runs ---- */
@@ -525,7 +511,7 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
     if (rc == DM_OK)
         rc = dm__ascending_check("billing periods", query->periods_s, query->period_count, err);
     if (rc == DM_OK)
-        rc = dm__read(m, true, usage_of_all, &read, err);
+        rc = dm__read_rows(m, usage_of_all, &read, err);
     if (rc == DM_OK)
         *usage_out = usage;
     else
