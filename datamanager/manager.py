@@ -82,8 +82,8 @@ class DataManager(_core.Manager):
     private to the object. ``models`` are registered at open. ``durability`` is ``"full"`` (a call
     that returned survives a power cut) or ``"normal"`` (it survives a crash of the process).
     ``pool_size`` is the most reader connections of the store, ``busy_timeout`` the most seconds
-    that a call waits for locks. ``read_only`` never writes. ``cache_bytes`` is the memory for request
-    rows that were read; 0 keeps none.
+    that a call waits for locks. ``read_only`` never writes. ``cache_bytes`` is the memory for
+    request rows that were read; 0 keeps none.
 
     Raises CannotOpenError, ForeignDatabaseError, NewerDatabaseError, DamagedDatabaseError,
     BusyError, and InvalidDataError for an option out of range.

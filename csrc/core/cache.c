@@ -113,12 +113,10 @@ static size_t block_bytes(const dm__block *block)
     return sizeof *block + block->count * row;
 }
 
-void dm__block_read(const dm__block *block, dm_request_columns *rows)
+DM__WIDE void dm__block_read(const dm__block *block, dm_request_columns *rows)
 {
     const size_t count = rows->count = block->count;
     memcpy(rows->timestamp_s, block->timestamp_s, count * sizeof *rows->timestamp_s);
-    for (size_t i = 0; i < count; i++)
-        rows->id[i] = block->first_id + block->id[i];
     for (size_t i = 0; i < count; i++)
         rows->input_tokens[i] = block->input_tokens[i];
     for (size_t i = 0; i < count; i++)
@@ -127,6 +125,12 @@ void dm__block_read(const dm__block *block, dm_request_columns *rows)
         rows->cache_n[i] = block->cache_n[i];
     for (size_t i = 0; i < count; i++)
         rows->prompt_n[i] = block->prompt_n[i];
+}
+
+void dm__block_read_ids(const dm__block *block, int64_t *ids)
+{
+    for (size_t i = 0; i < block->count; i++)
+        ids[i] = block->first_id + block->id[i];
 }
 
 const dm_timing *dm__block_timings(const dm__block *block, bool *known)

@@ -120,8 +120,9 @@ void dm__cache_put(const dm__recall *recall, const char *safe, size_t at, int64_
 /* NULL: none of them has any. */
 void dm__cache_timings_put(const dm__recall *recall, const char *safe, size_t at, dm__block *block,
                            const dm_timing *timings);
-/* `rows` has room for DM__CHUNK_ROWS. */
+/* All columns but the ids; `rows` has room for DM__CHUNK_ROWS. */
 void dm__block_read(const dm__block *block, dm_request_columns *rows);
+void dm__block_read_ids(const dm__block *block, int64_t *ids);
 const dm_timing *dm__block_timings(const dm__block *block, bool *known);
 
 /* ---- conn.c ---- */
@@ -343,14 +344,21 @@ ptrdiff_t dm__last_at_most(const double *values, size_t count, double value);
 
 /* ---- percentile.c ---- */
 
+/* Values that came one after the other and lie in one bucket. */
+typedef struct {
+    size_t bucket, begin, count;
+} dm__key_run;
+
 typedef struct {
     uint64_t *values;
-    uint32_t *buckets;
     size_t count, capacity;
+    dm__key_run *runs;
+    size_t run_count, run_capacity;
 } dm__keys;
 
-bool dm__keys_add(dm__keys *keys, size_t bucket, uint64_t key); /* false without memory */
-uint64_t dm__key_of_real(double value);                         /* at least 0 */
+/* False without memory. */
+bool dm__keys_add(dm__keys *keys, size_t bucket, const uint64_t *values, size_t count) DM_CHECKED;
+uint64_t dm__key_of_real(double value); /* at least 0 */
 void dm__keys_reset(dm__keys *keys);
 /* Of each bucket's values, whole numbers or reals, to `first_out` and every `stride` bytes on. */
 dm_status dm__percentiles(const dm__keys *keys, size_t bucket_count, bool whole,
@@ -465,13 +473,17 @@ dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_erro
 
 /* ---- rows.c: the request rows of a model ---- */
 
+/* Some rows of the window, by id; at least one. */
+typedef struct {
+    dm_request_columns rows;  /* the walk's; ids only where they are wanted */
+    const dm_timing *timings; /* NULL: none of them has any */
+    double first_s, last_s;   /* the least and the greatest time */
+} dm__rows_part;
+
 typedef struct {
     double start_s, end_s;
-    bool timings; /* wanted */
-    /* Some rows of the window, by id, which are its own to change; `timings` is NULL where none of
-     * them has any. */
-    dm_status (*each)(void *argument, dm_request_columns *rows, const dm_timing *timings,
-                      dm_error *err);
+    bool ids, timings; /* wanted */
+    dm_status (*each)(void *argument, const dm__rows_part *part, dm_error *err);
     void *argument;
 } dm__rows_query;
 

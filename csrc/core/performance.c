@@ -14,31 +14,20 @@ typedef struct {
     size_t at; /* the bucket of the last row */
 } performance_read;
 
-static size_t bucket_of(performance_read *asked, double time_s)
+static bool bucket_holds(const performance_read *asked, double time_s)
 {
-    const double *edges_s = asked->edges_s;
-    if (!(time_s >= edges_s[asked->at] && time_s < edges_s[asked->at + 1]))
-        asked->at = (size_t)dm__last_at_most(edges_s, asked->edge_count - 1, time_s);
-    return asked->at;
+    return time_s >= asked->edges_s[asked->at] && time_s < asked->edges_s[asked->at + 1];
 }
 
-static bool keys_add(performance_read *asked, size_t bucket, const dm_request_columns *rows,
-                     size_t i, const dm_timing *timing)
+static void bucket_enter(performance_read *asked, double time_s)
 {
-    return dm__keys_add(&asked->inputs, bucket, (uint64_t)rows->input_tokens[i]) &&
-           dm__keys_add(&asked->outputs, bucket, (uint64_t)rows->output_tokens[i]) &&
-           (isnan(timing->duration_s) ||
-            dm__keys_add(&asked->durations, bucket, dm__key_of_real(timing->duration_s))) &&
-           (isnan(timing->first_token_s) ||
-            dm__keys_add(&asked->first_tokens, bucket, dm__key_of_real(timing->first_token_s)));
+    if (!bucket_holds(asked, time_s))
+        asked->at = (size_t)dm__last_at_most(asked->edges_s, asked->edge_count - 1, time_s);
 }
 
 static void rates_add(dm_performance_row *row, const dm_request_columns *rows, size_t i,
                       const dm_timing *timing)
 {
-    row->requests++;
-    row->first_request_s = fmin(row->first_request_s, rows->timestamp_s[i]); /* passes over NaN */
-    row->last_request_s = fmax(row->last_request_s, rows->timestamp_s[i]);
     if (isnan(timing->first_token_s))
         return;
     row->prompt_tokens += (double)rows->prompt_n[i];
@@ -49,16 +38,46 @@ static void rates_add(dm_performance_row *row, const dm_request_columns *rows, s
     row->generation_s += timing->duration_s - timing->first_token_s;
 }
 
-static dm_status some_add(void *argument, dm_request_columns *rows, const dm_timing *timings,
-                          dm_error *err)
+static bool real_add(dm__keys *keys, size_t bucket, double value)
+{
+    uint64_t key = dm__key_of_real(value);
+    return isnan(value) || dm__keys_add(keys, bucket, &key, 1);
+}
+
+/* Rows `from` to `to` - 1, which lie in the bucket where we are. */
+static bool run_add(performance_read *asked, const dm__rows_part *part, size_t from, size_t to)
+{
+    dm_performance_row *row = &asked->buckets[asked->at];
+    const dm_request_columns *rows = &part->rows;
+    row->requests += (int64_t)(to - from);
+    bool done = dm__keys_add(&asked->inputs, asked->at, (const uint64_t *)rows->input_tokens + from,
+                             to - from) &&
+                dm__keys_add(&asked->outputs, asked->at,
+                             (const uint64_t *)rows->output_tokens + from, to - from);
+    for (size_t i = from; i < to && part->timings != NULL && done; i++) {
+        const dm_timing *timing = &part->timings[i];
+        rates_add(row, rows, i, timing);
+        done = real_add(&asked->durations, asked->at, timing->duration_s) &&
+               real_add(&asked->first_tokens, asked->at, timing->first_token_s);
+    }
+    return done;
+}
+
+static dm_status some_add(void *argument, const dm__rows_part *part, dm_error *err)
 {
     performance_read *asked = argument;
-    const dm_timing unknown = DM_TIMING_UNKNOWN;
-    for (size_t i = 0; i < rows->count; i++) {
-        const dm_timing *timing = timings == NULL ? &unknown : &timings[i];
-        size_t bucket = bucket_of(asked, rows->timestamp_s[i]);
-        rates_add(&asked->buckets[bucket], rows, i, timing);
-        if (!keys_add(asked, bucket, rows, i, timing))
+    const double *times_s = part->rows.timestamp_s;
+    for (size_t from = 0, to; from < part->rows.count; from = to) {
+        bucket_enter(asked, times_s[from]);
+        dm_performance_row *row = &asked->buckets[asked->at];
+        double first_s = times_s[from], last_s = first_s;
+        for (to = from + 1; to < part->rows.count && bucket_holds(asked, times_s[to]); to++) {
+            first_s = times_s[to] < first_s ? times_s[to] : first_s;
+            last_s = times_s[to] > last_s ? times_s[to] : last_s;
+        }
+        row->first_request_s = fmin(row->first_request_s, first_s); /* passes over NaN */
+        row->last_request_s = fmax(row->last_request_s, last_s);
+        if (!run_add(asked, part, from, to))
             return dm__no_memory(err);
     }
     return DM_OK;

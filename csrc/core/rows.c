@@ -21,7 +21,7 @@ typedef struct {
     int64_t after_id;
     int64_t end_id; /* its last one, where that is known; else INT64_MAX */
     size_t shown;   /* so many rows of `scan` have been dealt with already */
-    bool bounds;    /* only the times of chunks are wanted: `each` gets them as two rows */
+    bool bounds;    /* only the first and last times are wanted: `each` gets them without rows */
 } rows_walk;
 
 static bool within(const dm__rows_query *query, const dm__chunk *chunk)
@@ -58,6 +58,8 @@ static dm_status timings_get(rows_walk *walk, dm__block *block)
         memcpy(walk->timings, kept, walk->scan.rows.count * sizeof *kept);
     if (known)
         return DM_OK;
+    if (block != NULL)
+        dm__block_read_ids(block, walk->scan.rows.id);
     dm_status rc = timings_read(walk);
     if (rc == DM_OK && block != NULL)
         dm__cache_timings_put(&walk->conn->recall, walk->model->safe, walk->at, block,
@@ -88,24 +90,39 @@ static void rows_filter(rows_walk *walk, size_t from)
     rows->count = kept;
 }
 
-/* The rows from `from` on; they may be spoilt by it. */
-static dm_status rows_show(rows_walk *walk, size_t from, dm__block *block, bool all)
+static void bounds_find(dm__rows_part *part)
+{
+    part->first_s = part->last_s = part->rows.timestamp_s[0];
+    for (size_t i = 1; i < part->rows.count; i++) {
+        double time_s = part->rows.timestamp_s[i];
+        part->first_s = time_s < part->first_s ? time_s : part->first_s;
+        part->last_s = time_s > part->last_s ? time_s : part->last_s;
+    }
+}
+
+/* The rows from `from` on; they may be spoilt by it. `whole`: they are the chunk, and wanted. */
+static dm_status rows_show(rows_walk *walk, size_t from, const dm__chunk *whole, dm__block *block)
 {
     dm_request_columns *rows = &walk->scan.rows;
+    walk->timed = false;
     dm_status rc = walk->timings != NULL && rows->count > from ? timings_get(walk, block) : DM_OK;
-    if (rc == DM_OK && !all)
+    if (rc == DM_OK && whole == NULL)
         rows_filter(walk, from);
     if (rc != DM_OK || rows->count <= from)
         return rc;
-    dm_request_columns shown = {.count = rows->count - from,
-                                .id = rows->id + from,
-                                .timestamp_s = rows->timestamp_s + from,
-                                .input_tokens = rows->input_tokens + from,
-                                .output_tokens = rows->output_tokens + from,
-                                .cache_n = rows->cache_n + from,
-                                .prompt_n = rows->prompt_n + from};
-    return walk->query->each(walk->query->argument, &shown,
-                             walk->timed ? walk->timings + from : NULL, walk->err);
+    dm__rows_part part = {.rows = {.count = rows->count - from,
+                                   .id = rows->id + from,
+                                   .timestamp_s = rows->timestamp_s + from,
+                                   .input_tokens = rows->input_tokens + from,
+                                   .output_tokens = rows->output_tokens + from,
+                                   .cache_n = rows->cache_n + from,
+                                   .prompt_n = rows->prompt_n + from},
+                          .timings = walk->timed ? walk->timings + from : NULL};
+    if (whole == NULL)
+        bounds_find(&part);
+    else
+        part.first_s = whole->first_s, part.last_s = whole->last_s;
+    return walk->query->each(walk->query->argument, &part, walk->err);
 }
 
 /* ---- from the table ---- */
@@ -120,7 +137,7 @@ static dm_status chunk_read(dm__scan *scan)
     int64_t last_id = rows->id[rows->count - 1];
     if (walk->conn->recall.cache != NULL)
         dm__cache_put(&walk->conn->recall, walk->model->safe, walk->at, walk->after_id, rows);
-    dm_status rc = rows_show(walk, walk->shown, NULL, false);
+    dm_status rc = rows_show(walk, walk->shown, NULL, NULL);
     walk->at++;
     walk->after_id = last_id;
     walk->shown = 0;
@@ -140,9 +157,8 @@ static dm_status table_walk(rows_walk *walk, int64_t after_id, int64_t end_id)
 
 static dm_status bounds_show(const rows_walk *walk, const dm__chunk *chunk)
 {
-    double times_s[] = {chunk->first_s, chunk->last_s};
-    dm_request_columns rows = {.count = 2, .timestamp_s = times_s};
-    return walk->query->each(walk->query->argument, &rows, NULL, walk->err);
+    dm__rows_part part = {.first_s = chunk->first_s, .last_s = chunk->last_s};
+    return walk->query->each(walk->query->argument, &part, walk->err);
 }
 
 static dm_status chunk_walk(rows_walk *walk, dm__chunk *chunk)
@@ -161,7 +177,9 @@ static dm_status chunk_walk(rows_walk *walk, dm__chunk *chunk)
         return rc;
     }
     dm__block_read(chunk->block, &walk->scan.rows);
-    dm_status rc = rows_show(walk, 0, chunk->block, within(walk->query, chunk));
+    if (walk->query->ids)
+        dm__block_read_ids(chunk->block, walk->scan.rows.id);
+    dm_status rc = rows_show(walk, 0, within(walk->query, chunk) ? chunk : NULL, chunk->block);
     walk->scan.rows.count = 0;
     return rc;
 }
@@ -177,6 +195,7 @@ static void chunk_resume(rows_walk *walk)
     walk->at--;
     walk->after_id = last->after_id;
     dm__block_read(last->block, &walk->scan.rows);
+    dm__block_read_ids(last->block, walk->scan.rows.id);
     walk->shown = last->count;
 }
 
@@ -264,13 +283,11 @@ typedef struct {
     size_t capacity;
 } gathered;
 
-static dm_status some_gather(void *argument, dm_request_columns *rows, const dm_timing *timings,
-                             dm_error *err)
+static dm_status some_gather(void *argument, const dm__rows_part *part, dm_error *err)
 {
-    (void)timings;
     gathered *all = argument;
-    return dm__request_columns_append(all->columns, &all->capacity, rows) ? DM_OK
-                                                                          : dm__no_memory(err);
+    bool done = dm__request_columns_append(all->columns, &all->capacity, &part->rows);
+    return done ? DM_OK : dm__no_memory(err);
 }
 
 dm_status dm__rows_all(dm__conn *conn, dm__model *model, double start_s, double end_s,
@@ -278,19 +295,16 @@ dm_status dm__rows_all(dm__conn *conn, dm__model *model, double start_s, double 
 {
     gathered all = {.columns = columns};
     dm__rows_query query = {
-        .start_s = start_s, .end_s = end_s, .each = some_gather, .argument = &all};
+        .start_s = start_s, .end_s = end_s, .ids = true, .each = some_gather, .argument = &all};
     return dm__rows_each(conn, model, &query, err);
 }
 
-static dm_status bounds_widen(void *argument, dm_request_columns *rows, const dm_timing *timings,
-                              dm_error *err)
+static dm_status bounds_widen(void *argument, const dm__rows_part *part, dm_error *err)
 {
-    (void)timings, (void)err;
+    (void)err;
     double *bounds_s = argument;
-    for (size_t i = 0; i < rows->count; i++) {
-        bounds_s[0] = fmin(bounds_s[0], rows->timestamp_s[i]); /* fmin and fmax pass over NaN */
-        bounds_s[1] = fmax(bounds_s[1], rows->timestamp_s[i]);
-    }
+    bounds_s[0] = fmin(bounds_s[0], part->first_s); /* fmin and fmax pass over NaN */
+    bounds_s[1] = fmax(bounds_s[1], part->last_s);
     return DM_OK;
 }
 

@@ -231,8 +231,18 @@ static uint64_t sum_of(const int64_t *values, size_t count)
     return sum;
 }
 
+static dm_request_rows rows_from(const dm_request_columns *rows, size_t from, size_t count)
+{
+    return (dm_request_rows){.count = count,
+                             .timestamp_s = rows->timestamp_s + from,
+                             .input_tokens = rows->input_tokens + from,
+                             .output_tokens = rows->output_tokens + from,
+                             .cache_n = rows->cache_n + from,
+                             .prompt_n = rows->prompt_n + from};
+}
+
 /* At most CHUNK_ROWS rows of one cell. */
-static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
+DM__WIDE static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
 {
     bucket_sums *bucket = at->bucket;
     const tariff *t = at->tariff;
@@ -242,11 +252,6 @@ static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *be
         bucket->output_tokens += sum_of(rows->output_tokens, rows->count);
         bucket->cache_n += sum_of(rows->cache_n, rows->count);
         bucket->prompt_n += sum_of(rows->prompt_n, rows->count);
-        for (size_t i = 0; i < rows->count; i++) {
-            double time_s = rows->timestamp_s[i];
-            bucket->first_s = time_s < bucket->first_s ? time_s : bucket->first_s;
-            bucket->last_s = time_s > bucket->last_s ? time_s : bucket->last_s;
-        }
     }
     bool goes_on = t->by_tiers && t->strategy == DM_STRATEGY_CUMULATIVE;
     if (goes_on || (t->by_tiers && bucket != NULL))
@@ -255,37 +260,64 @@ static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *be
         dm_cost_count(NULL, 0, DM_STRATEGY_CUMULATIVE, rows, before, NULL);
 }
 
+static void bounds_add(cell *at, double first_s, double last_s)
+{
+    if (at->bucket == NULL)
+        return;
+    at->bucket->first_s = first_s < at->bucket->first_s ? first_s : at->bucket->first_s;
+    at->bucket->last_s = last_s > at->bucket->last_s ? last_s : at->bucket->last_s;
+}
+
+static bool cell_holds(const cell *at, double time_s)
+{
+    return time_s >= at->from_s && time_s < at->to_s;
+}
+
+static cell *cell_enter(model_usage *usage, double time_s, dm_tokens_before *before)
+{
+    if (cell_holds(usage->at, time_s))
+        return usage->at;
+    cell *at = cell_of(usage, time_s);
+    for (cell *c = usage->at + 1; before != NULL && c <= at; c++)
+        if (c->begins_period)
+            *before = (dm_tokens_before){0, 0};
+    return usage->at = at;
+}
+
 static void rows_add(model_usage *usage, const dm_request_columns *rows, dm_tokens_before *before)
 {
     for (size_t from = 0, to; from < rows->count; from = to) {
-        double time_s = rows->timestamp_s[from];
-        cell *at = usage->at;
-        if (!(time_s >= at->from_s && time_s < at->to_s)) {
-            at = cell_of(usage, time_s);
-            if (before != NULL && at != usage->at)
-                for (cell *c = usage->at + 1; c <= at; c++)
-                    if (c->begins_period)
-                        *before = (dm_tokens_before){0, 0};
-            usage->at = at;
-        }
-        for (to = from + 1; to < rows->count && to - from < CHUNK_ROWS; to++)
-            if (!(rows->timestamp_s[to] >= at->from_s && rows->timestamp_s[to] < at->to_s))
+        double first_s = rows->timestamp_s[from], last_s = first_s;
+        cell *at = cell_enter(usage, first_s, before);
+        for (to = from + 1; to < rows->count && to - from < CHUNK_ROWS; to++) {
+            double time_s = rows->timestamp_s[to];
+            if (!cell_holds(at, time_s))
                 break;
-        dm_request_rows run = {.count = to - from,
-                               .timestamp_s = rows->timestamp_s + from,
-                               .input_tokens = rows->input_tokens + from,
-                               .output_tokens = rows->output_tokens + from,
-                               .cache_n = rows->cache_n + from,
-                               .prompt_n = rows->prompt_n + from};
+            first_s = time_s < first_s ? time_s : first_s;
+            last_s = time_s > last_s ? time_s : last_s;
+        }
+        dm_request_rows run = rows_from(rows, from, to - from);
         cell_add(at, &run, before);
+        bounds_add(at, first_s, last_s);
     }
 }
 
-static dm_status some_add(void *argument, dm_request_columns *rows, const dm_timing *timings,
-                          dm_error *err)
+static dm_status some_add(void *argument, const dm__rows_part *part, dm_error *err)
 {
-    (void)timings, (void)err;
-    rows_add(argument, rows, NULL);
+    (void)err;
+    model_usage *usage = argument;
+    const dm_request_columns *rows = &part->rows;
+    cell *at = cell_enter(usage, part->first_s, NULL);
+    if (!cell_holds(at, part->last_s)) {
+        rows_add(usage, rows, NULL);
+        return DM_OK;
+    }
+    for (size_t from = 0; from < rows->count; from += CHUNK_ROWS) {
+        size_t left = rows->count - from;
+        dm_request_rows run = rows_from(rows, from, left < CHUNK_ROWS ? left : CHUNK_ROWS);
+        cell_add(at, &run, NULL);
+    }
+    bounds_add(at, part->first_s, part->last_s);
     return DM_OK;
 }
 
