@@ -129,9 +129,9 @@ done:
     return rc;
 }
 
-dm_status dm__read_rows(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
+dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument, dm_error *err)
 {
-    dm__witnessed witnessed = {m->store, read, argument};
+    dm__witnessed witnessed = {m->store, read, argument, many};
     return dm__read(m, true, dm__witnessed_read, &witnessed, err);
 }
 
