@@ -304,6 +304,8 @@ def test_a_million_requests(tmp_path: Path) -> None:
     assert json_of(path, "usage", "--by", "day")["total"]["input_tokens"] == 7 * count
     done = run("requests", "--limit", "0", "--csv", "--db", str(path))
     assert done.stdout.count("\n") == count + 1
+    assert json_of(path, "check")["rows"] == []
+    assert json_of(path, "backup", str(tmp_path / "backup.db"))["bytes"] == path.stat().st_size
 
 
 def test_the_database_is_named_anywhere(path: Path, tmp_path: Path) -> None:

@@ -238,7 +238,7 @@ def test_commands(manual: str) -> None:
 
 @OF_BOTH
 def test_exit_codes(manual: str) -> None:
-    codes = [0, *range(errors.FAILED, errors.STORAGE + 1), errors.STOPPED, errors.OUTPUT_GONE]
+    codes = [0, *range(errors.FAILED, errors.WARNED + 1), errors.STOPPED, errors.OUTPUT_GONE]
     assert list(table(manual, HEADINGS[manual]["codes"])) == [str(code) for code in codes]
 
 
