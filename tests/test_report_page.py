@@ -26,7 +26,8 @@ pytestmark = [
 ]
 SHOTS = ROOT / "build" / "report"
 NAMES = ["Qwen3-Coder-30B", WIDE, HOSTILE, "<b>bold</b> %{y} $x$", "100% &lt;"]
-PLOTS = ["cost_over_time", "tokens_over_time", "share", "hit_share_over_time", "strips", "heat"]
+PLOTS = ["cost_over_time", "tokens_over_time", "share", "hit_share_over_time", "latency", "strips",
+         "heat"]  # fmt: skip
 Open = Callable[..., Any]
 
 
@@ -34,6 +35,9 @@ Open = Callable[..., Any]
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "usage.db"
     fill(path, NAMES, requests=500)
+    with DataManager(path) as dm:  # of two models, the times of a request of no tokens
+        for name in NAMES[1:3]:
+            dm.add_model_request(name, [BEGIN + 7, 0, 0, 0, 0], duration=2.5, first_token=0.5)
     return path
 
 
@@ -97,12 +101,17 @@ def test_opens(
     assert page.evaluate("document.documentElement.dataset.drawn") == scheme
     for name in PLOTS:
         assert page.locator(f"#{name}").bounding_box()["width"] <= width
+    hidden = "places => places.filter(place => place.scrollWidth > place.clientWidth).length"
+    assert width < 1280 or page.locator(".wide").evaluate_all(hidden) == 0  # no column to scroll to
     hours = 49  # of the requests of two days that begin within an hour
     for name in PLOTS[:2]:
         assert drawn(page, name, ".trace.bars") == len(NAMES)
         assert drawn(page, name, ".trace.bars .point path") == hours * len(NAMES)
     assert drawn(page, "share", ".slice") == 2 * len(NAMES)
     assert drawn(page, "hit_share_over_time", ".scatterlayer .trace") == len(NAMES)
+    assert drawn(page, "latency", ".trace.bars") == 2 * 3
+    assert drawn(page, "latency", ".trace.bars .point path") == 2 * 3 * 2
+    assert drawn(page, "speed", "tbody tr") == 2
     assert drawn(page, "strips", ".trace.bars .point path") == 1 + len(NAMES)
     assert drawn(page, "heat", ".heatmaplayer image") == 1
     title = {"en": "LLM usage and cost", "zh": "LLM 用量与费用"}[language]
@@ -245,7 +254,7 @@ def test_an_empty_page(tmp_path: Path, opened: Open) -> None:
         == 0
     )
     page = opened(tmp_path / "r.html")
-    assert page.locator(".plot svg").count() == 0
+    assert page.locator(".plot svg, #speed").count() == 0
 
 
 def test_a_million_requests_of_a_year(tmp_path: Path, opened: Open) -> None:
