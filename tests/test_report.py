@@ -117,7 +117,11 @@ def test_latency(tmp_path: Path) -> None:
     window = ["--from", f"@{BEGIN}", "--to", f"@{BEGIN + 100}"]
     (row,) = json_of(path, *window)["performance"]
     assert (row["model"], row["duration_p99"]) == (WIDE, wanted.duration_p99)
-    lines = run("report", *window, "--db", str(path)).stdout.split("## Latency by model")[1].splitlines()
+    lines = (
+        run("report", *window, "--db", str(path))
+        .stdout.split("## Latency by model")[1]
+        .splitlines()
+    )
     cells = [cell.strip() for cell in lines[4].strip("|").split("|")]
     assert cells == [WIDE, "6.125", "11.750", "12.250", "–", "–", "–", "–", "–"]
 
