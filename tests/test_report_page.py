@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 import re
 import shutil
 import time
@@ -255,6 +257,43 @@ def test_an_empty_page(tmp_path: Path, opened: Open) -> None:
     )
     page = opened(tmp_path / "r.html")
     assert page.locator(".plot svg, #speed").count() == 0
+
+
+def a_week(path: Path) -> None:
+    """Of three models, as days and nights are; from a seed."""
+    chance = random.Random(5)
+    midnight = BEGIN - BEGIN % 86_400
+    tiers = [[1, 0, 2048, 2, 8, True, 0.4], [2, 2048, 0, 4, 16, True, 1]]
+    shares = {"Qwen3-Coder-30B": 0.55, "Llama-3.3-70B": 0.3, "embedding-small": 0.15}
+    with DataManager(path, durability="normal") as dm:
+        for name, share in shares.items():
+            rows: list[list[float]] = []
+            for hour in range(7 * 24):
+                busy = math.sin((hour % 24 - 7) / 24 * math.tau) + 1.1
+                for _ in range(int(chance.gauss(30, 6) * share * busy * (1 - hour / 300))):
+                    tokens, output = int(chance.lognormvariate(7, 1)) + 1, chance.randrange(20, 900)
+                    hits = int(tokens * chance.random() ** 2)
+                    moment = midnight + (hour + chance.random()) * 3600
+                    rows.append([moment, tokens, output, hits, tokens - hits])
+            dm.add_model_requests(name, rows)
+            dm.set_pricing(name, tiers=tiers)
+            dm.add_model_runtime_start(name, midnight)
+            dm.update_model_runtime_end(name, midnight + 7 * 86_400)
+
+
+def test_the_picture_of_the_readme(tmp_path: Path, opened: Open) -> None:
+    """What is in docs/ is a copy of what this leaves."""
+    a_week(tmp_path / "usage.db")
+    words = ["--tz", "UTC", "-o", str(tmp_path / "r.html"), "--db", str(tmp_path / "usage.db")]
+    assert run("report", *words).returncode == 0
+    page = opened(tmp_path / "r.html", 1000)
+    page.set_viewport_size({"width": 1000, "height": 1010})
+    page.locator(".modebar-container").first.wait_for(state="attached")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "readme.png")
+    for picture in (SHOTS / "readme.png", ROOT / "docs" / "report.png"):
+        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert picture.stat().st_size < 200_000
 
 
 def test_a_million_requests_of_a_year(tmp_path: Path, opened: Open) -> None:
