@@ -12,7 +12,7 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs test ctest lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test ctest lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -43,6 +43,9 @@ docs: build ## the site, in build/site; a dead link is an error
 	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[docs]'
 	$(PY) scripts/pages.py build/docs
 	$(PY) -m sphinx -q -n -W --keep-going -E -d build/docs.cache build/docs build/site
+
+consumers: build ## pandas, polars, pyarrow, DuckDB and NumPy at their lowest versions
+	@scripts/consumers $(PY)
 
 test: build ctest ## every test; builds with warnings as errors
 	$(PY) -m pytest

@@ -279,6 +279,8 @@ html_title = "datamanager"
 html_show_copyright = html_show_sphinx = False
 html_copy_source = False
 myst_heading_anchors = 4
+html_static_path = ["static"]
+html_css_files = ["site.css"]
 suppress_warnings = ["misc.highlighting_failure"]  # {safe_name} in SQL
 """
 
@@ -300,6 +302,8 @@ def main(folder: Path) -> None:
         (folder / name).write_text(page(), encoding="utf-8")
     with (folder / "index.md").open("a", encoding="utf-8") as index:
         index.write(_contents())
+    (folder / "static").mkdir()
+    (folder / "static" / "site.css").write_text("td code { overflow-wrap: anywhere; }\n")
     (folder / "conf.py").write_text(CONFIGURATION, encoding="utf-8")
 
 

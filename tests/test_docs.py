@@ -7,6 +7,7 @@ import ast
 import inspect
 import re
 import sqlite3
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,15 @@ def test_tables_beside(manual: str, dm: DataManager, path: str) -> None:
         rows = file.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'datamanager%'")
         beside = {row[0] for row in rows}
     assert set(table(manual, HEADINGS[manual]["prices"])) == beside
+
+
+@OF_BOTH
+def test_lowest_versions(manual: str) -> None:
+    """Those of pyproject.toml, with which `make consumers` tests."""
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    bounds = dict(line.split(">=") for line in [*project["test"], *project["dev"]] if ">=" in line)
+    for name in ("pyarrow", "polars", "pandas", "DuckDB", "NumPy"):
+        assert re.search(rf"{name} {re.escape(bounds[name.lower()])}\b", text_of(manual)), name
 
 
 @OF_BOTH

@@ -120,6 +120,7 @@ def test_nothing_is_loaded_from_elsewhere(site: Path) -> None:
 def test_dead_links_are_refused(sources: Path, tmp_path: Path, text: str) -> None:
     copy = tmp_path / "docs"
     copy.mkdir()
+    shutil.copytree(sources / "static", copy / "static")
     for name in ("conf.py", "manual.md", "cli.schema.json", "billing.md", "billing.zh.md"):
         shutil.copy(sources / name, copy)
     (copy / "manual.zh.md").write_text("# x\n\n## y\n")
