@@ -19,6 +19,11 @@ bool dm__change_is_heavy(const dm__change *change)
            (change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.count > 100);
 }
 
+bool dm__change_is_rewriting(const dm__change *change)
+{
+    return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_RENAME;
+}
+
 static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
 {
     const dm_timing *timing = &change->as.request.timing;

@@ -56,17 +56,15 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         " SELECT timestamp,input_tokens,output_tokens,cache_n,prompt_n FROM datamanager_rows",
     /* NOT INDEXED: an index that others have made must not decide the order. */
     [DM__STMT_REQUESTS] = "SELECT datamanager_row(" REQUEST_COLUMNS ")"
-                          " FROM \"%w_requests\" NOT INDEXED WHERE id>?1",
+                          " FROM \"%w_requests\" NOT INDEXED WHERE id>?1 AND id<=?2",
     [DM__STMT_REQUESTS_NEWEST] = "SELECT datamanager_row(" REQUEST_COLUMNS ")"
                                  " FROM (SELECT " REQUEST_COLUMNS
                                  " FROM \"%w_requests\" NOT INDEXED ORDER BY id DESC LIMIT -1)",
     [DM__STMT_REQUEST] = "SELECT " REQUEST_COLUMNS " FROM \"%w_requests\" WHERE id=?1",
+    [DM__STMT_REQUEST_LAST] = "SELECT max(id) FROM \"%w_requests\"",
     [DM__STMT_USED_SINCE] = "SELECT EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>?1) OR "
                             "EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)",
-    [DM__STMT_SPAN] = "SELECT (SELECT min(timestamp) FROM \"%w_requests\"),"
-                      "(SELECT max(timestamp) FROM \"%w_requests\"),"
-                      "(SELECT min(start_time) FROM \"%w_runtime\"),"
-                      "(SELECT max(end_time) FROM \"%w_runtime\")",
+    [DM__STMT_RUN_SPAN] = "SELECT min(start_time),max(end_time) FROM \"%w_runtime\"",
     [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
     [DM__STMT_BILLING_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1,hourly_price=?2",
     [DM__STMT_TIERS] = "SELECT tier_index,start_tokens,end_tokens,input_price_per_million,"
@@ -80,14 +78,15 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_TIMING_INSERT] =
         "INSERT OR REPLACE INTO \"%w_timings\"(request_id,duration,first_token) VALUES(?1,?2,?3)",
     [DM__STMT_TIMINGS] =
-        "SELECT request_id,duration,first_token FROM \"%w_timings\" ORDER BY request_id",
+        "SELECT request_id,duration,first_token FROM \"%w_timings\" WHERE request_id>=?1"
+        " ORDER BY request_id",
 };
 
 static const char *stmt_table_suffix(dm__stmt_id id)
 {
-    if (id <= DM__STMT_RUNS)
+    if (id <= DM__STMT_RUN_SPAN)
         return "_runtime";
-    if (id <= DM__STMT_SPAN)
+    if (id <= DM__STMT_USED_SINCE)
         return "_requests";
     if (id <= DM__STMT_BILLING_SET)
         return "_billing";

@@ -58,11 +58,14 @@ dm_status dm__timing_insert(dm__conn *conn, dm__model *model, int64_t request_id
 
 /* ---- reading: a second cursor, beside that over the requests ---- */
 
-dm_status dm__timings_open(dm__conn *conn, dm__model *model, dm__timings *timings, dm_error *err)
+dm_status dm__timings_open(dm__conn *conn, dm__model *model, int64_t first_id, dm__timings *timings,
+                           dm_error *err)
 {
     *timings = (dm__timings){.conn = conn, .id = INT64_MIN};
     (void)sqlite3_snprintf((int)sizeof timings->table, timings->table, "%s_timings", model->safe);
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIMINGS, &timings->stmt, err);
+    if (rc == DM_OK)
+        (void)sqlite3_bind_int64(timings->stmt, 1, first_id);
     return rc == (dm_status)DM__STALE ? DM_OK : rc; /* no table: nothing was timed */
 }
 
