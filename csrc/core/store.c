@@ -527,6 +527,9 @@ static void store_disconnect(dm__store *store)
     if (store->writer == NULL && !store->read_only)
         store->writer = dm__pool_take(store); /* to find out who comes last */
     dm__mutex_unlock(&store->lock);
+    if (store->writer == NULL && !store->read_only && !store->in_memory && /* a fork closed all */
+        dm__conn_open(store->path, false, 0, &store->writer, NULL) != DM_OK)
+        store->writer = NULL; /* then the log stays, whole, for who opens the file next */
     bool moved = dm__store_moved(store, true);
     if (!moved)
         dm__store_checkpoint(store, true);
