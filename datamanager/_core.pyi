@@ -614,7 +614,7 @@ class ModelRequests(Sequence[ModelRequest]):
 @final
 class Batch:
     @property
-    def ids(self) -> list[int | range | None] | None: ...
+    def ids(self) -> list[int | range | list[int] | None] | None: ...
     def __enter__(self) -> Batch: ...
     def __exit__(self, *args: object) -> Literal[False]: ...
 
@@ -660,8 +660,16 @@ class Manager:
         *,
         duration: _Number | None = None,
         first_token: _Number | None = None,
+        request_id: str | None = None,
     ) -> int | None: ...
-    def add_model_requests(self, model_name: str, rows: _Rows) -> range | None: ...
+    @overload
+    def add_model_requests(
+        self, model_name: str, rows: _Rows, *, request_ids: None = None
+    ) -> range | list[int] | None: ...
+    @overload
+    def add_model_requests(
+        self, model_name: str, rows: _Rows, *, request_ids: Sequence[str | None]
+    ) -> list[int] | None: ...
     def get_model_requests(
         self,
         model_name: str,

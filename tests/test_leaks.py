@@ -195,11 +195,14 @@ ADDING: Calls = {
     "add_model_request": [
         lambda dm: dm.add_model_request("m", ROWS[0]),
         lambda dm: dm.add_model_request("m", ROWS[1], duration=2, first_token=1.0),
+        lambda dm: dm.add_model_request("m", ROWS[0], request_id="once"),
     ],
     "add_model_requests": [
         lambda dm: dm.add_model_requests("m", iter(ROWS)),
         lambda dm: dm.add_model_requests("m", COLUMNS),
         lambda dm: dm.add_model_requests("m", LISTS),
+        lambda dm: dm.add_model_requests("m", ROWS, request_ids=["once", None]),
+        lambda dm: dm.add_model_requests("m", {**COLUMNS, "request_id": ["once"] * 3}),
     ],
 }
 
@@ -323,6 +326,9 @@ BAD_ROWS: list[Any] = [
     {**COLUMNS, "input_tokens": np.array([0.5, 1, 2])},
     {**LISTS, "input_tokens": [0.5, 1, 2]},
     {**LISTS, "input_tokens": "abc"},
+    {**LISTS, "request_id": ["a", "b", 3]},
+    {**LISTS, "request_id": ["a", "b", ""]},
+    {**LISTS, "request_id": ["a"]},
 ]
 
 

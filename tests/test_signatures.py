@@ -20,9 +20,9 @@ SIGNATURES = {
     "update_model_runtime_end": "(self, /, model_name, end_time)",
     "get_model_runtime": "(self, /, model_name, limit=0, *, start=None, end=None)",
     "add_model_request": (
-        "(self, /, model_name, request_data, *, duration=None, first_token=None)"
+        "(self, /, model_name, request_data, *, duration=None, first_token=None, request_id=None)"
     ),
-    "add_model_requests": "(self, /, model_name, rows)",
+    "add_model_requests": "(self, /, model_name, rows, *, request_ids=None)",
     "get_model_requests": ("(self, /, model_name, minutes=0, *, start=None, end=None, limit=0)"),
     "add_tier_pricing": "(self, /, model_name, tier_data, *, effective_from=None)",
     "update_tier_pricing": "(self, /, model_name, tier_data, *, effective_from=None)",

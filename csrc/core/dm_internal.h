@@ -108,8 +108,9 @@ typedef enum {
     DM__STMT_REQUESTS,        /* through scan.c: all after an id, oldest first */
     DM__STMT_REQUESTS_NEWEST,
     DM__STMT_REQUEST,
-    DM__STMT_USED_SINCE, /* by a request or run */
-    DM__STMT_SPAN,       /* the first and last times */
+    DM__STMT_REQUEST_NEXT, /* the id that the next will get */
+    DM__STMT_USED_SINCE,   /* by a request or run */
+    DM__STMT_SPAN,         /* the first and last times */
     DM__STMT_BILLING,
     DM__STMT_BILLING_SET,
     DM__STMT_TIERS,
@@ -117,6 +118,8 @@ typedef enum {
     DM__STMT_TIER_DELETE,
     DM__STMT_TIMING_INSERT,
     DM__STMT_TIMINGS,
+    DM__STMT_REQUEST_ID_FIND,
+    DM__STMT_REQUEST_ID_INSERT,
     DM__STMT_COUNT
 } dm__stmt_id;
 
@@ -155,7 +158,7 @@ typedef struct dm__conn {
     int checkpoint_held;      /* of them, what the last checkpoint had to leave */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
-    const dm_request_rows *feed; /* the rows that go in now */
+    const struct dm__feed *feed; /* the rows that go in now */
     dm__counters counters;
     /* While it is lent to a reader; under the store's lock. */
     struct dm__conn *next_lent;
@@ -240,7 +243,8 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
 dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name,
                            dm_error *err) DM_CHECKED;
 bool dm__safe_name_ok(const char *safe, size_t length);
-/* The four tables of a model, as the manual gives them, and its billing row. Idempotent. */
+/* The four tables of a model, as the manual gives them, and its billing row. Idempotent. Where the
+ * requests were missing, what stood beside them is of others, and goes. */
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 
 dm_status dm__run_insert(dm__conn *conn, dm__model *model_or_null, double start_time_s,
@@ -251,6 +255,21 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
                              int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err) DM_CHECKED;
+
+/* ---- request_ids.c ---- */
+
+/* In the caller's transaction: the first makes the table. */
+dm_status dm__request_ids_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+/* The row of that id; 0 where there is none. */
+dm_status dm__request_id_find(dm__conn *conn, dm__model *model, dm_str request_id,
+                              int64_t *row_id_out, dm_error *err) DM_CHECKED;
+dm_status dm__request_id_insert(dm__conn *conn, dm__model *model, int64_t row_id, dm_str request_id,
+                                dm_error *err) DM_CHECKED;
+/* Insert the rows whose ids are not known; `row_ids` becomes each one's row, new or not. The new
+ * ones are the rows where it is ids_out->first_id, the next of it, and so on. */
+dm_status dm__requests_insert_once(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
+                                   const dm_str *request_ids, int64_t *row_ids, dm_ids *ids_out,
+                                   dm_error *err) DM_CHECKED;
 
 /* ---- timings.c ---- */
 
@@ -381,10 +400,17 @@ dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs
 
 /* ---- feed.c: many rows into a model's table ---- */
 
+typedef struct dm__feed {
+    const dm_request_rows *rows;
+    const int64_t *row_ids; /* only rows where it is first_id, the next of it, …; NULL: all */
+    int64_t first_id;
+    size_t count; /* of rows that go in: at least one */
+} dm__feed;
+
 dm_status dm__feed_install(dm__conn *conn, dm_error *err) DM_CHECKED;
-/* At least one row, in the caller's transaction. */
-dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
-                       dm_ids *ids_out, dm_error *err) DM_CHECKED;
+/* In the caller's transaction. */
+dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm__feed *feed, dm_ids *ids_out,
+                       dm_error *err) DM_CHECKED;
 
 /* ---- scan.c: over the request rows of a model ---- */
 
@@ -470,8 +496,13 @@ typedef struct {
         struct {
             dm_request row;
             dm_timing timing;
+            dm_str id; /* bytes NULL: none */
         } request;
-        dm_request_rows rows;
+        struct {
+            dm_request_rows columns;
+            const dm_str *request_ids; /* one a row; NULL: none */
+            int64_t *row_ids;          /* with them: room for as many, filled when applied */
+        } rows;
         dm__price_edit prices;
     } as;
     dm_ids ids; /* set when applied */

@@ -61,6 +61,10 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
                                  " FROM (SELECT " REQUEST_COLUMNS
                                  " FROM \"%w_requests\" NOT INDEXED ORDER BY id DESC LIMIT -1)",
     [DM__STMT_REQUEST] = "SELECT " REQUEST_COLUMNS " FROM \"%w_requests\" WHERE id=?1",
+    /* As AUTOINCREMENT finds it. */
+    [DM__STMT_REQUEST_NEXT] = "SELECT max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE"
+                              " name='%w_requests' COLLATE NOCASE),0),"
+                              "coalesce((SELECT max(id) FROM \"%w_requests\"),0))",
     [DM__STMT_USED_SINCE] = "SELECT EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>?1) OR "
                             "EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)",
     [DM__STMT_SPAN] = "SELECT (SELECT min(timestamp) FROM \"%w_requests\"),"
@@ -81,6 +85,10 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT OR REPLACE INTO \"%w_timings\"(request_id,duration,first_token) VALUES(?1,?2,?3)",
     [DM__STMT_TIMINGS] =
         "SELECT request_id,duration,first_token FROM \"%w_timings\" ORDER BY request_id",
+    [DM__STMT_REQUEST_ID_FIND] = "SELECT row_id FROM \"%w_request_ids\" WHERE request_id=?1",
+    /* REPLACE: of an id that was looked up and is new, only what another's rows have left. */
+    [DM__STMT_REQUEST_ID_INSERT] =
+        "INSERT OR REPLACE INTO \"%w_request_ids\"(row_id,request_id) VALUES(?1,?2)",
 };
 
 static const char *stmt_table_suffix(dm__stmt_id id)
@@ -91,7 +99,9 @@ static const char *stmt_table_suffix(dm__stmt_id id)
         return "_requests";
     if (id <= DM__STMT_BILLING_SET)
         return "_billing";
-    return id <= DM__STMT_TIER_DELETE ? "_tier_pricing" : "_timings";
+    if (id <= DM__STMT_TIER_DELETE)
+        return "_tier_pricing";
+    return id <= DM__STMT_TIMINGS ? "_timings" : "_request_ids";
 }
 
 static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_id id)

@@ -195,9 +195,43 @@ static dm_status call_requests_add(void)
     static double times[8];
     static int64_t zeros[8];
     dm_request_rows rows = {8, times, zeros, zeros, zeros, zeros, times, NULL};
-    dm_ids ids = {-77, -77};
+    dm_ids ids = {.first_id = -77};
     dm_status rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
     return check_id(rc, ids.first_id);
+}
+static const dm_str request_ids[] = {DM_STR("a"), {NULL, 0}, DM_STR("b"), DM_STR("a")};
+static dm_status call_request_add_once(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_request_add_once(m, DM_STR("new"), &request, NULL, DM_STR("b"), &id, &err);
+    return check_id(rc, id);
+}
+static dm_status call_requests_add_once(void)
+{
+    static double times[4];
+    static int64_t zeros[4];
+    dm_request_rows rows = {4, times, zeros, zeros, zeros, zeros, times, NULL};
+    int64_t ids[] = {-77, -77, -77, -77};
+    dm_status rc = dm_requests_add_once(m, DM_STR("new"), &rows, request_ids, ids, &err);
+    if (rc == DM_OK) /* none inside a batch */
+        CHECK_INT(ids[0] == 0 || (ids[3] == ids[0] && ids[1] > 0 && ids[2] > ids[0]), 1);
+    return check_id(rc, ids[0]);
+}
+static dm_status call_batch_once(void)
+{
+    dm_ids *ids = NULL;
+    size_t count = 77;
+    dm_status rc = dm_batch_begin(m, &err);
+    if (rc != DM_OK)
+        return rc;
+    rc = call_requests_add_once();
+    if (rc == DM_OK)
+        rc = call_request_add_once();
+    dm_status ended = dm_batch_end(m, rc == DM_OK, &ids, &count, &err);
+    if (ended == DM_OK && rc == DM_OK)
+        CHECK_INT(ids[0].row_ids[2], ids[1].first_id);
+    dm_ids_free(ids);
+    return rc == DM_OK ? ended : rc;
 }
 static dm_status call_register(void)
 {
@@ -397,6 +431,10 @@ static const struct {
     {"request_add to a new model", path, without_new, call_request_add_new},
     {"request_add with a timing", path, NULL, call_request_add_timed},
     {"requests_add", path, NULL, call_requests_add},
+    {"request_add_once to a new model", path, without_new, call_request_add_once},
+    {"requests_add_once to a new model", path, without_new, call_requests_add_once},
+    {"requests_add_once again", path, NULL, call_requests_add_once},
+    {"batch of both", path, without_new, call_batch_once},
     {"model_register", path, without_new, call_register},
     {"model_delete", path, with_new, call_delete},
     {"tier_put", path, NULL, call_tier_put},
