@@ -159,6 +159,13 @@ def backup(dm: DataManager) -> None:
     os.unlink(dest)
 
 
+def export(dm: DataManager) -> None:
+    dest = f"{dm.db_path}.csv"
+    dm.export(dest)
+    dm.import_requests(dest)
+    os.unlink(dest)
+
+
 def tiers(dm: DataManager) -> None:
     dm.delete_tier_pricing("m", 1, **AT)
     dm.add_tier_pricing("m", TIER, **AT)
@@ -238,6 +245,8 @@ SLOWLY: Calls = {
     ],
     "vacuum": [lambda dm: dm.vacuum()],
     "backup": [backup],
+    "export": [export],
+    "import_requests": [],  # by the one above
     "__enter__": [lambda dm: DataManager(":memory:").close(), lambda dm: DataManager(":memory:")],
 }
 

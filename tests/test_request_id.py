@@ -142,7 +142,7 @@ def test_who_does_not_use_it_has_no_table(dm: DataManager, path: str) -> None:
 
 
 def test_threads_at_once(dm: DataManager) -> None:
-    """In groups that share commits, alone and in bulk: each id gets one row, and all agree on it."""
+    """In groups that share commits, alone and in bulk: each id gets one row, and all agree."""
     dm.add_model_request("m", ROW)
     turns, start = 150, threading.Barrier(8)
 

@@ -85,6 +85,21 @@ SIGNATURES = {
     "rename_model": "(self, /, old_name, new_name)",
     "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
+    "export": (
+        "(self, dest: 'str | os.PathLike[str]', "
+        "format: \"Literal['csv', 'jsonl', 'parquet']\" = 'csv', "
+        "models: 'str | Iterable[str] | None' = None, start: 'Moment | None' = None, "
+        "end: 'Moment | None' = None, *, progress: 'Callable[[int, int], object] | None' = None, "
+        "overwrite: 'bool' = False) -> 'int'"
+    ),
+    "import_requests": (
+        "(self, src: 'str | os.PathLike[str]', "
+        "format: \"Literal['csv', 'jsonl', 'parquet'] | None\" = None, *, "
+        "model: 'str | None' = None, columns: 'Mapping[str, str] | None' = None, "
+        "tz: 'str | tzinfo | None' = None, strict: 'bool' = False, "
+        "on_bad_line: 'Callable[[int, str], object] | None' = None, "
+        "progress: 'Callable[[int, int], object] | None' = None) -> 'ImportResult'"
+    ),
 }
 
 

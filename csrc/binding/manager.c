@@ -212,12 +212,12 @@ static PyObject *request_add(METHOD_ARGS)
 static PyObject *requests_add_once(call *c, dm_str model, const row_columns *columns)
 {
     size_t count = columns->rows.count;
-    int64_t *row_ids = PyMem_Calloc(count + 1, sizeof *row_ids);
+    int64_t added = 0, *row_ids = PyMem_Calloc(count + 1, sizeof *row_ids);
     if (row_ids == NULL)
         return PyErr_NoMemory();
     core_enter();
     dm_status rc = dm_requests_add_once(c->core, model, &columns->rows, columns->request_ids,
-                                        row_ids, &c->err);
+                                        row_ids, &added, &c->err);
     core_leave();
     PyObject *result = NULL;
     if (!call_failed(c, rc))
@@ -490,6 +490,13 @@ static PyMethodDef manager_methods[] = {
      "_usage($self, /, models, edges, periods, strategy, current_prices)\n--\n\n"
      "A list of UsageRow and one of (model, since, CostSlice): what paid the prices of a tier; "
      "None where billing periods are needed and not given."},
+    {"_export", CALL(requests_export),
+     "_export($self, /, dest, overwrite, models, start, end, writer)\n--\n\n"
+     "How many rows went through begin(path), take(model, columns, done, total) and end() of the "
+     "writer."},
+    {"_import", CALL(requests_import),
+     "_import($self, /, model_name, columns)\n--\n\n"
+     "How many rows of the columns, request_id among them, were new; None inside a batch."},
     {"_performance", CALL(performance_get),
      "_performance($self, /, models, edges)\n--\n\nA list of PerformanceRow."},
     {"_time_span", CALL(time_span_get),

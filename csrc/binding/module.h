@@ -166,6 +166,14 @@ PyObject *cost_new(module_state *state, dm_strategy strategy, const dm_price_sli
 PyObject *restore(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* Is this thread in a progress function of a call on this handle? */
 bool care_is_telling(PyObject *manager);
+/* From now on it is, until it is set back to what is returned. */
+PyObject *care_telling_set(PyObject *manager);
+
+/* ---- exchange.c ---- */
+
+PyObject *is_open(PyObject *module, PyObject *path);
+PyObject *request_check(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames);
 
 /* ---- arrow.c: tables in memory, and how they are handed to others ---- */
 

@@ -354,9 +354,9 @@ dm_status dm_request_add_once(dm_manager *m, dm_str model, const dm_request *req
                               const dm_timing *timing, dm_str request_id, int64_t *id_out,
                               dm_error *err) DM_CHECKED;
 /* The same of many, an id a row (bytes NULL: this one has none). `row_ids_out` has room for one a
- * row; inside a batch they become 0. */
+ * row, `*added_out` becomes how many of them are new; inside a batch they become 0. */
 dm_status dm_requests_add_once(dm_manager *m, dm_str model, const dm_request_rows *rows,
-                               const dm_str *request_ids, int64_t *row_ids_out,
+                               const dm_str *request_ids, int64_t *row_ids_out, int64_t *added_out,
                                dm_error *err) DM_CHECKED;
 
 typedef enum {

@@ -97,6 +97,7 @@ typedef enum {
     DM__STMT_PRICE_CHANGES,
     DM__STMT_PRICE_CHANGE_PUT,
     DM__STMT_PRICE_TIER_PUT,
+    DM__STMT_STORE_ID,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
     DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,
@@ -119,6 +120,8 @@ typedef enum {
     DM__STMT_TIMING_INSERT,
     DM__STMT_TIMINGS,
     DM__STMT_REQUEST_ID_FIND,
+    DM__STMT_REQUEST_ID_OF_ROW,
+    DM__STMT_REQUEST_IDS,
     DM__STMT_REQUEST_ID_INSERT,
     DM__STMT_COUNT
 } dm__stmt_id;
@@ -258,6 +261,9 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 
 /* ---- request_ids.c ---- */
 
+#define DM__STORE_ID_SIZE    17 /* 16 hex digits */
+#define DM__EXPORTED_ID_SIZE 64
+
 /* In the caller's transaction: the first makes the table. */
 dm_status dm__request_ids_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 /* The row of that id; 0 where there is none. */
@@ -270,6 +276,25 @@ dm_status dm__request_id_insert(dm__conn *conn, dm__model *model, int64_t row_id
 dm_status dm__requests_insert_once(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                                    const dm_str *request_ids, int64_t *row_ids, dm_ids *ids_out,
                                    dm_error *err) DM_CHECKED;
+
+/* Of rows as they are exported: the ids that they have, and for a row without one an id that stands
+ * for it, which this file finds again. */
+typedef struct {
+    dm__conn *conn;
+    sqlite3_stmt *stmt; /* NULL: no row has one */
+    char table[DM_SAFE_NAME_SIZE + 16];
+    char store[DM__STORE_ID_SIZE];
+    int64_t row_id; /* where the statement is */
+    char text[DM__EXPORTED_ID_SIZE];
+} dm__request_ids;
+
+/* To be closed after a success, in the same transaction. */
+dm_status dm__request_ids_open(dm__conn *conn, dm__model *model, dm__request_ids *ids,
+                               dm_error *err) DM_CHECKED;
+/* Row ids must ascend from call to call; the text is there until the next. */
+dm_status dm__request_ids_find(dm__request_ids *ids, int64_t row_id, const dm_request *request,
+                               dm_str *id_out, dm_error *err) DM_CHECKED;
+void dm__request_ids_close(dm__request_ids *ids);
 
 /* ---- timings.c ---- */
 
@@ -548,6 +573,8 @@ dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argumen
 /* The same with a snapshot on a connection of its own, for what takes long: the pool's stay free.
  * On a store in memory it is dm__read. */
 dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
+/* The same where `read` calls others' code: of a store in memory it gets a copy. */
+dm_status dm__read_long(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
 /* Run `work` alone on the writer's connection, in no transaction. Waiting for locks is its own
  * affair, until `dm__deadline_ns`. */
 dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument,
@@ -624,6 +651,9 @@ dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying,
 /* To a new file at `dest`, as dm_backup says. */
 dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapshot *how,
                              dm__copying *copying, dm_error *err) DM_CHECKED;
+/* Give a whole and synced file its name, and sync that. */
+dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapshot *how,
+                       dm_error *err) DM_CHECKED;
 /* The path that a snapshot would go to, for free(), where it may go there. */
 dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out,
                            dm_error *err) DM_CHECKED;

@@ -44,6 +44,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT INTO datamanager_price_tiers(safe_name,change_id,tier_index,start_tokens,"
         "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    [DM__STMT_STORE_ID] = "SELECT value FROM datamanager_store WHERE name='id'",
     [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
     [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
     [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
@@ -86,6 +87,8 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_TIMINGS] =
         "SELECT request_id,duration,first_token FROM \"%w_timings\" ORDER BY request_id",
     [DM__STMT_REQUEST_ID_FIND] = "SELECT row_id FROM \"%w_request_ids\" WHERE request_id=?1",
+    [DM__STMT_REQUEST_ID_OF_ROW] = "SELECT 1 FROM \"%w_request_ids\" WHERE row_id=?1",
+    [DM__STMT_REQUEST_IDS] = "SELECT row_id,request_id FROM \"%w_request_ids\" ORDER BY row_id",
     /* REPLACE: of an id that was looked up and is new, only what another's rows have left. */
     [DM__STMT_REQUEST_ID_INSERT] =
         "INSERT OR REPLACE INTO \"%w_request_ids\"(row_id,request_id) VALUES(?1,?2)",

@@ -137,7 +137,8 @@ dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *ro
 }
 
 dm_status dm_requests_add_once(dm_manager *m, dm_str model, const dm_request_rows *rows,
-                               const dm_str *request_ids, int64_t *row_ids_out, dm_error *err)
+                               const dm_str *request_ids, int64_t *row_ids_out, int64_t *added_out,
+                               dm_error *err)
 {
     dm_status rc = rows_check(rows, request_ids, err);
     if (rc != DM_OK)
@@ -146,8 +147,10 @@ dm_status dm_requests_add_once(dm_manager *m, dm_str model, const dm_request_row
     dm__change change = {
         .kind = DM__CHANGE_REQUESTS_ADD, .model = model, .as.rows = {*rows, request_ids, row_ids}};
     rc = row_ids == NULL ? dm__no_memory(err) : model_write(m, &change, err);
-    if (rc == DM_OK)
+    if (rc == DM_OK) {
         memcpy(row_ids_out, row_ids, rows->count * sizeof *row_ids);
+        *added_out = change.ids.count;
+    }
     dm__free(row_ids);
     return rc;
 }

@@ -211,8 +211,8 @@ static dm_status call_requests_add_once(void)
     static double times[4];
     static int64_t zeros[4];
     dm_request_rows rows = {4, times, zeros, zeros, zeros, zeros, times, NULL};
-    int64_t ids[] = {-77, -77, -77, -77};
-    dm_status rc = dm_requests_add_once(m, DM_STR("new"), &rows, request_ids, ids, &err);
+    int64_t ids[] = {-77, -77, -77, -77}, added = -77;
+    dm_status rc = dm_requests_add_once(m, DM_STR("new"), &rows, request_ids, ids, &added, &err);
     if (rc == DM_OK) /* none inside a batch */
         CHECK_INT(ids[0] == 0 || (ids[3] == ids[0] && ids[1] > 0 && ids[2] > ids[0]), 1);
     return check_id(rc, ids[0]);
