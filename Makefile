@@ -35,9 +35,10 @@ build: $(VENV)/.built ## build into .venv
 demo: build ## replay a day of requests (TRACE=file.csv: a real trace) and print what they cost
 	$(PY) -m datamanager demo $(if $(TRACE),--trace $(TRACE))
 
-bench: build ## measure against the peers; prints a table, writes build/bench/results.json
-	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
-	$(PY) bench/run.py
+bench: deps ## measure against the peers; prints a table, writes build/bench/results.json
+	@[ -x build/bench/venv/bin/python ] || $(PYTHON) -m venv build/bench/venv
+	@build/bench/venv/bin/pip install -q --disable-pip-version-check '.[bench]'
+	build/bench/venv/bin/python bench/run.py $(ARGS)
 
 test: build ctest ## every test; builds with warnings as errors
 	$(PY) -m pytest

@@ -637,6 +637,7 @@ class Manager:
         pool_size: int = 10,
         busy_timeout: float = 30.0,
         read_only: bool = False,
+        cache_bytes: int = 67108864,
     ) -> None: ...
     @property
     def db_path(self) -> str: ...

@@ -83,7 +83,8 @@ class DataManager(_core.Manager):
     private to the object. ``models`` are registered at open. ``durability`` is ``"full"`` (a call
     that returned survives a power cut) or ``"normal"`` (it survives a crash of the process).
     ``pool_size`` is the most reader connections of the store, ``busy_timeout`` the most seconds
-    that a call waits for locks. ``read_only`` never writes.
+    that a call waits for locks. ``read_only`` never writes. ``cache_bytes`` is the memory for
+    request rows that were read; 0 keeps none.
 
     Raises CannotOpenError, ForeignDatabaseError, NewerDatabaseError, DamagedDatabaseError,
     BusyError, and InvalidDataError for an option out of range.
@@ -98,6 +99,7 @@ class DataManager(_core.Manager):
         pool_size: int = 10,
         busy_timeout: float = 30.0,
         read_only: bool = False,
+        cache_bytes: int = 64 << 20,
     ) -> None:
         super().__init__(
             db_path,
@@ -106,6 +108,7 @@ class DataManager(_core.Manager):
             pool_size=pool_size,
             busy_timeout=busy_timeout,
             read_only=read_only,
+            cache_bytes=cache_bytes,
         )
         _open.add(self)
         _warn_of_two_copies()

@@ -245,8 +245,9 @@ def test_the_side_table_may_be_dropped(dm: DataManager, path: str) -> None:
     dm.add_model_request("m", ROW, request_id="a")
     with closing(sqlite3.connect(path)) as file, file:
         file.execute(f"DROP TABLE {dm.get_safe_model_name('m')}_request_ids")
-    assert dm.add_model_requests("m", [ROW] * 2, request_ids=["a", "b"]) == [2, 3]
     assert dm.add_model_request("m", ROW, request_id="a") == 2
+    assert dm.add_model_requests("m", [ROW] * 2, request_ids=["a", "b"]) == [2, 3]
+    assert len(dm.get_model_requests("m")) == 3
 
 
 def test_checked_and_counted(dm: DataManager, path: str) -> None:

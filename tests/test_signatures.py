@@ -118,8 +118,8 @@ def test_signature(name: str) -> None:
 
 def test_constructor() -> None:
     names = list(inspect.signature(DataManager).parameters)
-    wanted = ["db_path", "models", "durability", "pool_size", "busy_timeout", "read_only"]
-    assert names == wanted
+    wanted = "db_path models durability pool_size busy_timeout read_only cache_bytes"
+    assert names == wanted.split()
 
 
 def test_all() -> None:

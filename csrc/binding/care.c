@@ -174,7 +174,9 @@ static int stats_fill(PyObject *dict, const dm_stats *stats)
                   {"handles", stats->handles},
                   {"pool_size", stats->pool_size},
                   {"connections", stats->connections},
-                  {"reading", stats->reading}};
+                  {"reading", stats->reading},
+                  {"cached_bytes", stats->cached_bytes},
+                  {"cache_drops", stats->cache_drops}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (stat_set(dict, counts[i].name, PyLong_FromLongLong(counts[i].value)) < 0)
             return -1;

@@ -19,11 +19,17 @@ bool dm__change_is_heavy(const dm__change *change)
            (change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.columns.count > 100);
 }
 
+bool dm__change_is_rewriting(const dm__change *change)
+{
+    return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_RENAME;
+}
+
 static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
 {
     const dm_timing *timing = &change->as.request.timing;
     dm_str id = change->as.request.id;
     int64_t *row_id = &change->ids.first_id;
+    *row_id = 0;
     dm_status rc = id.bytes == NULL ? DM_OK : dm__request_id_find(conn, model, id, row_id, err);
     if (rc != DM_OK || *row_id != 0)
         return rc;

@@ -12,6 +12,7 @@
  *     volume       the number of input tokens is one point; its slice takes the whole request
  */
 #include "dm.h"
+#include "platform.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -241,8 +242,9 @@ static void count_volume(tariff t, const dm_request_rows *rows, size_t row, dm_s
     counts[i].output += rows->output_tokens[row];
 }
 
-void dm_cost_count(const dm_price_slice *slices, size_t slice_count, dm_strategy strategy,
-                   const dm_request_rows *rows, dm_tokens_before *before, dm_slice_tokens *counts)
+DM__WIDE void dm_cost_count(const dm_price_slice *slices, size_t slice_count, dm_strategy strategy,
+                            const dm_request_rows *rows, dm_tokens_before *before,
+                            dm_slice_tokens *counts)
 {
     tariff t = {slices, slice_count};
     if (strategy == DM_STRATEGY_VOLUME) {

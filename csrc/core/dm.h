@@ -290,8 +290,10 @@ typedef struct {
     int pool_size;            /* most reader connections of the store, 1..1000; 0 means 10. Where
                                  handles differ, the largest so far counts */
     int64_t busy_timeout_ms;  /* 0 means the default of 30,000; -1: do not wait at all */
-    bool read_only;           /* never writes to the database; refuses one that must be adopted */
-    const dm_str *models;     /* names to register; may be NULL */
+    int64_t cache_bytes;  /* of memory for request rows that were read; 0 means 64 MiB; -1: none.
+                             Where handles differ, the largest so far counts */
+    bool read_only;       /* never writes to the database; refuses one that must be adopted */
+    const dm_str *models; /* names to register; may be NULL */
     size_t model_count;
 } dm_options;
 

@@ -136,6 +136,8 @@ typedef struct {
     int64_t reading;            /* in use */
     double oldest_read_s;       /* how long the oldest of them has been; 0: there is none */
     int64_t oldest_read_thread; /* the system's number of its thread */
+    int64_t cached_bytes;       /* of request rows in memory */
+    int64_t cache_drops;        /* times that they were given up: others may have changed them */
 } dm_stats;
 
 /* Cheap: takes the store's lock, waits for nothing else. */

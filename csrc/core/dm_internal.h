@@ -4,9 +4,11 @@
  *
  *   error platform stop sha256 check  no SQLite handle
  *   values columns edges              single values, results, moments
+ *   cache                             request rows in memory
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   scan feed                         its ways out of and into many rows
+ *   rows                              the rows of a model, from memory or from its table
  *   models rename runtime requests timings pricing   what is stored: take a connection, know no
  * threads history tariff                    prices over time money cost arithmetic usage
  * performance percentile span questions over many rows change writes                     one write
@@ -74,6 +76,55 @@ bool dm__stop_asked(dm__stop *stop);
 dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 #define DM__STOP_ROWS 4096 /* loops over rows ask once in so many */
 
+/* ---- cache.c: request rows in memory ---- */
+
+#define DM__CHUNK_ROWS 4096
+
+typedef struct dm__cache dm__cache;
+typedef struct dm__block dm__block; /* the rows of a chunk */
+
+/* What one snapshot may take from memory: what is there of this epoch. */
+typedef struct {
+    dm__cache *cache; /* NULL: nothing */
+    uint64_t epoch;
+} dm__recall;
+
+/* Rows that follow each other by id; all but a model's last have DM__CHUNK_ROWS. */
+typedef struct {
+    int64_t after_id, last_id; /* there are no other rows between */
+    double first_s, last_s;    /* the least and the greatest time */
+    uint32_t count;
+    dm__block *block; /* NULL: not in memory */
+} dm__chunk;
+
+typedef struct {
+    dm__chunk *chunks;
+    size_t count;
+} dm__view;
+
+dm__cache *dm__cache_new(void); /* NULL without memory */
+void dm__cache_free(dm__cache *cache);
+void dm__cache_empty(dm__cache *cache);
+/* Bytes of rows; at first 0, and never less than before. */
+void dm__cache_limit_raise(dm__cache *cache, size_t limit);
+size_t dm__cache_bytes(dm__cache *cache);
+/* The chunks of a model that a snapshot whose last row is `last_id` sees; for dm__view_reset.
+ * False without memory. */
+bool dm__cache_view(const dm__recall *recall, const char *safe, int64_t last_id,
+                    dm__view *view) DM_CHECKED;
+void dm__view_reset(dm__view *view);
+/* Chunk number `at`, all that a snapshot sees from `after_id` to the last of `rows`, of which there
+ * is one at least. Where there is no room for it, or somebody was faster, nothing happens. */
+void dm__cache_put(const dm__recall *recall, const char *safe, size_t at, int64_t after_id,
+                   const dm_request_columns *rows);
+/* NULL: none of them has any. */
+void dm__cache_timings_put(const dm__recall *recall, const char *safe, size_t at, dm__block *block,
+                           const dm_timing *timings);
+/* All columns but the ids; `rows` has room for DM__CHUNK_ROWS. */
+void dm__block_read(const dm__block *block, dm_request_columns *rows);
+void dm__block_read_ids(const dm__block *block, int64_t *ids);
+const dm_timing *dm__block_timings(const dm__block *block, bool *known);
+
 /* ---- conn.c ---- */
 
 typedef enum {
@@ -104,14 +155,15 @@ typedef enum {
     DM__STMT_RUN_NEWEST,
     DM__STMT_RUN_END,
     DM__STMT_RUNS,
+    DM__STMT_RUN_SPAN, /* the first and last times */
     DM__STMT_REQUEST_INSERT,
     DM__STMT_REQUESTS_INSERT, /* through feed.c */
     DM__STMT_REQUESTS,        /* through scan.c: all after an id, oldest first */
     DM__STMT_REQUESTS_NEWEST,
     DM__STMT_REQUEST,
     DM__STMT_REQUEST_NEXT, /* the id that the next will get */
-    DM__STMT_USED_SINCE,   /* by a request or run */
-    DM__STMT_SPAN,         /* the first and last times */
+    DM__STMT_REQUEST_LAST,
+    DM__STMT_USED_SINCE, /* by a request or run */
     DM__STMT_BILLING,
     DM__STMT_BILLING_SET,
     DM__STMT_TIERS,
@@ -157,11 +209,13 @@ typedef struct dm__conn {
     uint64_t clock;
     dm_durability durability; /* the value of PRAGMA synchronous now */
     bool query_only;          /* it refuses to write */
+    unsigned commits;         /* since they were last looked at */
     int log_frames;           /* in the write-ahead log after our last commit */
     int checkpoint_held;      /* of them, what the last checkpoint had to leave */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
     const struct dm__feed *feed; /* the rows that go in now */
+    dm__recall recall;           /* of the snapshot that it is in now */
     dm__counters counters;
     /* While it is lent to a reader; under the store's lock. */
     struct dm__conn *next_lent;
@@ -201,6 +255,14 @@ dm_status dm__stmt_step(dm__conn *conn, sqlite3_stmt *stmt, bool *row_out,
                         dm_error *err) DM_CHECKED;
 /* Get, run, put. */
 dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err) DM_CHECKED;
+/* Of a table beside the manual's: where it is not there, also since the statement was prepared, it
+ * is made. What the change has done before must not be done again: never DM__STALE. */
+typedef dm_status (*dm__side_create)(dm__conn *conn, const char *safe, dm_error *err);
+dm_status dm__side_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
+                            dm__side_create create, sqlite3_stmt **stmt_out,
+                            dm_error *err) DM_CHECKED;
+dm_status dm__side_stmt_run(dm__conn *conn, dm__model *model, dm__side_create create,
+                            sqlite3_stmt *stmt, dm_error *err) DM_CHECKED;
 /* Begin to write, waiting for others. */
 dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 /* Undo the transaction, if there is one. */
@@ -316,9 +378,9 @@ typedef struct {
 } dm__timings;
 
 /* To be closed after a success, in the same transaction. */
-dm_status dm__timings_open(dm__conn *conn, dm__model *model, dm__timings *timings,
+dm_status dm__timings_open(dm__conn *conn, dm__model *model, int64_t first_id, dm__timings *timings,
                            dm_error *err) DM_CHECKED;
-/* Ids must ascend from call to call. DM_TIMING_UNKNOWN where there is none. */
+/* Ids must ascend from call to call, from `first_id` on. DM_TIMING_UNKNOWN where there is none. */
 dm_status dm__timings_find(dm__timings *timings, int64_t request_id, dm_timing *timing_out,
                            dm_error *err) DM_CHECKED;
 void dm__timings_close(dm__timings *timings);
@@ -334,14 +396,21 @@ ptrdiff_t dm__last_at_most(const double *values, size_t count, double value);
 
 /* ---- percentile.c ---- */
 
+/* Values that came one after the other and lie in one bucket. */
+typedef struct {
+    size_t bucket, begin, count;
+} dm__key_run;
+
 typedef struct {
     uint64_t *values;
-    uint32_t *buckets;
     size_t count, capacity;
+    dm__key_run *runs;
+    size_t run_count, run_capacity;
 } dm__keys;
 
-bool dm__keys_add(dm__keys *keys, size_t bucket, uint64_t key); /* false without memory */
-uint64_t dm__key_of_real(double value);                         /* at least 0 */
+/* False without memory. */
+bool dm__keys_add(dm__keys *keys, size_t bucket, const uint64_t *values, size_t count) DM_CHECKED;
+uint64_t dm__key_of_real(double value); /* at least 0 */
 void dm__keys_reset(dm__keys *keys);
 /* Of each bucket's values, whole numbers or reals, to `first_out` and every `stride` bytes on. */
 dm_status dm__percentiles(const dm__keys *keys, size_t bucket_count, bool whole,
@@ -440,8 +509,8 @@ dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm__feed *feed, d
 /* ---- scan.c: over the request rows of a model ---- */
 
 typedef struct dm__scan {
-    int64_t after_id;  /* only rows with a greater id */
-    bool newest_first; /* then `after_id` is not looked at */
+    int64_t after_id, end_id; /* only rows with a greater id, up to `end_id` */
+    bool newest_first;        /* then ids are not looked at */
     double start_s, end_s;
     size_t limit; /* end when `rows` holds so many; SIZE_MAX: none */
     /* Where rows go, and room for how many. `full` makes room: it grows the arrays, or deals with
@@ -461,6 +530,31 @@ dm_status dm__scan_install(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* Run to the end; what is left in `rows` then is the caller's to deal with. */
 dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_error *err) DM_CHECKED;
 
+/* ---- rows.c: the request rows of a model ---- */
+
+/* Some rows of the window, by id; at least one. */
+typedef struct {
+    dm_request_columns rows;  /* the walk's; ids only where they are wanted */
+    const dm_timing *timings; /* NULL: none of them has any */
+    double first_s, last_s;   /* the least and the greatest time */
+} dm__rows_part;
+
+typedef struct {
+    double start_s, end_s;
+    bool ids, timings; /* wanted */
+    dm_status (*each)(void *argument, const dm__rows_part *part, dm_error *err);
+    void *argument;
+} dm__rows_query;
+
+dm_status dm__rows_each(dm__conn *conn, dm__model *model, const dm__rows_query *query,
+                        dm_error *err) DM_CHECKED;
+/* All rows of the window, by id; `columns` is empty, and to be reset also after a failure. */
+dm_status dm__rows_all(dm__conn *conn, dm__model *model, double start_s, double end_s,
+                       dm_request_columns *columns, dm_error *err) DM_CHECKED;
+/* Widens the bounds to the times of all rows; at first they may be NaN. */
+dm_status dm__rows_span(dm__conn *conn, dm__model *model, double bounds_s[2],
+                        dm_error *err) DM_CHECKED;
+
 /* A read of one model's tables, for dm__read: `from` may be called again, from the start. */
 typedef struct dm__model_read {
     dm_str name;
@@ -476,6 +570,9 @@ dm_status dm__window_check(const dm_window *window, dm_error *err) DM_CHECKED;
 
 /* Of a dm__scan: room for more rows, twice as many as now. */
 dm_status dm__request_columns_grow(dm__scan *scan);
+/* False without memory; then nothing has changed. `capacity` is that of `columns`. */
+bool dm__request_columns_append(dm_request_columns *columns, size_t *capacity,
+                                const dm_request_columns *rows) DM_CHECKED;
 /* `columns` is empty. False without memory; then it is to be reset. */
 bool dm__request_columns_alloc(dm_request_columns *columns, size_t count);
 void dm__request_columns_reverse(dm_request_columns *columns);
@@ -537,6 +634,8 @@ typedef struct {
 bool dm__change_is_single(const dm__change *change);
 /* Takes long enough that nobody else should wait for it unawares. */
 bool dm__change_is_heavy(const dm__change *change);
+/* May remove or alter rows of requests, or give them to another model. */
+bool dm__change_is_rewriting(const dm__change *change);
 /* Apply inside the caller's transaction; with `in_transaction` false, as the only statement of an
  * automatic one (then DM__NEEDS_TRANSACTION is a possible answer, with nothing done). */
 dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transaction,
@@ -570,7 +669,9 @@ typedef dm_status (*dm__read_fn)(dm__conn *conn, void *argument, dm_error *err);
  * the start when SQLite says busy, so it must be repeatable. */
 dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
                    dm_error *err) DM_CHECKED;
-/* The same with a snapshot on a connection of its own, for what takes long: the pool's stay free.
+/* A snapshot that may take rows from memory, and leave them there. */
+dm_status dm__read_rows(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
+/* A snapshot on a connection of its own, for what takes long: the pool's stay free.
  * On a store in memory it is dm__read. */
 dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
 /* The same where `read` calls others' code: of a store in memory it gets a copy. */
@@ -585,77 +686,6 @@ dm_status dm__writable(dm_manager *m, dm_error *err) DM_CHECKED;
  * thread's open batch (then each `ids` is zero). */
 dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err) DM_CHECKED;
 
-/* ---- integrity.c ---- */
-
-/* DM_DAMAGED with the first thing that SQLite finds wrong. `quick` leaves out the indexes. */
-dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err) DM_CHECKED;
-
-typedef struct {
-    dm__conn *conn;
-    dm__conn *ours; /* in memory: our tables as they should be, those of DM__MODEL_SAFE */
-    dm_error *err;
-    dm_findings *found;
-    size_t capacity;
-    size_t kept; /* findings of before */
-    bool quick;
-    bool mend_models, mend_indexes; /* there is something to mend */
-    bool seen;
-    int64_t deadline_ns;
-} dm__audit;
-
-#define DM__MODEL_SAFE "model"
-
-/* `table` NULL: of the file. */
-dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, int64_t row_id,
-                    const char *format, ...) DM_PRINTF(5, 6) DM_CHECKED;
-/* An error that says that something is wrong in the file becomes a finding; others stay. */
-dm_status dm__found_error(dm__audit *audit, dm_status rc, const char *table,
-                          int64_t row_id) DM_CHECKED;
-typedef dm_status (*dm__audit_row_fn)(dm__audit *audit, sqlite3_stmt *stmt, const char *table);
-/* Call `each` for the rows of a query. */
-dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn each,
-                         const char *format, ...) DM_CHECKED;
-
-/* rules.c */
-/* Is `table` as `like` is among `ours`? `usable` becomes false where it cannot be read. */
-dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
-                          bool *usable) DM_CHECKED;
-dm_status dm__runs_audit(dm__audit *audit, const char *table) DM_CHECKED;
-dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe) DM_CHECKED;
-
-/* mend.c: for dm__write_alone; the findings become what was done. */
-dm_status dm__mend_run(dm__conn *conn, void *audit, dm_error *err) DM_CHECKED;
-
-/* ---- backup.c restore.c ---- */
-
-typedef struct {
-    const dm_progress *progress; /* may be NULL */
-    int64_t before, after;       /* pages of other copies of the same call */
-    dm__stop stop;
-} dm__copying;
-
-/* All pages, from a connection that is in a read transaction. Adds their number to `before`. */
-dm_status dm__pages_copy(sqlite3_backup *backup, sqlite3 *to, dm__copying *copying,
-                         dm_error *err) DM_CHECKED;
-
-typedef struct {
-    bool check;
-    bool replace;      /* what is there */
-    const char *aside; /* or move it, with its log, to this name; NULL: do not */
-} dm__snapshot;
-
-/* All of it to a file that is empty, and open nowhere. */
-dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying,
-                        dm_error *err) DM_CHECKED;
-
-/* To a new file at `dest`, as dm_backup says. */
-dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapshot *how,
-                             dm__copying *copying, dm_error *err) DM_CHECKED;
-/* Give a whole and synced file its name, and sync that. */
-dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapshot *how,
-                       dm_error *err) DM_CHECKED;
-/* The path that a snapshot would go to, for free(), where it may go there. */
-dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out,
-                           dm_error *err) DM_CHECKED;
+#include "dm_internal_care.h"
 
 #endif

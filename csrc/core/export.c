@@ -93,6 +93,7 @@ static dm_status part_write(export_read *job, dm_error *err)
 static dm__scan scan_of(const export_read *job, size_t limit)
 {
     return (dm__scan){.after_id = INT64_MIN,
+                      .end_id = INT64_MAX,
                       .start_s = job->query->start_s,
                       .end_s = job->query->end_s,
                       .limit = limit,
@@ -126,7 +127,7 @@ static dm_status model_write(dm__conn *conn, dm__model *model, dm__model_read *r
     dm__request_ids ids = {0};
     dm__scan scan = scan_of(job, PART_ROWS);
     job->part.model = read->name;
-    dm_status rc = dm__timings_open(conn, model, &timings, err);
+    dm_status rc = dm__timings_open(conn, model, INT64_MIN, &timings, err);
     if (rc == DM_OK)
         rc = dm__request_ids_open(conn, model, &ids, err);
     while (rc == DM_OK) {

@@ -201,26 +201,16 @@ dm_status dm__request_id_find(dm__conn *conn, dm__model *model, dm_str request_i
     return rc;
 }
 
-static dm_status insert_get(dm__conn *conn, dm__model *model, sqlite3_stmt **stmt_out,
-                            dm_error *err)
-{
-    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_ID_INSERT, stmt_out, err);
-    if (rc != (dm_status)DM__STALE)
-        return rc;
-    rc = dm__request_ids_create(conn, model->safe, err);
-    return rc == DM_OK ? dm__model_stmt_get(conn, model, DM__STMT_REQUEST_ID_INSERT, stmt_out, err)
-                       : rc;
-}
-
 dm_status dm__request_id_insert(dm__conn *conn, dm__model *model, int64_t row_id, dm_str request_id,
                                 dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
-    dm_status rc = insert_get(conn, model, &stmt, err);
+    dm_status rc = dm__side_stmt_get(conn, model, DM__STMT_REQUEST_ID_INSERT,
+                                     dm__request_ids_create, &stmt, err);
     if (rc == DM_OK) {
         (void)sqlite3_bind_int64(stmt, 1, row_id);
         bind_id(stmt, 2, request_id);
-        rc = dm__stmt_run(conn, stmt, err);
+        rc = dm__side_stmt_run(conn, model, dm__request_ids_create, stmt, err);
     }
     dm__stmt_put(stmt);
     return rc;
