@@ -72,7 +72,7 @@ static void disarm(void)
 
 /* ---- what is in a file: a hash over all tables and rows ---- */
 
-static char path[128], older[128], fresh[128];
+static char path[128], older[128], fresh[128], exported_file[128];
 static dm_error err;
 static dm_manager *m;
 
@@ -367,6 +367,33 @@ static dm_status call_performance(void)
         dm_performance_reset(&performance);
     return rc;
 }
+static int64_t exported;
+static bool export_begin(void *argument, const char *file)
+{
+    (void)argument, (void)file;
+    exported = 0;
+    return false;
+}
+static bool export_take(void *argument, const dm_export_part *part)
+{
+    (void)argument;
+    exported += (int64_t)part->rows.count;
+    return part->request_ids[0].length == 0;
+}
+static bool export_end(void *argument)
+{
+    (void)argument;
+    return false;
+}
+static dm_status call_export(void)
+{
+    const dm_export query = {.start_s = -INFINITY, .end_s = INFINITY};
+    const dm_export_writer writer = {export_begin, export_take, export_end, NULL};
+    int64_t count = -77;
+    dm_status rc = dm_requests_export(m, exported_file, true, &query, &writer, &count, &err);
+    CHECK_INT(count, rc == DM_OK ? exported : -77);
+    return rc;
+}
 static dm_status call_span(void)
 {
     double first_s = -77, last_s = -77;
@@ -450,6 +477,7 @@ static const struct {
     {"usage", path, NULL, call_usage},
     {"performance", path, NULL, call_performance},
     {"time_span", path, NULL, call_span},
+    {"requests_export", path, NULL, call_export},
     {"open a second handle", path, NULL, call_open_second},
     {"open a fresh file", fresh, without_fresh, call_open_fresh},
     {"open an older file", older, with_older, call_open_older},
@@ -507,6 +535,7 @@ int main(void)
     (void)snprintf(path, sizeof path, "%s/a.db", folder);
     (void)snprintf(older, sizeof older, "%s/older.db", folder);
     (void)snprintf(fresh, sizeof fresh, "%s/fresh.db", folder);
+    (void)snprintf(exported_file, sizeof exported_file, "%s/a.csv", folder);
     if (getenv("DM_TEST_STRIDE") != NULL)
         stride = atol(getenv("DM_TEST_STRIDE"));
     failing_install();
@@ -529,6 +558,7 @@ int main(void)
     remove_file(path);
     remove_file(older);
     remove_file(fresh);
-    (void)rmdir(folder);
+    remove_file(exported_file);
+    CHECK_INT(rmdir(folder), 0);
     return check_report();
 }
