@@ -12,7 +12,7 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench test ctest lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test ctest lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -40,6 +40,14 @@ bench: deps ## measure against the peers; prints a table, writes build/bench/res
 	@build/bench/venv/bin/pip install -q --disable-pip-version-check '.[bench]'
 	build/bench/venv/bin/python bench/run.py $(ARGS)
 
+docs: build ## the site, in build/site; a dead link is an error
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[docs]'
+	$(PY) scripts/pages.py build/docs
+	$(PY) -m sphinx -q -n -W --keep-going -E -d build/docs.cache build/docs build/site
+
+consumers: build ## pandas, polars, pyarrow, DuckDB and NumPy at their lowest versions
+	@scripts/consumers $(PY)
+
 test: build ctest ## every test; builds with warnings as errors
 	$(PY) -m pytest
 
@@ -59,15 +67,15 @@ valgrind: ## the C tests under valgrind
 		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 lint: build ## format, lint, types, stubs
-	$(VENV)/bin/ruff format --check datamanager tests bench examples setup.py
-	$(VENV)/bin/ruff check datamanager tests bench examples setup.py
+	$(VENV)/bin/ruff format --check datamanager tests bench examples scripts setup.py
+	$(VENV)/bin/ruff check datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml datamanager._core
 	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 format: build ## format all code
-	$(VENV)/bin/ruff format datamanager tests bench examples setup.py
-	$(VENV)/bin/ruff check --fix datamanager tests bench examples setup.py
+	$(VENV)/bin/ruff format datamanager tests bench examples scripts setup.py
+	$(VENV)/bin/ruff check --fix datamanager tests bench examples scripts setup.py
 	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 sdist-check: ## the sdist installs in a clean venv and passes the quick tests there

@@ -14,6 +14,9 @@ from datamanager import DataManager
 COMMAND = [sys.executable, "-m", "datamanager"]
 READING = [
     ["models"],
+    ["status"],
+    ["performance"],
+    ["storage"],
     ["usage"],
     ["cost"],
     ["requests"],

@@ -50,18 +50,14 @@ static dm_timing untimed[1]; /* stands for the timings of rows that have none */
 
 /* ---- blocks ---- */
 
-static bool fits(int64_t value)
-{
-    return (uint64_t)value <= UINT32_MAX;
-}
-
+/* False where a number is too large. */
 static bool block_copy(dm__block *block, const dm_request_columns *rows)
 {
-    bool all = true;
+    uint64_t bits = 0;
     for (size_t i = 0; i < rows->count; i++) {
         int64_t id = rows->id[i] - block->first_id;
-        all &= fits(id) & fits(rows->input_tokens[i]) & fits(rows->output_tokens[i]) &
-               fits(rows->cache_n[i]) & fits(rows->prompt_n[i]);
+        bits |= (uint64_t)(id | rows->input_tokens[i] | rows->output_tokens[i] | rows->cache_n[i] |
+                           rows->prompt_n[i]);
         block->timestamp_s[i] = rows->timestamp_s[i];
         block->id[i] = (uint32_t)id;
         block->input_tokens[i] = (uint32_t)rows->input_tokens[i];
@@ -69,7 +65,7 @@ static bool block_copy(dm__block *block, const dm_request_columns *rows)
         block->cache_n[i] = (uint32_t)rows->cache_n[i];
         block->prompt_n[i] = (uint32_t)rows->prompt_n[i];
     }
-    return all;
+    return bits <= UINT32_MAX;
 }
 
 /* NULL without memory, or where a number is too large for it: then its rows are read each time. */

@@ -25,6 +25,7 @@
 
 #include <math.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 /* Only inside the core, never returned by a public function. */
 enum {
@@ -67,7 +68,8 @@ void dm__sha256(const void *bytes, size_t length, uint8_t digest[32]);
 /* ---- stop.c: long work asks now and then whether to go on ---- */
 
 typedef struct {
-    int64_t next_ns; /* monotonic; 0 at first */
+    int64_t next_ns;         /* monotonic; 0 at first */
+    const atomic_bool *over; /* nobody wants it any more; may be NULL */
 } dm__stop;
 
 /* True when the hook says so; asks it at most every 50 ms. Costs a clock reading. */
@@ -216,6 +218,7 @@ typedef struct dm__conn {
     struct dm__scan *scan;       /* the one that runs now */
     const struct dm__feed *feed; /* the rows that go in now */
     dm__recall recall;           /* of the snapshot that it is in now */
+    struct dm__conn *partner;    /* that is in the same snapshot; NULL: none */
     dm__counters counters;
     /* While it is lent to a reader; under the store's lock. */
     struct dm__conn *next_lent;
@@ -561,7 +564,9 @@ typedef struct dm__model_read {
     dm_status (*from)(dm__conn *conn, dm__model *model, struct dm__model_read *read, dm_error *err);
     const dm_window *window;
     void *out;
-    size_t index; /* of the model, in dm__read_models */
+    /* of dm__read_models */
+    size_t index; /* of the model */
+    void (*merge)(struct dm__model_read *read, const struct dm__model_read *other);
 } dm__model_read; /* the first member of a read that carries more */
 dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err) DM_CHECKED;
 /* The same as a dm__read_fn. */
@@ -582,13 +587,18 @@ bool dm__request_columns_sort(dm_request_columns *columns);
 /* `names`, which is empty, becomes `models`, or where that is NULL all that there are. */
 dm_status dm__models_asked(dm__conn *conn, const dm_str *models, size_t count,
                            dm_model_names *names, dm_error *err) DM_CHECKED;
-/* Each of them; sets the read's name and index. */
-dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
-                          dm_error *err) DM_CHECKED;
 /* For dm__read: the names of all models into a dm_model_names. */
 dm_status dm__model_names_read(dm__conn *conn, void *names, dm_error *err) DM_CHECKED;
 dm_status dm__runs_of_model(dm__conn *conn, dm__model *model, const dm_window *window,
                             dm_runs *runs, dm_error *err) DM_CHECKED;
+
+/* ---- partner.c ---- */
+
+/* Each of the models; sets the read's name and index. Some may be read by another thread, with a
+ * copy of the read (of `size` bytes) as it was at first; `merge`, where it is set, then adds that
+ * copy to the read. */
+dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
+                          size_t size, dm_error *err) DM_CHECKED;
 
 /* ---- change.c: one write as a value ---- */
 
@@ -669,8 +679,9 @@ typedef dm_status (*dm__read_fn)(dm__conn *conn, void *argument, dm_error *err);
  * the start when SQLite says busy, so it must be repeatable. */
 dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
                    dm_error *err) DM_CHECKED;
-/* A snapshot that may take rows from memory, and leave them there. */
-dm_status dm__read_rows(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
+/* A snapshot that may take rows from memory, and leave them there; of one model or `many`. */
+dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument,
+                        dm_error *err) DM_CHECKED;
 /* A snapshot on a connection of its own, for what takes long: the pool's stay free.
  * On a store in memory it is dm__read. */
 dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;

@@ -165,12 +165,12 @@ static dm_status export_run(dm__conn *conn, void *argument, dm_error *err)
     read->part = (dm_export_part){0};
     read->read.from = model_count;
     if (rc == DM_OK)
-        rc = dm__read_models(conn, &names, &read->read, err);
+        rc = dm__read_models(conn, &names, &read->read, sizeof *read, err);
     if (rc == DM_OK && read->writer->begin(read->writer->argument, job->file.path))
         rc = stopped(err);
     read->read.from = model_write;
     if (rc == DM_OK)
-        rc = dm__read_models(conn, &names, &read->read, err);
+        rc = dm__read_models(conn, &names, &read->read, sizeof *read, err);
     if (rc == DM_OK && read->writer->end(read->writer->argument))
         rc = stopped(err);
     dm_model_names_reset(&names);

@@ -218,18 +218,6 @@ dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err)
     return dm__fail(err, DM_CORRUPT_DATA, "a table of model '%.100s' is missing", read->name.bytes);
 }
 
-dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
-                          dm_error *err)
-{
-    dm_status rc = DM_OK;
-    for (read->index = 0; read->index < names->count && rc == DM_OK; read->index++) {
-        const dm_model_name *model = &names->models[read->index];
-        read->name = (dm_str){model->original_name, model->original_length};
-        rc = dm__read_model(conn, read, err);
-    }
-    return rc;
-}
-
 dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err)
 {
     return dm__read_model(conn, read, err);

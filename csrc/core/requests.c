@@ -78,7 +78,7 @@ dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
     dm__model_read read = {.name = model, .from = requests_read, .window = window, .out = &columns};
     dm_status rc = dm__window_check(window, err);
     if (rc == DM_OK)
-        rc = dm__read_rows(m, dm__model_read_run, &read, err);
+        rc = dm__read_rows(m, false, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *columns_out = columns;
     else

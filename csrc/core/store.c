@@ -129,9 +129,9 @@ done:
     return rc;
 }
 
-dm_status dm__read_rows(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
+dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument, dm_error *err)
 {
-    dm__witnessed witnessed = {m->store, read, argument};
+    dm__witnessed witnessed = {m->store, read, argument, many};
     return dm__read(m, true, dm__witnessed_read, &witnessed, err);
 }
 
@@ -527,6 +527,9 @@ static void store_disconnect(dm__store *store)
     if (store->writer == NULL && !store->read_only)
         store->writer = dm__pool_take(store); /* to find out who comes last */
     dm__mutex_unlock(&store->lock);
+    if (store->writer == NULL && !store->read_only && !store->in_memory && /* a fork closed all */
+        dm__conn_open(store->path, false, 0, &store->writer, NULL) != DM_OK)
+        store->writer = NULL; /* then the log stays, whole, for who opens the file next */
     bool moved = dm__store_moved(store, true);
     if (!moved)
         dm__store_checkpoint(store, true);
