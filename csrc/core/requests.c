@@ -37,7 +37,8 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err)
 {
-    return rows->count == 0 ? DM_OK : dm__feed_run(conn, model, rows, ids_out, err);
+    dm__feed feed = {.rows = rows, .count = rows->count};
+    return feed.count == 0 ? DM_OK : dm__feed_run(conn, model, &feed, ids_out, err);
 }
 
 /* ---- reading ---- */

@@ -46,7 +46,7 @@ static void add_requests(dm_manager *m, unsigned i)
     double times[BULK] = {0};
     int64_t zeros[BULK] = {0};
     dm_request_rows rows = {BULK, times, zeros, zeros, zeros, zeros, NULL, NULL};
-    dm_ids ids = {0, 0};
+    dm_ids ids = {0};
     rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
     expect(rc, DM_OK, &err);
     atomic_fetch_add(&requests_stored, rc == DM_OK ? ids.count : 0);
