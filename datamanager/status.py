@@ -76,7 +76,8 @@ def _used(
     """When the models were last asked, and what they used from ``begin`` on."""
     edges = [-math.inf, *([] if begin is None else [begin]), math.inf]
     # The costs are not looked at, so any strategy that needs no billing periods will do.
-    found = dm._usage(names, edges, None, "graduated", True)
+    # What was pruned counts where its sum begins: the newest run may have begun long ago.
+    found = dm._usage(names, edges, None, "graduated", True, True)
     assert found is not None
     rows, _ = found
     parts = len(edges) - 1

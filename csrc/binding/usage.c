@@ -100,7 +100,10 @@ static PyObject *answer(call *c, dm_status rc, const dm_usage *usage, const doub
 PyObject *usage_get(METHOD_ARGS)
 {
     static const arg_spec spec = {
-        "_usage", {"models", "edges", "periods", "strategy", "current_prices"}, 5, 5};
+        "_usage",
+        {"models", "edges", "periods", "strategy", "current_prices", "whole_parts"},
+        5,
+        6};
     call c;
     PyObject *names = NULL, *result = NULL;
     double *edges = NULL, *periods = NULL;
@@ -115,7 +118,8 @@ PyObject *usage_get(METHOD_ARGS)
          to_names(c.state, c.args[0], &names, &models, &query.model_count) < 0) ||
         (is_given(c.args[2]) && to_doubles(c.args[2], &periods, &query.period_count) < 0) ||
         (is_given(c.args[3]) && to_strategy(c.state, c.args[3], &strategy) < 0) ||
-        to_flag(c.state, c.args[4], "current_prices", &query.current_prices) < 0)
+        to_flag(c.state, c.args[4], "current_prices", &query.current_prices) < 0 ||
+        (c.args[5] != NULL && to_flag(c.state, c.args[5], "whole_parts", &query.whole_parts) < 0))
         goto done;
     query.models = models;
     query.edges_s = edges;

@@ -99,16 +99,27 @@ typedef enum {
     DM__STMT_PROGRAM_RUN_NEWEST,
     DM__STMT_PROGRAM_RUN_END,
     DM__STMT_PROGRAM_RUNS,
+    DM__STMT_PROGRAM_RUN_DELETE, /* as it was, and unless it is the newest */
     DM__STMT_PRICE_CHANGES,
     DM__STMT_PRICE_CHANGE_PUT,
     DM__STMT_PRICE_TIER_PUT,
     DM__STMT_STORE_ID,
+    DM__STMT_PRUNED_REQUESTS,
+    DM__STMT_PRUNED_RUNS,
+    DM__STMT_PRUNED_SPAN,
+    DM__STMT_PRUNED_USED_SINCE,
+    DM__STMT_PRUNED_PART_BEFORE,
+    DM__STMT_PRUNED_PART_AFTER,
+    DM__STMT_PRUNED_PART_PUT,
+    DM__STMT_PRUNED_RUN_OF_BUCKET,
+    DM__STMT_PRUNED_RUN_PUT,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
     DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,
     DM__STMT_RUN_NEWEST,
     DM__STMT_RUN_END,
     DM__STMT_RUNS,
+    DM__STMT_RUN_DELETE,
     DM__STMT_RUN_SPAN, /* the first and last times */
     DM__STMT_REQUEST_INSERT,
     DM__STMT_REQUESTS_INSERT, /* through feed.c */
@@ -117,6 +128,7 @@ typedef enum {
     DM__STMT_REQUEST,
     DM__STMT_REQUEST_NEXT, /* the id that the next will get */
     DM__STMT_REQUEST_LAST,
+    DM__STMT_REQUEST_DELETE,
     DM__STMT_USED_SINCE, /* by a request or run */
     DM__STMT_BILLING,
     DM__STMT_BILLING_SET,
@@ -124,6 +136,7 @@ typedef enum {
     DM__STMT_TIER_INSERT, /* INSERT OR REPLACE */
     DM__STMT_TIER_DELETE,
     DM__STMT_TIMING_INSERT,
+    DM__STMT_TIMING_DELETE,
     DM__STMT_TIMINGS,
     DM__STMT_REQUEST_ID_FIND,
     DM__STMT_REQUEST_ID_OF_ROW,
@@ -271,6 +284,9 @@ dm_status dm__run_insert(dm__conn *conn, dm__model *model_or_null, double start_
                          int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__run_end(dm__conn *conn, dm__model *model_or_null, double end_time_s,
                       dm_error *err) DM_CHECKED;
+/* Whether the row is there, and what is in it. */
+dm_status dm__request_read(dm__conn *conn, dm__model *model, int64_t row_id, bool *found,
+                           dm_request *request, dm_error *err) DM_CHECKED;
 dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request *request,
                              int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,

@@ -173,6 +173,19 @@ dm_status dm_runtime_add(dm_runtime_sum *sum, double from_s, double to_s, dm_amo
     return DM_OK;
 }
 
+/* From the highest bits that a double has room for, the last of them set where others follow. */
+double dm_runtime_seconds(const dm_runtime_sum *sum)
+{
+    int top = 3, scale = -64;
+    while (top > 1 && sum->limbs[top] == 0)
+        top--;
+    uint128 value = (uint128)sum->limbs[top] << 64 | sum->limbs[top - 1];
+    scale += 64 * (top - 1);
+    for (int i = 0; i < top - 1; i++)
+        value |= sum->limbs[i] != 0;
+    return ldexp((double)value, scale);
+}
+
 dm_status dm_runtime_cost(const dm_runtime_sum *sum, dm_amount *cost_out, dm_error *err)
 {
     uint64_t quotient[4], rest = 0;
