@@ -258,6 +258,10 @@ dm_status dm__row_integer(const dm__row *row, int column, int64_t *out, dm_error
 dm_status dm__row_price(const dm__row *row, int column, double *out, dm_error *err) DM_CHECKED;
 dm_status dm__row_flag(const dm__row *row, int column, bool *out, dm_error *err) DM_CHECKED;
 
+/* The same in SQL. */
+#define DM__IS_TIME(column)                                                                        \
+    "typeof(" column ") IN ('real','integer') AND " column ">=0 AND " column "<9e307"
+
 /* Room for element `count` of an array (`&array`) of dm__malloc. */
 bool dm__array_grow(void *array_pointer, size_t *capacity, size_t count, size_t element_size);
 /* For dm__free; NULL without memory, and never because `count` is 0. */

@@ -48,9 +48,13 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
     [DM__STMT_STORE_ID] = "SELECT value FROM datamanager_store WHERE name='id'",
+    /* Those that cannot be what they say are read, and refused. */
     [DM__STMT_PRUNED_REQUESTS] =
         "SELECT " DM__KEPT_PART_COLUMNS " FROM datamanager_usage_sums WHERE safe_name=?1"
-        " AND last_request>=?2 AND first_request<?3 ORDER BY first_request,id",
+        " AND (first_request<?3 OR NOT (" DM__IS_TIME(
+            "first_request") "))"
+                             " AND (last_request>=?2 OR last_request<first_request"
+                             " OR NOT (" DM__IS_TIME("last_request") ")) ORDER BY first_request,id",
     [DM__STMT_PRUNED_RUNS] = "SELECT " DM__KEPT_RUN_COLUMNS
                              " FROM datamanager_uptime_sums WHERE safe_name=?1 ORDER BY id",
     [DM__STMT_PRUNED_SPAN] =
