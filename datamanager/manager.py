@@ -223,7 +223,7 @@ class DataManager(_core.Manager):
         zone), or nothing; then those of that time go, too. From the sums ``usage``, ``invoice`` and
         ``cost`` answer as before, at any prices; a question of which an edge lies inside a sum
         raises InvalidDataError. ``models`` (default: all, and the runs of the program) are pruned
-        in steps of about 20 ms, between which others write. ``dry_run`` only says what would go.
+        in steps of about 12 ms, between which others write. ``dry_run`` only says what would go.
         After Ctrl-C, an exception in ``progress(done, total)`` or a crash, what has gone is in the
         sums and the rest is there.
 

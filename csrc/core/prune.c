@@ -15,7 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_NS    (20 * DM__MS) /* of a step, with its commit */
+#define STEP_NS    (12 * DM__MS) /* of a step, with its commit */
 #define PAUSE_NS   (6 * DM__MS)  /* longer than another process sleeps between two tries */
 #define WORK_MIN   (DM__MS / 2)
 #define CLOCK_ROWS 32
