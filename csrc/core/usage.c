@@ -351,10 +351,12 @@ static void rows_add_until(ordered *all, double time_s)
 static dm_status refuse_cut(const char *what, const dm__model *model, double first_s, double last_s,
                             dm_error *err)
 {
-    return dm__fail(err, DM_INVALID,
-                    "the %s of %s from %.6f to %.6f were pruned and are kept as one sum: no bucket,"
-                    " price or billing period may begin after the first and up to the last",
-                    what, model->safe, first_s, last_s);
+    return dm__fail(
+        err, DM_INVALID,
+        "the %s of '%.*s' from %.6f to %.6f were pruned and are kept as one sum: no bucket,"
+        " price or billing period may begin after the first and up to the last",
+        what, (int)(model->name_length < 50 ? model->name_length : 50), model->name, first_s,
+        last_s);
 }
 
 /* Where what is kept from first_s to last_s counts: NULL where it does not. */
