@@ -348,6 +348,54 @@ static dm_status call_history(void)
     return rc;
 }
 static const double edges[] = {0, 5, 10, INFINITY};
+static const dm_str old_model = DM_STR("old");
+static void with_old(void)
+{
+    static const double times[4] = {1, 5.5, 6, 50};
+    static const int64_t tokens[4] = {7, 0, 9, 1};
+    dm_request_rows rows = {4, times, tokens, tokens, tokens, tokens, times, NULL};
+    dm_ids ids;
+    int64_t id;
+    dm_status rc = dm_model_delete(m, old_model, &err);
+    CHECK_INT(rc == DM_OK || rc == DM_MODEL_NOT_FOUND, 1);
+    CHECK_OK(dm_requests_add(m, old_model, &rows, &ids, &err));
+    for (double start_s = 1; start_s < 9; start_s++) {
+        CHECK_OK(dm_model_start(m, old_model, start_s, &id, &err));
+        CHECK_OK(dm_model_end(m, old_model, start_s + 0.5, &err));
+    }
+}
+static dm_status prune_old(const double *begins, size_t count)
+{
+    dm_prune_query query = {&old_model, 1, 20, begins, count, false};
+    dm_prune_result result = {.counts = NULL};
+    dm_status rc = dm_prune(m, &query, NULL, &result, &err);
+    CHECK_INT(result.counts != NULL, rc == DM_OK);
+    if (rc == DM_OK)
+        dm_prune_result_reset(&result);
+    return rc;
+}
+static dm_status call_prune(void)
+{
+    return prune_old(edges, 3);
+}
+static void with_kept(void)
+{
+    with_old();
+    CHECK_OK(call_prune());
+}
+static dm_status call_prune_all(void)
+{
+    return prune_old(NULL, 0);
+}
+static dm_status call_kept_runs(void)
+{
+    dm_kept_runs runs = {.count = 77};
+    dm_status rc = dm_kept_runs_get(m, &old_model, &runs, &err);
+    CHECK_INT(rc == DM_OK || runs.count == 77, 1);
+    if (rc == DM_OK)
+        dm_kept_runs_reset(&runs);
+    return rc;
+}
 static dm_status call_usage(void)
 {
     dm_usage_query query = {.edges_s = edges, .edge_count = 4};
@@ -474,7 +522,10 @@ static const struct {
     {"requests_get", path, NULL, call_requests_get},
     {"billing_get", path, NULL, call_billing_get},
     {"price_history", path, NULL, call_history},
+    {"prune what was kept", path, with_kept, call_prune_all},
+    {"prune", path, with_old, call_prune},
     {"usage", path, NULL, call_usage},
+    {"kept_runs", path, NULL, call_kept_runs},
     {"performance", path, NULL, call_performance},
     {"time_span", path, NULL, call_span},
     {"requests_export", path, NULL, call_export},
