@@ -39,6 +39,10 @@ from datamanager._core import (
 )
 from datamanager.manager import DataManager, sqlite_info
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from datamanager.responses import ResponseUsage, usage_from_response
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -69,6 +73,7 @@ __all__ = [
     "NewerDatabaseError",
     "PerformanceRow",
     "ReadOnlyError",
+    "ResponseUsage",
     "RunNotFoundError",
     "StorageError",
     "Tariff",
@@ -79,4 +84,14 @@ __all__ = [
     "cost",
     "restore",
     "sqlite_info",
+    "usage_from_response",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """These load json and typing, which take as long to import as all the rest."""
+    if name not in ("ResponseUsage", "usage_from_response"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from datamanager import responses
+
+    return getattr(responses, name)

@@ -195,6 +195,21 @@ class DataManager(_core.Manager):
 
         return usage.analyze(self, model_name, days)
 
+    def add_response(
+        self, model_name: str, obj: object, *, timestamp: Moment | None = None
+    ) -> int | None:
+        """Record what a finished response says it used, and its timings; returns the request's id.
+
+        ``obj`` is what ``usage_from_response`` takes. The request is of ``timestamp``, by default
+        of when the response says it was made, or else of now.
+
+        Raises InvalidDataError for what does not say its tokens, is not finished or contradicts
+        itself.
+        """
+        from datamanager import responses
+
+        return responses.add_response(self, model_name, obj, timestamp)
+
     def get_orphaned_models(self, configured: Iterable[str]) -> list[str]:
         """The models with records here that are not among the ``configured`` names."""
         if isinstance(configured, str):
