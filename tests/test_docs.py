@@ -10,7 +10,7 @@ import sqlite3
 import subprocess
 from contextlib import closing
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 from commands import COMMAND, environment, fill
@@ -37,6 +37,7 @@ RECORDS = [
     "Finding",
     "PerformanceRow",
     "ModelStatus",
+    "ResponseUsage",
     "Cost",
     "CostSlice",
 ]
@@ -150,8 +151,11 @@ def test_calls(manual: str) -> None:
     assert sorted(found) == sorted(wanted)
 
 
-def types_in_stub(record: str) -> dict[str, str]:
-    """The types that the stub gives the fields of a record."""
+def types_of(record: str) -> dict[str, str]:
+    """The types of the fields of a record: as the stub gives them, or as it is written."""
+    kind = getattr(datamanager, record)
+    if issubclass(kind, tuple):
+        return {n: inspect.formatannotation(t) for n, t in get_type_hints(kind).items()}
     stub = ast.parse((ROOT / "datamanager" / "_core.pyi").read_text(encoding="utf-8"))
     (body,) = [n.body for n in stub.body if isinstance(n, ast.ClassDef) and n.name == record]
     return {
@@ -168,12 +172,13 @@ def types_in_stub(record: str) -> dict[str, str]:
 def test_fields(manual: str, record: str) -> None:
     found = table(manual, f"#### {record}")
     assert tuple(found) == getattr(datamanager, record).__match_args__
-    types = {name: kind.replace("_Strategy", "str") for name, kind in types_in_stub(record).items()}
+    types = {name: kind.replace("_Strategy", "str") for name, kind in types_of(record).items()}
     assert {name: cells[0].strip("`").replace("\\|", "|") for name, cells in found.items()} == types
 
 
 def test_every_record_is_listed() -> None:
-    kinds = {name for name, value in vars(datamanager).items() if hasattr(value, "__match_args__")}
+    public = {name: getattr(datamanager, name) for name in datamanager.__all__}
+    kinds = {name for name, value in public.items() if hasattr(value, "__match_args__")}
     assert kinds == set(RECORDS)
 
 

@@ -201,6 +201,9 @@ ADDING: Calls = {
         lambda dm: dm.add_model_requests("m", COLUMNS),
         lambda dm: dm.add_model_requests("m", LISTS),
     ],
+    "add_response": [
+        lambda dm: dm.add_response("m", {"usage": {"prompt_tokens": 3, "total_tokens": 3}}),
+    ],
 }
 
 CHANGING: Calls = {

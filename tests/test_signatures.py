@@ -83,6 +83,10 @@ SIGNATURES = {
     "get_storage_stats": "(self, /)",
     "vacuum": "(self, /)",
     "rename_model": "(self, /, old_name, new_name)",
+    "add_response": (
+        "(self, model_name: 'str', obj: 'object', *, "
+        "timestamp: 'Moment | None' = None) -> 'int | None'"
+    ),
     "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
 }
