@@ -89,7 +89,7 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """These load json and typing, which take as long to import as all the rest."""
+    """Late, as what these import (json, typing, datetime) takes longer than all the rest."""
     if name not in ("ResponseUsage", "usage_from_response"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from datamanager import responses

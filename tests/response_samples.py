@@ -39,21 +39,21 @@ def chunk(**more: Any) -> Event:
     }
 
 
-OPENAI_USAGE = {
+OPENAI_USAGE: Event = {
     "prompt_tokens": 120,
     "completion_tokens": 30,
     "total_tokens": 150,
     "prompt_tokens_details": {"cached_tokens": 100, "audio_tokens": 0},
     "completion_tokens_details": {"reasoning_tokens": 12, "audio_tokens": 0},
 }
-RESPONSES_USAGE = {
+RESPONSES_USAGE: Event = {
     "input_tokens": 120,
     "input_tokens_details": {"cached_tokens": 100},
     "output_tokens": 30,
     "output_tokens_details": {"reasoning_tokens": 12},
     "total_tokens": 150,
 }
-RESPONSE = {
+RESPONSE: Event = {
     "id": "resp_67c",
     "object": "response",
     "created_at": CREATED,
@@ -63,7 +63,7 @@ RESPONSE = {
     "output": [{"type": "message", "content": [{"type": "output_text", "text": "Blue."}]}],
     "usage": RESPONSES_USAGE,
 }
-TIMINGS = {
+TIMINGS: Event = {
     "cache_n": 100,
     "prompt_n": 20,
     "prompt_ms": 250.0,
@@ -74,7 +74,7 @@ TIMINGS = {
     "predicted_per_token_ms": 50.0,
     "predicted_per_second": 20.0,
 }
-NATIVE = {
+NATIVE: Event = {
     "index": 0,
     "content": "Blue, by day.",
     "tokens": [],
@@ -91,7 +91,7 @@ NATIVE = {
     "tokens_cached": 149,
     "timings": TIMINGS,
 }
-MESSAGE = {
+MESSAGE: Event = {
     "id": "msg_013",
     "type": "message",
     "role": "assistant",
@@ -107,7 +107,7 @@ MESSAGE = {
         "service_tier": "standard",
     },
 }
-OLLAMA = {
+OLLAMA: Event = {
     "model": "llama3.2",
     "created_at": "2023-11-14T22:13:20.499127455Z",
     "message": {"role": "assistant", "content": "Blue."},
@@ -120,14 +120,14 @@ OLLAMA = {
     "eval_count": 30,
     "eval_duration": 4_232_710_000,
 }
-METRICS = {
+METRICS: Event = {
     "time_to_first_token_ms": 200.0,
     "generation_time_ms": 1500.0,
     "queue_time_ms": 50.0,
     "mean_itl_ms": 51.7,
     "tokens_per_second": 17.6,
 }
-HITS = {"prompt_tokens_details": {"cached_tokens": 100}}
+HITS: Event = {"prompt_tokens_details": {"cached_tokens": 100}}
 CACHED = ResponseUsage(CREATED, 120, 30, 100, 20, None, None)
 UNCACHED = ResponseUsage(CREATED, 120, 30, 0, 120, None, None)
 EMBEDDED = ResponseUsage(None, 8, 0, 0, 8, None, None)
@@ -261,14 +261,14 @@ WHOLE: dict[str, tuple[Event, ResponseUsage]] = {
     ),
 }
 
-TEXT = chunk()
-LAST = chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
-RESPONSE_EVENTS = [
+TEXT: Event = chunk()
+LAST: Event = chunk(choices=[{"index": 0, "delta": {}, "finish_reason": "stop"}])
+RESPONSE_EVENTS: list[Event] = [
     {"type": "response.created", "response": {**RESPONSE, "status": "in_progress", "usage": None}},
     {"type": "response.output_text.delta", "item_id": "msg_1", "delta": "Blue"},
     {"type": "response.output_item.done", "item": {"id": "msg_1", "type": "message"}},
 ]
-START = {
+START: Event = {
     "type": "message_start",
     "message": {
         **MESSAGE,
@@ -277,13 +277,13 @@ START = {
         "usage": {**MESSAGE["usage"], "output_tokens": 1},
     },
 }
-DELTAS = [
+DELTAS: list[Event] = [
     {"type": "content_block_start", "index": 0, "content_block": {"type": "text", "text": ""}},
     {"type": "ping"},
     {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Blue."}},
     {"type": "content_block_stop", "index": 0},
 ]
-STOP = {"type": "message_stop"}
+STOP: Event = {"type": "message_stop"}
 
 
 def message_delta(**usage: Any) -> Event:
