@@ -199,6 +199,10 @@ WHOLE: dict[str, tuple[Event, ResponseUsage]] = {
         {**NATIVE, "timings": without(TIMINGS, "cache_n")},
         TIMED._replace(timestamp=None),
     ),
+    "llama.cpp completion, the fields asked for": (
+        {"tokens_predicted": 30, "tokens_evaluated": 120},
+        UNCACHED._replace(timestamp=None),
+    ),
     "llama.cpp, prompt alone": (
         {
             **NATIVE,
@@ -247,6 +251,10 @@ WHOLE: dict[str, tuple[Event, ResponseUsage]] = {
     ),
     "vllm with metrics of phases alone": (
         chat(bare(), metrics={"time_to_first_token_ms": None, "content": {"token_count": 20}}),
+        UNCACHED,
+    ),
+    "metrics and a message of another kind": (
+        chat(bare(), metrics=["fast"], message={"role": "assistant", "usage": {}}),
         UNCACHED,
     ),
     "vllm embeddings": (
@@ -299,6 +307,14 @@ STREAMED: dict[str, tuple[list[Event], ResponseUsage]] = {
         ],
         CACHED,
     ),
+    "openai chat, nothing more in the last": (
+        [TEXT, chunk(choices=[], usage=OPENAI_USAGE), {**LAST, "created": None, "usage": None}],
+        CACHED,
+    ),
+    "openai chat, an id for each chunk": (
+        [{**TEXT, "id": "chatcmpl-9f1"}, chunk(choices=[], usage=OPENAI_USAGE)],
+        CACHED,
+    ),
     "openai responses": (
         [*RESPONSE_EVENTS, {"type": "response.completed", "response": RESPONSE}],
         CACHED,
@@ -315,7 +331,7 @@ STREAMED: dict[str, tuple[list[Event], ResponseUsage]] = {
         [
             START,
             message_delta(output_tokens=7),
-            message_delta(output_tokens=30, input_tokens=15),
+            message_delta(output_tokens=30, input_tokens=None),
             STOP,
         ],
         CACHED._replace(timestamp=None),
