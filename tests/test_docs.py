@@ -252,7 +252,7 @@ def test_differences_of_the_drop_in(manual: str) -> None:
 def test_tables_beside(manual: str, dm: DataManager, path: str) -> None:
     dm.set_pricing("m", tiers=[[1, 0, 0, 1, 1, False, None]])
     with closing(sqlite3.connect(path)) as file:
-        rows = file.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'datamanager%'")
+        rows = file.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'datamanager_price%'")
         beside = {row[0] for row in rows}
     assert set(table(manual, HEADINGS[manual]["prices"])) == beside
 

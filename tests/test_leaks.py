@@ -166,6 +166,13 @@ def backup(dm: DataManager) -> None:
     os.unlink(dest)
 
 
+def export(dm: DataManager) -> None:
+    dest = f"{dm.db_path}.csv"
+    dm.export(dest)
+    dm.import_requests(dest)
+    os.unlink(dest)
+
+
 def tiers(dm: DataManager) -> None:
     dm.delete_tier_pricing("m", 1, **AT)
     dm.add_tier_pricing("m", TIER, **AT)
@@ -202,11 +209,14 @@ ADDING: Calls = {
     "add_model_request": [
         lambda dm: dm.add_model_request("m", ROWS[0]),
         lambda dm: dm.add_model_request("m", ROWS[1], duration=2, first_token=1.0),
+        lambda dm: dm.add_model_request("m", ROWS[0], request_id="once"),
     ],
     "add_model_requests": [
         lambda dm: dm.add_model_requests("m", iter(ROWS)),
         lambda dm: dm.add_model_requests("m", COLUMNS),
         lambda dm: dm.add_model_requests("m", LISTS),
+        lambda dm: dm.add_model_requests("m", ROWS, request_ids=["once", None]),
+        lambda dm: dm.add_model_requests("m", {**COLUMNS, "request_id": ["once"] * 3}),
     ],
 }
 
@@ -242,6 +252,8 @@ SLOWLY: Calls = {
     ],
     "vacuum": [lambda dm: dm.vacuum()],
     "backup": [backup],
+    "export": [export],
+    "import_requests": [],  # by the one above
     "__enter__": [lambda dm: DataManager(":memory:").close(), lambda dm: DataManager(":memory:")],
 }
 
@@ -330,6 +342,9 @@ BAD_ROWS: list[Any] = [
     {**COLUMNS, "input_tokens": np.array([0.5, 1, 2])},
     {**LISTS, "input_tokens": [0.5, 1, 2]},
     {**LISTS, "input_tokens": "abc"},
+    {**LISTS, "request_id": ["a", "b", 3]},
+    {**LISTS, "request_id": ["a", "b", ""]},
+    {**LISTS, "request_id": ["a"]},
 ]
 
 

@@ -58,6 +58,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "rename_model": ("m", "n"),
     "get_orphaned_models": ([],),
     "backup": ("never-made.db",),
+    "export": ("never-made.csv",),
+    "import_requests": ("never-read.csv",),
     "__enter__": (),
 }
 

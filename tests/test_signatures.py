@@ -20,9 +20,9 @@ SIGNATURES = {
     "update_model_runtime_end": "(self, /, model_name, end_time)",
     "get_model_runtime": "(self, /, model_name, limit=0, *, start=None, end=None)",
     "add_model_request": (
-        "(self, /, model_name, request_data, *, duration=None, first_token=None)"
+        "(self, /, model_name, request_data, *, duration=None, first_token=None, request_id=None)"
     ),
-    "add_model_requests": "(self, /, model_name, rows)",
+    "add_model_requests": "(self, /, model_name, rows, *, request_ids=None)",
     "get_model_requests": ("(self, /, model_name, minutes=0, *, start=None, end=None, limit=0)"),
     "add_tier_pricing": "(self, /, model_name, tier_data, *, effective_from=None)",
     "update_tier_pricing": "(self, /, model_name, tier_data, *, effective_from=None)",
@@ -85,6 +85,21 @@ SIGNATURES = {
     "rename_model": "(self, /, old_name, new_name)",
     "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
+    "export": (
+        "(self, dest: 'str | os.PathLike[str]', "
+        "format: \"Literal['csv', 'jsonl', 'parquet']\" = 'csv', "
+        "models: 'str | Iterable[str] | None' = None, start: 'Moment | None' = None, "
+        "end: 'Moment | None' = None, *, progress: 'Callable[[int, int], object] | None' = None, "
+        "overwrite: 'bool' = False) -> 'int'"
+    ),
+    "import_requests": (
+        "(self, src: 'str | os.PathLike[str]', "
+        "format: \"Literal['csv', 'jsonl', 'parquet'] | None\" = None, *, "
+        "model: 'str | None' = None, columns: 'Mapping[str, str] | None' = None, "
+        "tz: 'str | tzinfo | None' = None, strict: 'bool' = False, "
+        "on_bad_line: 'Callable[[int, str], object] | None' = None, "
+        "progress: 'Callable[[int, int], object] | None' = None) -> 'ImportResult'"
+    ),
 }
 
 

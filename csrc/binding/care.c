@@ -14,6 +14,13 @@ bool care_is_telling(PyObject *manager)
     return telling == manager;
 }
 
+PyObject *care_telling_set(PyObject *manager)
+{
+    PyObject *outer = telling;
+    telling = manager;
+    return outer;
+}
+
 typedef struct {
     PyObject *function, *manager; /* borrowed */
 } progress_call;
@@ -21,12 +28,11 @@ typedef struct {
 static bool progress_report(void *argument, int64_t done_pages, int64_t total_pages)
 {
     const progress_call *progress = argument;
-    PyObject *outer = telling;
     core_leave();
-    telling = progress->manager;
+    PyObject *outer = care_telling_set(progress->manager);
     PyObject *result = PyObject_CallFunction(progress->function, "LL", (long long)done_pages,
                                              (long long)total_pages);
-    telling = outer;
+    (void)care_telling_set(outer);
     Py_XDECREF(result);
     core_enter();
     return result == NULL;

@@ -11,6 +11,7 @@
  *     rows     (had to go)     | kept              | kept
  */
 #include "dm_internal.h"
+#include "wide.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -50,18 +51,14 @@ static dm_timing untimed[1]; /* stands for the timings of rows that have none */
 
 /* ---- blocks ---- */
 
-static bool fits(int64_t value)
-{
-    return (uint64_t)value <= UINT32_MAX;
-}
-
+/* False where a number is too large. */
 static bool block_copy(dm__block *block, const dm_request_columns *rows)
 {
-    bool all = true;
+    uint64_t bits = 0;
     for (size_t i = 0; i < rows->count; i++) {
         int64_t id = rows->id[i] - block->first_id;
-        all &= fits(id) & fits(rows->input_tokens[i]) & fits(rows->output_tokens[i]) &
-               fits(rows->cache_n[i]) & fits(rows->prompt_n[i]);
+        bits |= (uint64_t)(id | rows->input_tokens[i] | rows->output_tokens[i] | rows->cache_n[i] |
+                           rows->prompt_n[i]);
         block->timestamp_s[i] = rows->timestamp_s[i];
         block->id[i] = (uint32_t)id;
         block->input_tokens[i] = (uint32_t)rows->input_tokens[i];
@@ -69,7 +66,7 @@ static bool block_copy(dm__block *block, const dm_request_columns *rows)
         block->cache_n[i] = (uint32_t)rows->cache_n[i];
         block->prompt_n[i] = (uint32_t)rows->prompt_n[i];
     }
-    return all;
+    return bits <= UINT32_MAX;
 }
 
 /* NULL without memory, or where a number is too large for it: then its rows are read each time. */
@@ -113,10 +110,9 @@ static size_t block_bytes(const dm__block *block)
     return sizeof *block + block->count * row;
 }
 
-DM__WIDE void dm__block_read(const dm__block *block, dm_request_columns *rows)
+static DM__WIDE void columns_widen(const dm__block *block, dm_request_columns *rows)
 {
-    const size_t count = rows->count = block->count;
-    memcpy(rows->timestamp_s, block->timestamp_s, count * sizeof *rows->timestamp_s);
+    const size_t count = block->count;
     for (size_t i = 0; i < count; i++)
         rows->input_tokens[i] = block->input_tokens[i];
     for (size_t i = 0; i < count; i++)
@@ -125,6 +121,13 @@ DM__WIDE void dm__block_read(const dm__block *block, dm_request_columns *rows)
         rows->cache_n[i] = block->cache_n[i];
     for (size_t i = 0; i < count; i++)
         rows->prompt_n[i] = block->prompt_n[i];
+}
+
+void dm__block_read(const dm__block *block, dm_request_columns *rows)
+{
+    rows->count = block->count;
+    memcpy(rows->timestamp_s, block->timestamp_s, rows->count * sizeof *rows->timestamp_s);
+    columns_widen(block, rows);
 }
 
 void dm__block_read_ids(const dm__block *block, int64_t *ids)

@@ -116,6 +116,8 @@ void dm__conn_give_back(dm__store *store, dm__conn *conn); /* NULL is fine */
 dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
                        dm_error *err) DM_CHECKED;
 void dm__pool_put(dm__store *store, dm__conn *conn, bool broken);
+/* The same without waiting; NULL where there is none to be had. */
+dm__conn *dm__pool_try(dm__store *store);
 /* One that is idle, for good; NULL where there is none. With the lock held. */
 dm__conn *dm__pool_take(dm__store *store);
 void dm__pool_close(dm__store *store);
@@ -131,9 +133,10 @@ typedef struct {
     dm__store *store;
     dm__read_fn read;
     void *argument;
+    bool many; /* models: it may use a partner */
 } dm__witnessed;
-/* A dm__read_fn of a dm__witnessed: its read, with leave to use the memory of rows where it is
- * true for the snapshot that the connection has just begun. */
+/* A dm__read_fn of a dm__witnessed: its read, with leave to use the memory of rows where that is
+ * true for the transaction that the connection has just begun, and a partner. */
 dm_status dm__witnessed_read(dm__conn *conn, void *witnessed, dm_error *err) DM_CHECKED;
 /* The leader, at the end of each turn. `rewritten`: rows may be other than they were. */
 void dm__witness_look(dm__store *store, bool rewritten);

@@ -157,7 +157,7 @@ static dm_status performance_of_all(dm__conn *conn, void *argument, dm_error *er
                              .edges_s = query->edges_s,
                              .edge_count = query->edge_count,
                              .rows = performance->rows};
-    return dm__read_models(conn, &performance->models, &read.read, err);
+    return dm__read_models(conn, &performance->models, &read.read, sizeof read, err);
 }
 
 void dm_performance_reset(dm_performance *performance)
@@ -175,7 +175,7 @@ dm_status dm_performance_get(dm_manager *m, const dm_str *models, size_t model_c
     query_read query = {models, model_count, edges_s, edge_count, &performance};
     dm_status rc = dm__edges_check(edges_s, edge_count, err);
     if (rc == DM_OK)
-        rc = dm__read_rows(m, performance_of_all, &query, err);
+        rc = dm__read_rows(m, model_count != 1 || models == NULL, performance_of_all, &query, err);
     if (rc == DM_OK)
         *performance_out = performance;
     else

@@ -9,15 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A function with loops over columns: compiled for wider vectors as well, and chosen as the program
- * is loaded by what the processor has. (Sanitizers are not ready that early.) */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__OPTIMIZE__) &&                          \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define DM__WIDE __attribute__((target_clones("avx512f", "avx2", "default"), flatten))
-#else
-#define DM__WIDE
-#endif
-
 typedef pthread_mutex_t dm__mutex;
 typedef pthread_cond_t dm__cond; /* waits count on the monotonic clock */
 typedef pthread_t dm__thread;
@@ -40,6 +31,9 @@ void dm__cond_broadcast(dm__cond *cond);
 dm__thread dm__thread_self(void);
 bool dm__thread_equal(dm__thread a, dm__thread b);
 int64_t dm__thread_number(void); /* the system's, of this thread */
+/* One that no signal is delivered to. 0, or an errno. */
+int dm__thread_start(dm__thread *thread_out, void (*run)(void *), void *argument);
+void dm__thread_join(dm__thread thread);
 
 #define DM__MS ((int64_t)1000000) /* nanoseconds in a millisecond */
 int64_t dm__monotonic_ns(void);

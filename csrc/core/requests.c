@@ -37,7 +37,8 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err)
 {
-    return rows->count == 0 ? DM_OK : dm__feed_run(conn, model, rows, ids_out, err);
+    dm__feed feed = {.rows = rows, .count = rows->count};
+    return feed.count == 0 ? DM_OK : dm__feed_run(conn, model, &feed, ids_out, err);
 }
 
 /* ---- reading ---- */
@@ -77,7 +78,7 @@ dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
     dm__model_read read = {.name = model, .from = requests_read, .window = window, .out = &columns};
     dm_status rc = dm__window_check(window, err);
     if (rc == DM_OK)
-        rc = dm__read_rows(m, dm__model_read_run, &read, err);
+        rc = dm__read_rows(m, false, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *columns_out = columns;
     else

@@ -31,6 +31,14 @@ static dm_status model_span_read(dm__conn *conn, dm__model *model, dm__model_rea
     return rc == DM_OK ? dm__rows_span(conn, model, span->bounds_s, err) : rc;
 }
 
+static void spans_merge(dm__model_read *read, const dm__model_read *other)
+{
+    double *bounds_s = ((span_read *)read)->bounds_s;
+    const double *others_s = ((const span_read *)other)->bounds_s;
+    bounds_s[0] = fmin(bounds_s[0], others_s[0]);
+    bounds_s[1] = fmax(bounds_s[1], others_s[1]);
+}
+
 static dm_status span_of_all(dm__conn *conn, void *argument, dm_error *err)
 {
     span_read *span = argument;
@@ -38,8 +46,9 @@ static dm_status span_of_all(dm__conn *conn, void *argument, dm_error *err)
     dm_status rc = dm__models_asked(conn, span->models, span->model_count, &names, err);
     span->bounds_s[0] = span->bounds_s[1] = NAN;
     span->read.from = model_span_read;
+    span->read.merge = spans_merge;
     if (rc == DM_OK)
-        rc = dm__read_models(conn, &names, &span->read, err);
+        rc = dm__read_models(conn, &names, &span->read, sizeof *span, err);
     dm_model_names_reset(&names);
     return rc;
 }
@@ -48,7 +57,7 @@ dm_status dm_time_span_get(dm_manager *m, const dm_str *models, size_t model_cou
                            double *first_s_out, double *last_s_out, dm_error *err)
 {
     span_read span = {.models = models, .model_count = model_count};
-    dm_status rc = dm__read_rows(m, span_of_all, &span, err);
+    dm_status rc = dm__read_rows(m, model_count != 1 || models == NULL, span_of_all, &span, err);
     if (rc != DM_OK)
         return rc;
     *first_s_out = span.bounds_s[0];

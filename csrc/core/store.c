@@ -129,9 +129,9 @@ done:
     return rc;
 }
 
-dm_status dm__read_rows(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
+dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument, dm_error *err)
 {
-    dm__witnessed witnessed = {m->store, read, argument};
+    dm__witnessed witnessed = {m->store, read, argument, many};
     return dm__read(m, true, dm__witnessed_read, &witnessed, err);
 }
 
@@ -208,7 +208,7 @@ dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
     dm_status rc = dm__enter(m, err);
     if (rc != DM_OK)
         return rc;
-    change->ids = (dm_ids){0, 0};
+    change->ids = (dm_ids){0};
     dm__mutex_lock(&m->store->lock);
     dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
     dm__mutex_unlock(&m->store->lock);

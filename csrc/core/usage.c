@@ -12,6 +12,7 @@
  *     cells      |  0        | 1 |   2   |     3     |
  */
 #include "dm_internal.h"
+#include "wide.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -242,7 +243,7 @@ static dm_request_rows rows_from(const dm_request_columns *rows, size_t from, si
 }
 
 /* At most CHUNK_ROWS rows of one cell. */
-DM__WIDE static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
+static DM__WIDE void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
 {
     bucket_sums *bucket = at->bucket;
     const tariff *t = at->tariff;
@@ -449,21 +450,42 @@ static dm_status tariff_parts(const model_usage *usage, size_t tariff_at, dm_usa
     return rc;
 }
 
-static dm_status parts_store(const model_usage *usage, size_t model, dm_usage *out, dm_error *err)
+/* Of one model, until all are together. */
+typedef struct {
+    dm_usage_part *parts;
+    size_t count;
+} model_parts;
+
+static dm_status parts_store(const model_usage *usage, size_t model, model_parts *out,
+                             dm_error *err)
 {
-    size_t slices = 0, first = out->part_count;
+    size_t slices = 0;
     for (size_t i = 0; i < usage->tariff_count; i++)
         slices += usage->tariffs[i].slice_count;
-    dm_usage_part *parts = dm__realloc(out->parts, (first + slices + 1) * sizeof *parts);
-    if (parts == NULL)
+    dm__free(out->parts); /* of a first try */
+    *out = (model_parts){.parts = dm__malloc((slices + 1) * sizeof *out->parts)};
+    if (out->parts == NULL)
         return dm__no_memory(err);
-    out->parts = parts;
     dm_status rc = DM_OK;
     for (size_t i = 0; i < usage->tariff_count && rc == DM_OK; i++)
-        rc = tariff_parts(usage, i, parts, &out->part_count, err);
-    for (size_t i = first; i < out->part_count; i++)
-        parts[i].model = model;
+        rc = tariff_parts(usage, i, out->parts, &out->count, err);
+    for (size_t i = 0; i < out->count; i++)
+        out->parts[i].model = model;
     return rc;
+}
+
+static dm_status parts_join(const model_parts *parts, dm_usage *usage, dm_error *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < usage->models.count; i++)
+        count += parts[i].count;
+    usage->parts = dm__malloc((count + 1) * sizeof *usage->parts);
+    if (usage->parts == NULL)
+        return dm__no_memory(err);
+    for (size_t i = 0; i < usage->models.count; i++)
+        for (size_t p = 0; p < parts[i].count; p++)
+            usage->parts[usage->part_count++] = parts[i].parts[p];
+    return DM_OK;
 }
 
 /* ---- one model, all models ---- */
@@ -472,6 +494,7 @@ typedef struct {
     dm__model_read read;
     const dm_usage_query *query;
     dm_usage *usage;
+    model_parts *parts; /* of each model */
 } usage_read;
 
 static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_read *read,
@@ -496,7 +519,7 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
     if (rc == DM_OK)
         rc = rows_store(&usage, asked->usage->rows + read->index * usage.bucket_count, err);
     if (rc == DM_OK)
-        rc = parts_store(&usage, read->index, asked->usage, err);
+        rc = parts_store(&usage, read->index, &asked->parts[read->index], err);
     model_usage_reset(&usage);
     return rc;
 }
@@ -505,6 +528,23 @@ typedef struct {
     const dm_usage_query *query;
     dm_usage *usage;
 } query_read;
+
+static dm_status models_usage_read(dm__conn *conn, const dm_usage_query *query, dm_usage *usage,
+                                   dm_error *err)
+{
+    const size_t models = usage->models.count;
+    usage_read read = {.read = {.from = model_usage_read}, .query = query, .usage = usage};
+    read.parts = dm__calloc(models + 1, sizeof *read.parts);
+    if (read.parts == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__read_models(conn, &usage->models, &read.read, sizeof read, err);
+    if (rc == DM_OK)
+        rc = parts_join(read.parts, usage, err);
+    for (size_t i = 0; i < models; i++)
+        dm__free(read.parts[i].parts);
+    dm__free(read.parts);
+    return rc;
+}
 
 static dm_status usage_of_all(dm__conn *conn, void *argument, dm_error *err)
 {
@@ -522,8 +562,7 @@ static dm_status usage_of_all(dm__conn *conn, void *argument, dm_error *err)
     usage->row_count = usage->models.count * buckets;
     for (size_t i = 0; i < usage->row_count; i++)
         usage->rows[i].model = i / buckets, usage->rows[i].bucket = i % buckets;
-    usage_read read = {.read = {.from = model_usage_read}, .query = query, .usage = usage};
-    return dm__read_models(conn, &usage->models, &read.read, err);
+    return models_usage_read(conn, query, usage, err);
 }
 
 void dm_usage_reset(dm_usage *usage)
@@ -543,7 +582,8 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
     if (rc == DM_OK)
         rc = dm__ascending_check("billing periods", query->periods_s, query->period_count, err);
     if (rc == DM_OK)
-        rc = dm__read_rows(m, usage_of_all, &read, err);
+        rc = dm__read_rows(m, query->model_count != 1 || query->models == NULL, usage_of_all, &read,
+                           err);
     if (rc == DM_OK)
         *usage_out = usage;
     else

@@ -9,12 +9,13 @@
  * since it last looked. All commits of this process are the writer's, and are counted; a version
  * that is ahead of them has a stranger's in it.
  *
- * A reader asks after its snapshot has begun, in a turn of its own among the writers:
+ * A reader takes its snapshot in a turn of its own among the writers, between two looks:
  *
- *     reader      epoch 7 . snapshot . . . . . . . . . . . . still 7: memory is true for it
- *     writer                             its turn: look
+ *     writer      look: epoch 7 . . . . . . . . . . . . . . . look: nothing new
+ *     reader                      snapshot . its partner's
  *
- * Whatever its snapshot sees was committed before that look. */
+ * Nobody has committed between the looks: both snapshots are of one moment, and what is in memory
+ * of epoch 7 is true for them. */
 #include "dm_store.h"
 
 #define TURN_WAIT_NS (20 * DM__MS)
@@ -42,42 +43,77 @@ void dm__witness_forget(dm__store *store)
     epoch_begin(store);
 }
 
-static dm_status look(dm__conn *conn, void *argument, dm_error *err)
+typedef struct {
+    dm__store *store;
+    dm__conn *reader, *partner;
+    dm__recall recall; /* the result */
+    bool partner_agrees;
+} snapshot_turn;
+
+static dm_status snapshot_take(dm__conn *conn, bool begin, dm_error *err)
 {
-    (void)argument;
-    return dm__conn_read_once(conn, err);
+    dm_status rc = begin ? dm__stmt_exec(conn, DM__STMT_BEGIN, err) : DM_OK;
+    return rc == DM_OK ? dm__conn_read_once(conn, err) : rc;
 }
 
-/* DM_INTERRUPTED is the only failure; where the writers are too busy the answer is no. */
-static dm_status epoch_holds(dm__store *store, uint64_t epoch, bool *holds, dm_error *err)
+static dm_status turn_run(dm__conn *writer, void *argument, dm_error *err)
+{
+    snapshot_turn *turn = argument;
+    dm__store *store = turn->store;
+    dm_status rc = dm__conn_read_once(writer, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__witness_look(store, false);
+    uint64_t epoch = atomic_load(&store->epoch);
+    rc = snapshot_take(turn->reader, false, err);
+    if (rc == DM_OK && turn->partner != NULL)
+        turn->partner_agrees = snapshot_take(turn->partner, true, NULL) == DM_OK;
+    if (rc == DM_OK)
+        rc = dm__conn_read_once(writer, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__witness_look(store, false);
+    if (atomic_load(&store->epoch) == epoch)
+        turn->recall = (dm__recall){store->cache, epoch};
+    return DM_OK;
+}
+
+/* Where the writers are too busy it has to do without. DM_INTERRUPTED is the only failure. */
+static dm_status turn_take(snapshot_turn *turn, dm_error *err)
 {
     dm__job job = {.deadline_ns = dm__monotonic_ns() + TURN_WAIT_NS,
                    .heavy = true,
                    .inside = true,
                    .looks = true,
-                   .read = look};
-    dm_status rc = dm__submit(store, &job, err);
-    *holds = rc == DM_OK && atomic_load(&store->epoch) == epoch;
-    return rc == DM_INTERRUPTED ? rc : DM_OK;
+                   .read = turn_run,
+                   .read_argument = turn};
+    dm_status rc = dm__submit(turn->store, &job, err);
+    if (rc == DM_INTERRUPTED)
+        return rc;
+    turn->partner_agrees &= turn->recall.cache != NULL;
+    turn->reader->recall = turn->recall;
+    if (turn->partner_agrees) {
+        turn->partner->recall = turn->recall;
+        turn->reader->partner = turn->partner;
+    }
+    return DM_OK;
 }
 
-/* A stranger's commit of a while ago begins a new epoch only now: then once more. */
-static dm_status snapshot_begin(dm__store *store, dm__conn *conn, dm_error *err)
+static dm_status read_beside_writers(dm__store *store, dm__conn *conn, dm__witnessed *read,
+                                     dm_error *err)
 {
-    bool holds = false;
-    dm_status rc = DM_OK;
-    for (int attempt = 0; attempt < 2 && rc == DM_OK && !holds; attempt++) {
-        uint64_t epoch = atomic_load(&store->epoch);
-        if (attempt > 0)
-            rc = dm__stmt_exec(conn, DM__STMT_ROLLBACK, err);
-        if (rc == DM_OK && attempt > 0)
-            rc = dm__stmt_exec(conn, DM__STMT_BEGIN, err);
-        if (rc == DM_OK)
-            rc = dm__conn_read_once(conn, err);
-        if (rc == DM_OK)
-            rc = epoch_holds(store, epoch, &holds, err);
-        if (holds)
-            conn->recall = (dm__recall){store->cache, epoch};
+    snapshot_turn turn = {.store = store, .reader = conn};
+    if (read->many)
+        turn.partner = dm__pool_try(store);
+    dm_status rc = turn_take(&turn, err);
+    if (rc == DM_OK)
+        rc = read->read(conn, read->argument, err);
+    conn->partner = NULL;
+    if (turn.partner != NULL) {
+        turn.partner->recall = (dm__recall){0};
+        dm__rollback(turn.partner);
+        dm__pool_put(store, turn.partner,
+                     rc == DM_IO || rc == DM_DAMAGED || !sqlite3_get_autocommit(turn.partner->db));
     }
     return rc;
 }
@@ -86,13 +122,13 @@ dm_status dm__witnessed_read(dm__conn *conn, void *argument, dm_error *err)
 {
     dm__witnessed *read = argument;
     dm__store *store = read->store;
-    dm_status rc = DM_OK;
-    if (store->in_memory) /* this is a turn already, and nobody else can write */
+    dm_status rc;
+    if (store->in_memory) { /* this is a turn already, and nobody else can write */
         conn->recall = (dm__recall){store->cache, atomic_load(&store->epoch)};
-    else
-        rc = snapshot_begin(store, conn, err);
-    if (rc == DM_OK)
         rc = read->read(conn, read->argument, err);
+    } else {
+        rc = read_beside_writers(store, conn, read, err);
+    }
     conn->recall = (dm__recall){0};
     return rc;
 }

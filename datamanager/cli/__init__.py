@@ -11,7 +11,17 @@ import io
 import os
 import sys
 
-from datamanager.cli import care, completion, host, prices, records, report, status, usage
+from datamanager.cli import (
+    care,
+    completion,
+    files,
+    host,
+    prices,
+    records,
+    report,
+    status,
+    usage,
+)
 from datamanager.cli.command import Parser, add_commands
 from datamanager.cli.errors import OUTPUT_GONE, STOPPED, explained
 
@@ -19,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_GROUPS = (records, status, usage, prices, report, care, host, completion)
+_GROUPS = (records, status, usage, prices, report, files, care, host, completion)
 
 
 def _parser() -> Parser:
