@@ -12,7 +12,7 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench test ctest lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -35,12 +35,24 @@ build: $(VENV)/.built ## build into .venv
 demo: build ## replay a day of requests (TRACE=file.csv: a real trace) and print what they cost
 	$(PY) -m datamanager demo $(if $(TRACE),--trace $(TRACE))
 
-bench: build ## measure against the peers; prints a table, writes build/bench/results.json
-	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[bench]'
-	$(PY) bench/run.py
+bench: deps ## measure against the peers; prints a table, writes build/bench/results.json
+	@[ -x build/bench/venv/bin/python ] || $(PYTHON) -m venv build/bench/venv
+	@build/bench/venv/bin/pip install -q --disable-pip-version-check '.[bench]'
+	build/bench/venv/bin/python bench/run.py $(ARGS)
+
+docs: build ## the site, in build/site; a dead link is an error
+	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[docs]'
+	$(PY) scripts/pages.py build/docs
+	$(PY) -m sphinx -q -n -W --keep-going -E -d build/docs.cache build/docs build/site
+
+consumers: build ## pandas, polars, pyarrow, DuckDB and NumPy at their lowest versions
+	@scripts/consumers $(PY)
 
 test: build ctest ## every test; builds with warnings as errors
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
+
+pythons: ## the quick tests on every other Python from 3.11 on that is installed
+	@scripts/pythons $(PY)
 
 ctest: ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
@@ -58,15 +70,15 @@ valgrind: ## the C tests under valgrind
 		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 lint: build ## format, lint, types, stubs
-	$(VENV)/bin/ruff format --check datamanager tests bench examples setup.py
-	$(VENV)/bin/ruff check datamanager tests bench examples setup.py
+	$(VENV)/bin/ruff format --check datamanager tests bench examples scripts setup.py
+	$(VENV)/bin/ruff check datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml datamanager._core
 	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 format: build ## format all code
-	$(VENV)/bin/ruff format datamanager tests bench examples setup.py
-	$(VENV)/bin/ruff check --fix datamanager tests bench examples setup.py
+	$(VENV)/bin/ruff format datamanager tests bench examples scripts setup.py
+	$(VENV)/bin/ruff check --fix datamanager tests bench examples scripts setup.py
 	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
 
 sdist-check: ## the sdist installs in a clean venv and passes the quick tests there

@@ -26,7 +26,7 @@ HEADERS = {"stdio.h": "libc6-dev", "Python.h": "python3-dev", "sqlite3.h": "libs
 
 
 def flags() -> tuple[list[str], list[str]]:
-    compile_args = ["-std=c11", "-D_GNU_SOURCE", "-fvisibility=hidden", "-pthread"]
+    compile_args = ["-std=c11", "-D_GNU_SOURCE", "-O3", "-fvisibility=hidden", "-pthread"]
     link_args = ["-pthread"]
     if os.environ.get("DATAMANAGER_WERROR"):
         compile_args += [*WARNINGS, "-Werror"]

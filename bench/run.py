@@ -1,6 +1,6 @@
 """All benchmarks: a table, and JSON in build/bench/results.json.
 
-python bench/run.py [--only write,bulk,read,open] [--rounds 5] [--quick]
+python bench/run.py [--only write,bulk,read,open,usage] [--rounds 5] [--quick]
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dataclasses import asdict
 
 from common import BUILD, Result, machine
 
-TOPICS = ("write", "bulk", "read", "open")
+TOPICS = ("write", "bulk", "read", "open", "usage")
 
 
 def line(result: Result) -> str:

@@ -1,5 +1,7 @@
 """The usage and billing store of a local LLM manager: see docs/manual.md."""
 
+from typing import TYPE_CHECKING
+
 from datamanager._core import (
     Batch,
     BusyError,
@@ -39,7 +41,6 @@ from datamanager._core import (
 )
 from datamanager.manager import DataManager, sqlite_info
 
-TYPE_CHECKING = False
 if TYPE_CHECKING:
     from datamanager.responses import ResponseUsage, usage_from_response
 
@@ -89,9 +90,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Late, as what these import (json, typing, datetime) takes longer than all the rest."""
-    if name not in ("ResponseUsage", "usage_from_response"):
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from datamanager import responses
+    """What few need is imported when it is asked for: it would take most of the start-up."""
+    if name in ("ResponseUsage", "usage_from_response"):
+        from datamanager import responses
 
-    return getattr(responses, name)
+        return getattr(responses, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,6 +14,14 @@ _Tier: TypeAlias = Sequence[Any] | TierPricing
 _Rows: TypeAlias = Iterable[Sequence[Any]] | Mapping[str, Any]
 
 def sqlite_info() -> dict[str, Any]: ...
+def _is_open(path: str | PathLike[str], /) -> bool: ...
+def _check_request(
+    model_name: str,
+    row: Sequence[Any],
+    duration: float | None,
+    first_token: float | None,
+    request_id: str | None,
+) -> None: ...
 
 class DataManagerError(Exception):
     sqlite_errorcode: int
@@ -605,6 +613,7 @@ class ModelRequests(Sequence[ModelRequest]):
     def __eq__(self, other: object, /) -> bool: ...
     def index(self, value: Any, /) -> int: ...  # type: ignore[override]
     def count(self, value: Any, /) -> int: ...
+    def _repr_html_(self) -> str: ...
     def __arrow_c_schema__(self) -> CapsuleType: ...
     def __arrow_c_array__(
         self, requested_schema: CapsuleType | None = None
@@ -614,7 +623,7 @@ class ModelRequests(Sequence[ModelRequest]):
 @final
 class Batch:
     @property
-    def ids(self) -> list[int | range | None] | None: ...
+    def ids(self) -> list[int | range | list[int] | None] | None: ...
     def __enter__(self) -> Batch: ...
     def __exit__(self, *args: object) -> Literal[False]: ...
 
@@ -629,6 +638,7 @@ class Manager:
         pool_size: int = 10,
         busy_timeout: float = 30.0,
         read_only: bool = False,
+        cache_bytes: int = 67108864,
     ) -> None: ...
     @property
     def db_path(self) -> str: ...
@@ -660,8 +670,26 @@ class Manager:
         *,
         duration: _Number | None = None,
         first_token: _Number | None = None,
+        request_id: str | None = None,
     ) -> int | None: ...
-    def add_model_requests(self, model_name: str, rows: _Rows) -> range | None: ...
+    @overload
+    def add_model_requests(
+        self, model_name: str, rows: _Rows, *, request_ids: None = None
+    ) -> range | list[int] | None: ...
+    @overload
+    def add_model_requests(
+        self, model_name: str, rows: _Rows, *, request_ids: Sequence[str | None]
+    ) -> list[int] | None: ...
+    def _export(
+        self,
+        dest: str | PathLike[str],
+        overwrite: bool,
+        models: Sequence[str] | None,
+        start: _Moment | None,
+        end: _Moment | None,
+        writer: Any,
+    ) -> int: ...
+    def _import(self, model_name: str, columns: Mapping[str, Sequence[Any]]) -> int | None: ...
     def get_model_requests(
         self,
         model_name: str,

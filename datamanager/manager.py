@@ -12,11 +12,12 @@ from datamanager import _core
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable, Mapping
     from datetime import date, tzinfo
     from typing import Any, Literal
 
     from datamanager._core import Cost, ModelStatus
+    from datamanager.exchange.importing import ImportResult
     from datamanager.invoice import Invoice
     from datamanager.performance import PerformanceTable
     from datamanager.status import StatusTable
@@ -82,7 +83,8 @@ class DataManager(_core.Manager):
     private to the object. ``models`` are registered at open. ``durability`` is ``"full"`` (a call
     that returned survives a power cut) or ``"normal"`` (it survives a crash of the process).
     ``pool_size`` is the most reader connections of the store, ``busy_timeout`` the most seconds
-    that a call waits for locks. ``read_only`` never writes.
+    that a call waits for locks. ``read_only`` never writes. ``cache_bytes`` is the memory for
+    request rows that were read; 0 keeps none.
 
     Raises CannotOpenError, ForeignDatabaseError, NewerDatabaseError, DamagedDatabaseError,
     BusyError, and InvalidDataError for an option out of range.
@@ -97,6 +99,7 @@ class DataManager(_core.Manager):
         pool_size: int = 10,
         busy_timeout: float = 30.0,
         read_only: bool = False,
+        cache_bytes: int = 64 << 20,
     ) -> None:
         super().__init__(
             db_path,
@@ -105,6 +108,7 @@ class DataManager(_core.Manager):
             pool_size=pool_size,
             busy_timeout=busy_timeout,
             read_only=read_only,
+            cache_bytes=cache_bytes,
         )
         _open.add(self)
         _warn_of_two_copies()
@@ -195,21 +199,6 @@ class DataManager(_core.Manager):
 
         return usage.analyze(self, model_name, days)
 
-    def add_response(
-        self, model_name: str, obj: object, *, timestamp: Moment | None = None
-    ) -> int | None:
-        """Record what a finished response says it used, and its timings; returns the request's id.
-
-        ``obj`` is what ``usage_from_response`` takes. The request is of ``timestamp``, by default
-        of when the response says it was made, or else of now.
-
-        Raises InvalidDataError for what does not say its tokens, is not finished or contradicts
-        itself.
-        """
-        from datamanager import responses
-
-        return responses.add_response(self, model_name, obj, timestamp)
-
     def get_orphaned_models(self, configured: Iterable[str]) -> list[str]:
         """The models with records here that are not among the ``configured`` names."""
         if isinstance(configured, str):
@@ -241,6 +230,81 @@ class DataManager(_core.Manager):
 
         window = windows.window(minutes, start, end)
         return performance.performance(self, models, window, by, buckets, tz)
+
+    def add_response(
+        self,
+        model_name: str,
+        obj: object,
+        *,
+        timestamp: Moment | None = None,
+        request_id: str | None = None,
+    ) -> int | None:
+        """Record a request by the response of the server that answered it, and return its id.
+
+        ``usage_from_response`` says what ``obj`` may be. ``timestamp`` is that of the response, or
+        now, unless it is given; its times, where it has any, are kept too. With a ``request_id`` it
+        is there once, however often it is recorded. None inside a batch.
+        """
+        from datamanager import responses
+
+        return responses.add_response(self, model_name, obj, timestamp, request_id)
+
+    def export(
+        self,
+        dest: str | os.PathLike[str],
+        format: Literal["csv", "jsonl", "parquet"] = "csv",
+        models: str | Iterable[str] | None = None,
+        start: Moment | None = None,
+        end: Moment | None = None,
+        *,
+        progress: Callable[[int, int], object] | None = None,
+        overwrite: bool = False,
+    ) -> int:
+        """Write the requests of one moment to the file ``dest``, and return how many.
+
+        Those of ``models`` (default: all) with ``start <= timestamp < end``, in order of their ids.
+        The file is readable by its owner alone and appears when it is whole and on the disk; on
+        failure, and after Ctrl-C or an exception in ``progress(done_rows, total_rows)``, what was
+        there stays. A request without an id gets one in the file, so that importing it again, here
+        or elsewhere, adds nothing. Parquet needs pyarrow (``pip install 'datamanager[parquet]'``).
+
+        Raises DestinationExistsError where there is a file and ``overwrite`` is not set,
+        ModelNotFoundError, and InvalidDataError for options that make no sense.
+        """
+        from datamanager.exchange import writing
+
+        return writing.export(self, dest, format, models, start, end, progress, overwrite)
+
+    def import_requests(
+        self,
+        src: str | os.PathLike[str],
+        format: Literal["csv", "jsonl", "parquet"] | None = None,
+        *,
+        model: str | None = None,
+        columns: Mapping[str, str] | None = None,
+        tz: str | tzinfo | None = None,
+        strict: bool = False,
+        on_bad_line: Callable[[int, str], object] | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> ImportResult:
+        """Add the requests of a file, each exactly once, however often it is imported.
+
+        ``format`` is by default what the name ends in. Lines that name no model are of ``model``.
+        ``columns`` says how the file calls a field: ``{"timestamp": "TIMESTAMP"}``. Times are epoch
+        seconds or ISO 8601; those without an offset are of ``tz`` (default: the machine's zone). A
+        line is known by its ``request_id``, or, where it has none, by what is in it and by how many
+        equal lines come before it.
+
+        Bad lines are reported, each to ``on_bad_line(line, text)`` and the first 1,000 in the
+        result; the others are added. With ``strict`` the file is read through first, and where a
+        line is bad, InvalidDataError is raised and nothing is added. An import that was stopped is
+        simply repeated. ``progress(done, total)`` counts bytes, of Parquet rows.
+        """
+        from datamanager.exchange import importing
+
+        return importing.import_requests(
+            self, src, format, model, columns, tz, strict, on_bad_line, progress
+        )
 
     def get_model_status(
         self,

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, tzinfo
 from functools import cached_property
+from itertools import islice
 from typing import Any, ClassVar, Generic, TypeVar, overload
 from unicodedata import category, east_asian_width
 
@@ -13,7 +14,10 @@ from datamanager import _core
 Row = TypeVar("Row")
 
 ROWS_SHOWN = 40
-_TIMES = {"start", "end", "since", "started", "last_heartbeat", "first_request", "last_request"}
+_TIMES = {
+    "start", "end", "since", "started", "last_heartbeat", "first_request", "last_request",
+    "timestamp",
+}  # fmt: skip
 
 
 def width(text: str) -> int:
@@ -74,6 +78,28 @@ def _cell(name: str, value: Any, zone: tzinfo | None) -> str:
     if isinstance(value, float):
         return f"{value:,.6f}" if name.endswith("cost") else f"{value:,.2f}"
     return f"{value:,}" if isinstance(value, int) else printable(str(value))
+
+
+def _lines(rows: Iterable[Any], names: Sequence[str], zone: tzinfo | None) -> list[list[str]]:
+    return [
+        [_cell(name, getattr(row, name), zone) for name in names]
+        for row in islice(rows, ROWS_SHOWN)
+    ]
+
+
+def html_of(rows: Any, names: Sequence[str] | None = None, zone: tzinfo | None = None) -> str:
+    """The first of the rows as a table for notebooks; without ``names`` all columns."""
+    import html
+
+    names = list(rows.columns) if names is None else names
+    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
+    body = "".join(
+        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
+        for line in _lines(rows, names, zone)
+    )
+    left = len(rows) - ROWS_SHOWN
+    more = f"<p>… and {left:,} more rows</p>" if left > 0 else ""
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
 
 
 class Table(Generic[Row]):
@@ -167,27 +193,12 @@ class Table(Generic[Row]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)} rows>"
 
-    def _lines(self) -> list[list[str]]:
-        return [
-            [_cell(name, getattr(row, name), self._zone) for name in self._shown]
-            for row in self._rows[:ROWS_SHOWN]
-        ]
-
     def __str__(self) -> str:
         if not self._rows:
             return repr(self)
         left = len(self) - ROWS_SHOWN
         more = f"\n… and {left:,} more rows" if left > 0 else ""
-        return layout(self._shown, self._lines()) + more
+        return layout(self._shown, _lines(self, self._shown, self._zone)) + more
 
     def _repr_html_(self) -> str:
-        import html
-
-        head = "".join(f"<th>{html.escape(name)}</th>" for name in self._shown)
-        body = "".join(
-            "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
-            for line in self._lines()
-        )
-        left = len(self) - ROWS_SHOWN
-        more = f"<p>… and {left:,} more rows</p>" if left > 0 else ""
-        return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+        return html_of(self, self._shown, self._zone)

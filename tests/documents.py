@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 from dataclasses import dataclass
 from typing import Any
 
+from commands import COMMAND, environment
 from conftest import ROOT
 
 # A code span with the cell's first; further cells are text.
@@ -20,6 +22,7 @@ class Block:
     document: str
     line: int
     code: str
+    language: str = "python"
 
     def __str__(self) -> str:
         return f"{self.document}:{self.line}"
@@ -29,11 +32,11 @@ def text_of(document: str) -> str:
     return (ROOT / document).read_text(encoding="utf-8")
 
 
-def blocks(document: str, language: str) -> list[Block]:
+def blocks(document: str, *languages: str) -> list[Block]:
     text = text_of(document)
-    fence = re.compile(rf"^```{language}\n(.*?)^```$", re.S | re.M)
+    fence = re.compile(rf"^```({'|'.join(languages)})\n(.*?)^```$", re.S | re.M)
     return [
-        Block(document, text.count("\n", 0, found.start(1)) + 1, found[1])
+        Block(document, text.count("\n", 0, found.start(2)) + 1, found[2], found[1])
         for found in fence.finditer(text)
     ]
 
@@ -54,8 +57,21 @@ def table(document: str, heading: str) -> dict[str, list[str]]:
     return {first: [cell.strip() for cell in rest.split(" | ")] for first, rest in rows}
 
 
+def run_in_bash(code: str, **variables: str) -> None:
+    """The commands in the current folder; ``datamanager`` is the one that is tested."""
+    script = f'set -e\ndatamanager() {{ {" ".join(COMMAND)} "$@"; }}\n{code}'
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, check=False,
+        env=environment(**variables),
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def run(block: Block, names: dict[str, Any]) -> None:
     """Execute the block as it stands."""
+    if block.language == "bash":
+        run_in_bash(block.code)
+        return
     # Lines of a traceback are then those of the document.
     code = "\n" * (block.line - 1) + block.code
     exec(compile(code, str(ROOT / block.document), "exec"), names)
@@ -63,6 +79,8 @@ def run(block: Block, names: dict[str, Any]) -> None:
 
 def promised(block: Block) -> list[str]:
     """What the comments behind its prints say that it prints."""
+    if block.language != "python":
+        return []
     return re.findall(r"^ *print\(.*\)  # (.*)$", block.code, re.M)
 
 

@@ -151,6 +151,10 @@ WHOLE: dict[str, tuple[Event, ResponseUsage]] = {
         {**chat(bare()), "object": "text_completion", "choices": [{"text": "Blue.", "index": 0}]},
         UNCACHED,
     ),
+    "openai chat of a gateway": (
+        chat({**OPENAI_USAGE, "input_tokens": 0, "output_tokens": 0, "input_tokens_details": None}),
+        CACHED,
+    ),
     "openai responses": (RESPONSE, CACHED),
     "openai responses, cut short": (
         {**RESPONSE, "status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}},

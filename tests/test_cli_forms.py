@@ -184,6 +184,21 @@ def test_prices(tmp_path: Path) -> None:
     assert both[0]["billed_by"] == "tiers" and both[0]["hourly_price"] == 1
 
 
+def test_prices_since_ever(tmp_path: Path) -> None:
+    """What was used before keeps its prices, and it is said how they would change too."""
+    path = tmp_path / "usage.db"
+    fill(path, ["m"])
+    with DataManager(path) as dm:  # else the change is a part of setting up
+        dm.add_model_request("m", [datetime.now().timestamp(), 7, 7, 0, 7])
+    words = ["prices", "set", "m", "--tier", "0-", "1", "0", "--db", str(path)]
+    before = json_of(path, "usage")["total"]
+    assert run(*words).stdout.splitlines()[-1].endswith("keeps its prices ('--since ever')")
+    assert json_of(path, "usage")["total"] == before
+    assert "ever" not in run(*words, "--since", "ever").stdout
+    after = json_of(path, "usage")["total"]
+    assert Decimal(after["cost_exact"]) == Decimal(before["input_tokens"]) / 10**6
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -304,6 +319,8 @@ def test_a_million_requests(tmp_path: Path) -> None:
     assert json_of(path, "usage", "--by", "day")["total"]["input_tokens"] == 7 * count
     done = run("requests", "--limit", "0", "--csv", "--db", str(path))
     assert done.stdout.count("\n") == count + 1
+    assert json_of(path, "check")["rows"] == []
+    assert json_of(path, "backup", str(tmp_path / "backup.db"))["bytes"] == path.stat().st_size
 
 
 def test_the_database_is_named_anywhere(path: Path, tmp_path: Path) -> None:

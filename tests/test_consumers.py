@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from datamanager import DataManager, ModelRequest, ModelRequests
+from datamanager.usage import UsageTable
 
 WHY = "needs the libraries of the dev extra"
 duckdb = pytest.importorskip("duckdb", reason=WHY)
@@ -91,6 +92,40 @@ def test_values(rows: ModelRequests, read: Callable[[ModelRequests], Lists], par
 def test_no_rows_at_all(dm: DataManager, read: Callable[[ModelRequests], Lists]) -> None:
     dm.add_model_request("m", [1, 2, 3, 4, 5])
     assert read(dm.get_model_requests("m", start=100)) == {name: [] for name in NAMES}
+
+
+def of_table(table: UsageTable) -> dict[str, Lists]:
+    """The columns that each of them makes of a table."""
+    arrow = pa.table(table)
+    with duckdb.connect() as connection:
+        relation = connection.sql("FROM arrow")
+        fetched = relation.fetchall()
+        names = list(relation.columns)
+    frame = arrow.to_pandas()
+    return {
+        "pyarrow": arrow.to_pydict(),
+        "polars": pl.DataFrame(table).to_dict(as_series=False),
+        "pandas": {n: [None if pd.isna(v) else v for v in frame[n]] for n in frame.columns},
+        "duckdb": {name: [row[i] for row in fetched] for i, name in enumerate(names)},
+    }
+
+
+def test_tables(dm: DataManager) -> None:
+    """Text, whole numbers, fractions and what is missing: everywhere the same."""
+    dm.set_pricing("模型", tiers=[[1, 0, 0, 2.5, 1 / 3, False, 0]])
+    dm.add_model_requests("模型", [[t * 7200, 2**40 + t, t, 7 * t, 5] for t in range(50)])
+    dm.add_model_request("without tokens", [1, 0, 0, 0, 0])
+    table = dm.usage(by="day", tz="Asia/Shanghai", start=0, end=400_000)
+    wanted = {
+        name: [str(v) if name.endswith("_exact") else v for v in (getattr(r, name) for r in table)]
+        for name in table.columns
+    }
+    assert None in wanted["cache_hit_share"] and len(wanted["model"]) == 2 * 5
+    for library, found in of_table(table).items():
+        assert found == wanted, library
+    for name in ("requests", "input_tokens", "cost", "start"):
+        assert np.asarray(table[name]).tolist() == wanted[name]
+    assert np.isnan(np.asarray(table["cache_hit_share"])).sum() == 5
 
 
 FRAMES: dict[str, Callable[[ModelRequests], tuple[Any, Callable[[Any], int]]]] = {

@@ -99,11 +99,15 @@ def test_sigkill(tmp_path: Path, foreign: bool) -> None:
 
 INTERRUPTED = """
 import os, signal, sys, threading, time, datamanager
-dm = datamanager.DataManager(sys.argv[1])
+dm = datamanager.DataManager(sys.argv[1], cache_bytes=0)
 rows = [[1, 2, 3, 4, 5]] * 400000
 if sys.argv[2] == "read":
     dm.add_model_requests("m", rows)
     call = lambda: [dm.get_model_requests("m") for _ in range(1000)]
+elif sys.argv[2] == "many models":
+    for name in "mnop":
+        dm.add_model_requests(name, rows)
+    call = lambda: [dm.usage(start=0, end=9) for _ in range(1000)]
 elif sys.argv[2] == "bulk":
     call = lambda: dm.add_model_requests("m", rows * 10)
 else:
@@ -120,7 +124,7 @@ except KeyboardInterrupt:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["read", "bulk", "wait"])
+@pytest.mark.parametrize("what", ["read", "many models", "bulk", "wait"])
 def test_interrupt(path: str, what: str) -> None:
     with DataManager(path, models=["m"]) as dm:
         other = sqlite3.connect(path, isolation_level=None)
@@ -136,7 +140,7 @@ def test_interrupt(path: str, what: str) -> None:
         other.close()
         assert done.returncode == 0, done.stderr
         assert float(done.stdout) < 1.0  # 0.2 s is meant; the rest is for a loaded machine
-        assert len(dm.get_model_requests("m")) == (400000 if what == "read" else 0)
+        assert len(dm.get_model_requests("m")) == (0 if what in ("bulk", "wait") else 400000)
 
 
 HANDLED = """

@@ -7,25 +7,33 @@ import ast
 import inspect
 import re
 import sqlite3
-import subprocess
+import tomllib
 from contextlib import closing
 from pathlib import Path
 from typing import Any, get_type_hints
 
 import pytest
-from commands import COMMAND, environment, fill
+from commands import fill
 from conftest import ROOT
-from documents import Block, blocks, promised, run, section, table, text_of
+from documents import Block, blocks, promised, run, run_in_bash, section, table, text_of
+from test_older_layout import build_older
 
 import datamanager
 from datamanager import DataManager, cli, compat
 from datamanager.cli import errors
 
+HOW_TO = ROOT / "docs" / "howto"
 ENGLISH, CHINESE = "docs/manual.md", "docs/manual.zh.md"
 READMES = ["README.md", "README.zh-CN.md"]
 BILLING = ["docs/billing.md", "docs/billing.zh.md"]
-DOCUMENTS = [*READMES, "CONTRIBUTING.md", ENGLISH, CHINESE, *BILLING]
-BLOCKS = {document: blocks(document, "python") for document in (ENGLISH, *READMES, *BILLING)}
+HOST = "docs/howto/adopt.md"
+PAGES = ["docs/quickstart.md", *sorted(f"docs/howto/{p.name}" for p in HOW_TO.glob("*.md"))]
+OTHERS = [f"docs/{name}.md" for name in ("index", "promises", "benchmarks", "decisions")]
+DOCUMENTS = [*READMES, "CONTRIBUTING.md", ENGLISH, CHINESE, *BILLING, *PAGES, *OTHERS]
+BLOCKS = {
+    document: blocks(document, "python", "bash")
+    for document in (ENGLISH, *READMES, *BILLING, *PAGES)
+}
 CASES = [(block, number) for found in BLOCKS.values() for number, block in enumerate(found)]
 RECORDS = [
     "ModelRunTime",
@@ -37,8 +45,8 @@ RECORDS = [
     "Finding",
     "PerformanceRow",
     "ModelStatus",
-    "ResponseUsage",
     "Cost",
+    "ResponseUsage",
     "CostSlice",
 ]
 OF_BOTH = pytest.mark.parametrize("manual", [ENGLISH, CHINESE])
@@ -74,6 +82,25 @@ HEADINGS = {
 }
 
 
+def prepare(document: str, folder: Path) -> None:
+    """What a page takes for granted: a host, and its database of the older layout."""
+    if document in READMES:
+        (folder / "webui").mkdir()
+        build_older(str(folder / "webui" / "monitoring.db"), names=["Qwen3-Coder-30B"])
+    if document == HOST:
+        (folder / "host" / "core").mkdir(parents=True)
+        (folder / "host" / "core" / "data_manager.py").write_text("class Monitor: ...\n")
+        (folder / "host" / "webui").mkdir()
+        build_older(str(folder / "host" / "webui" / "monitoring.db"))
+
+
+def needed(found: list[Block]) -> list[str]:
+    """The libraries that these blocks take for granted."""
+    code = "".join(block.code for block in found)
+    names = [n for n in ("duckdb", "numpy", "polars", "pyarrow", "pandas") if n in code]
+    return names + ["plotly"] * (".html" in code or ".plot(" in code)
+
+
 @pytest.mark.parametrize(("block", "number"), CASES, ids=[str(block) for block, _ in CASES])
 def test_block(
     tmp_path: Path,
@@ -82,8 +109,12 @@ def test_block(
     block: Block,
     number: int,
 ) -> None:
-    """As it stands, after those before it, with nothing supplied."""
+    """As it stands, after those before it, with nothing else supplied."""
+    for library in needed(BLOCKS[block.document][: number + 1]):
+        pytest.importorskip(library, reason="needs the libraries of the dev extra")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DATAMANAGER_DB", raising=False)
+    prepare(block.document, tmp_path)
     names: dict[str, Any] = {}
     try:
         for earlier in BLOCKS[block.document][:number]:
@@ -125,6 +156,19 @@ def test_the_readmes_say_the_same() -> None:
     assert sorted(set(links[0])) == sorted(set(links[1]))
 
 
+def test_the_proofs_of_promises_exist() -> None:
+    """Each names a test that there is, and each row names one."""
+    rows = re.findall(r"^\| (?!promise|---)(.*) \|$", text_of("docs/promises.md"), re.M)
+    assert rows
+    for row in rows:
+        proofs = re.findall(r"`(tests/[^`]+)`", row.split(" | ")[2])
+        assert proofs, row
+        for proof in proofs:
+            file, _, name = proof.partition("::")
+            text = text_of(file)
+            assert not name or re.search(rf"^def {name}\(", text, re.M), proof
+
+
 def test_the_schema_is_the_chinese_manuals() -> None:
     tables = [re.sub(r"--.*\n", "", blocks(manual, "sql")[0].code) for manual in HEADINGS]
     assert tables[0] == tables[1]
@@ -151,10 +195,9 @@ def test_calls(manual: str) -> None:
     assert sorted(found) == sorted(wanted)
 
 
-def types_of(record: str) -> dict[str, str]:
-    """The types of the fields of a record: as the stub gives them, or as it is written."""
-    kind = getattr(datamanager, record)
-    if issubclass(kind, tuple):
+def types_in_stub(record: str) -> dict[str, str]:
+    """The types that the stub gives the fields of a record, or its class where it is Python's."""
+    if issubclass(kind := getattr(datamanager, record), tuple):
         return {n: inspect.formatannotation(t) for n, t in get_type_hints(kind).items()}
     stub = ast.parse((ROOT / "datamanager" / "_core.pyi").read_text(encoding="utf-8"))
     (body,) = [n.body for n in stub.body if isinstance(n, ast.ClassDef) and n.name == record]
@@ -172,7 +215,7 @@ def types_of(record: str) -> dict[str, str]:
 def test_fields(manual: str, record: str) -> None:
     found = table(manual, f"#### {record}")
     assert tuple(found) == getattr(datamanager, record).__match_args__
-    types = {name: kind.replace("_Strategy", "str") for name, kind in types_of(record).items()}
+    types = {name: kind.replace("_Strategy", "str") for name, kind in types_in_stub(record).items()}
     assert {name: cells[0].strip("`").replace("\\|", "|") for name, cells in found.items()} == types
 
 
@@ -213,9 +256,18 @@ def test_differences_of_the_drop_in(manual: str) -> None:
 def test_tables_beside(manual: str, dm: DataManager, path: str) -> None:
     dm.set_pricing("m", tiers=[[1, 0, 0, 1, 1, False, None]])
     with closing(sqlite3.connect(path)) as file:
-        rows = file.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'datamanager%'")
+        rows = file.execute("SELECT name FROM sqlite_schema WHERE name LIKE 'datamanager_price%'")
         beside = {row[0] for row in rows}
     assert set(table(manual, HEADINGS[manual]["prices"])) == beside
+
+
+@OF_BOTH
+def test_lowest_versions(manual: str) -> None:
+    """Those of pyproject.toml, with which `make consumers` tests."""
+    project = tomllib.loads(text_of("pyproject.toml"))["project"]["optional-dependencies"]
+    bounds = dict(line.split(">=") for line in [*project["test"], *project["dev"]] if ">=" in line)
+    for name in ("pyarrow", "polars", "pandas", "DuckDB", "NumPy"):
+        assert re.search(rf"{name} {re.escape(bounds[name.lower()])}\b", text_of(manual)), name
 
 
 @OF_BOTH
@@ -243,11 +295,11 @@ def test_commands(manual: str) -> None:
 
 @OF_BOTH
 def test_exit_codes(manual: str) -> None:
-    codes = [0, *range(errors.FAILED, errors.STORAGE + 1), errors.STOPPED, errors.OUTPUT_GONE]
+    codes = [0, *range(errors.FAILED, errors.WARNED + 1), errors.STOPPED, errors.OUTPUT_GONE]
     assert list(table(manual, HEADINGS[manual]["codes"])) == [str(code) for code in codes]
 
 
-def test_the_command_lines_work(tmp_path: Path) -> None:
+def test_the_command_lines_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As they stand, in bash, on a database that has the model they name."""
     fill(tmp_path / "shop.db", ["Qwen3-Coder-30B"])
     (lines,) = [
@@ -255,12 +307,8 @@ def test_the_command_lines_work(tmp_path: Path) -> None:
         for block in blocks(ENGLISH, "sh")
         if block.code in section(ENGLISH, HEADINGS[ENGLISH]["command line"])
     ]
-    script = f'set -e\ndatamanager() {{ {" ".join(COMMAND)} "$@"; }}\n{lines}'
-    done = subprocess.run(
-        ["bash", "-c", script], capture_output=True, text=True, check=False, cwd=tmp_path,
-        env=environment(DATAMANAGER_DB="shop.db"),
-    )  # fmt: skip
-    assert (done.returncode, done.stderr) == (0, "")
+    monkeypatch.chdir(tmp_path)
+    run_in_bash(lines, DATAMANAGER_DB="shop.db")
 
 
 @pytest.mark.parametrize("document", DOCUMENTS)

@@ -116,6 +116,16 @@ print(len(dm.get_model_requests("m")))
 """
 
 
+def test_a_close_after_a_fork_leaves_one_file(tmp_path: Path) -> None:
+    """Also where nothing was asked since, so that no connection is open."""
+    with DataManager(tmp_path / "usage.db") as dm:
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+        if (child := os.fork()) == 0:
+            os._exit(0)
+        os.waitpid(child, 0)
+    assert os.listdir(tmp_path) == ["usage.db"]
+
+
 def test_garbage_during_a_fork(path: str) -> None:
     """A collection between the hooks finds a handle; freeing it must not wait for the fork."""
     done = subprocess.run(

@@ -207,6 +207,8 @@ def test_windows(dm: datamanager.DataManager) -> None:
         {"models": "one"},
         {"models": [""]},
         {"read_only": 2},
+        {"cache_bytes": -1},
+        {"cache_bytes": 0.5},
     ],
 )
 def test_bad_options(path: str, options: dict[str, Any]) -> None:

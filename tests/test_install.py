@@ -14,12 +14,15 @@ import subprocess
 import sys
 import sysconfig
 import tarfile
+import time
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from conftest import ROOT
+from documents import blocks, text_of
+from test_older_layout import build_older
 
 slow = pytest.mark.slow
 GENERATED = (".git", ".venv*", "build", "dist", "*.egg-info", "*.so", "__pycache__", ".*_cache")
@@ -121,6 +124,28 @@ def test_pip_install(tmp_path: Path, source: str, request: pytest.FixtureRequest
     assert Path(file).is_relative_to(tmp_path / ("tree" if source == "editable" else "venv"))
     assert succeed(programs / "datamanager", "--version").startswith("datamanager ")
     assert "version" in succeed(programs / "datamanager", "sqlite-info")
+
+
+@slow
+def test_as_a_new_user(tmp_path: Path) -> None:
+    """A fresh venv, the README, an older host's file: from pip to a report within two minutes."""
+    install, *_ = re.findall(r"^pip (install .*?) *#", text_of("README.md"), re.M)
+    (commands,) = blocks("README.md", "bash")
+    (tmp_path / "host" / "webui").mkdir(parents=True)
+    file = tmp_path / "host" / "webui" / "monitoring.db"
+    build_older(str(file), names=["Qwen3-Coder-30B"])
+    tree = copied(tmp_path / "tree")
+    script = (
+        f"cd {shlex.quote(str(tree))}; {shlex.quote(sys.executable)} -m venv ../venv\n"
+        f". ../venv/bin/activate; pip -q {install}\ncd ../host\n{commands.code}"
+    )
+    began = time.monotonic()
+    done = call("bash", "-ec", script, DATAMANAGER_DB="", PYTHONPATH="")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - began < 120
+    page = (file.parents[1] / "report.html").read_text(encoding="utf-8")
+    cost = 50 * (2 * 0.4 + 3 * 8.0) / 10**6  # 50 requests of 2 in, all from the cache, and 3 out
+    assert f"<dd>{cost:,.6f}</dd>" in page
 
 
 @slow

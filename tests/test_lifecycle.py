@@ -28,7 +28,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "get_model_runtime": ("m",),
     "add_model_request": ("m", [1, 2, 3, 4, 5]),
     "add_model_requests": ("m", [[1, 2, 3, 4, 5]]),
-    "add_response": ("m", {"usage": {"prompt_tokens": 3, "completion_tokens": 2}}),
+    "add_response": ("m", {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
     "get_model_requests": ("m",),
     "add_tier_pricing": ("m", [1, 0, 9, 1, 1, False, None]),
     "update_tier_pricing": ("m", [1, 0, 9, 1, 1, False, None]),
@@ -59,6 +59,8 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "rename_model": ("m", "n"),
     "get_orphaned_models": ([],),
     "backup": ("never-made.db",),
+    "export": ("never-made.csv",),
+    "import_requests": ("never-read.csv",),
     "__enter__": (),
 }
 

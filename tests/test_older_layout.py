@@ -21,7 +21,9 @@ def safe(name: str) -> str:
         return dm.get_safe_model_name(name)
 
 
-def build_older(path: str, cache_columns: bool = True, rows: int = 50) -> None:
+def build_older(
+    path: str, cache_columns: bool = True, rows: int = 50, names: list[str] = NAMES
+) -> None:
     db = sqlite3.connect(path)
     db.execute(
         "CREATE TABLE model_name_mapping (id INTEGER PRIMARY KEY AUTOINCREMENT,"
@@ -39,7 +41,7 @@ def build_older(path: str, cache_columns: bool = True, rows: int = 50) -> None:
         if cache_columns
         else ""
     )
-    for i, name in enumerate(NAMES):
+    for i, name in enumerate(names):
         s = safe(name)
         db.execute(
             "INSERT INTO model_name_mapping(original_name, safe_name) VALUES (?, ?)", [name, s]

@@ -134,7 +134,8 @@ def test_timings_outlive_what_is_not_theirs(path: str) -> None:
         (row,) = dm.performance("m")
         assert (row.requests, row.duration_max) == (5, None)
         dm.add_model_request("m", [9, 1, 1, 0, 1], first_token=0)
-        assert dm.performance("m")[0].first_token_max == 0.0
+        (row,) = dm.performance("m")
+        assert (row.requests, row.first_token_max) == (6, 0.0)
         dm.delete_model_tables("m")
     with closing(sqlite3.connect(path)) as file:
         assert not file.execute(

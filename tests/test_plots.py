@@ -57,6 +57,15 @@ def test_nothing_and_nonsense(small: Path) -> None:
         table.plot("model")
 
 
+def test_requests_show_as_a_table(small: Path) -> None:
+    with DataManager(small) as dm:
+        requests = dm.get_model_requests(NAMES[0])
+        text = requests._repr_html_()
+    assert text.count("<tr>") == 1 + 40 and "160 more rows" in text
+    assert text.count("<th>") == 6 and f"<td>{requests[0].id}</td><td>2025-10-11 " in text
+    assert requests[:0]._repr_html_().count("<tr>") == 1
+
+
 def test_it_is_what_notebooks_show(small: Path) -> None:
     with DataManager(small) as dm:
         text = dm.usage(by="day").plot().to_html(include_plotlyjs=False, full_html=False)

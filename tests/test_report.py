@@ -102,6 +102,30 @@ def test_steps(path: Path, days: int, step: str) -> None:
     assert found["step"] == step
 
 
+def test_latency(tmp_path: Path) -> None:
+    """Of the models whose requests were timed, in every form; without any, not at all."""
+    path = tmp_path / "usage.db"
+    fill(path, ["m", WIDE])
+    for options in ([], ["--lang", "zh"]):
+        shown = run("report", *options, "--db", str(path)).stdout
+        assert "Latency" not in shown and "延迟" not in shown
+    assert json_of(path)["performance"] == []
+    with DataManager(path) as dm:
+        for number in range(100):
+            dm.add_model_request(WIDE, [BEGIN + number, 9, 9, 0, 9], duration=number / 8)
+        (wanted,) = dm.performance(WIDE, start=BEGIN, end=BEGIN + 100)
+    window = ["--from", f"@{BEGIN}", "--to", f"@{BEGIN + 100}"]
+    (row,) = json_of(path, *window)["performance"]
+    assert (row["model"], row["duration_p99"]) == (WIDE, wanted.duration_p99)
+    lines = (
+        run("report", *window, "--db", str(path))
+        .stdout.split("## Latency by model")[1]
+        .splitlines()
+    )
+    cells = [cell.strip() for cell in lines[4].strip("|").split("|")]
+    assert cells == [WIDE, "6.125", "11.750", "12.250", "–", "–", "–", "–", "–"]
+
+
 def test_csv_is_the_invoice(path: Path) -> None:
     done = run("report", "--csv", *WINDOW, "--db", str(path))
     rows = list(csv.DictReader(io.StringIO(done.stdout, newline="")))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 import re
 import shutil
 import time
@@ -26,7 +28,8 @@ pytestmark = [
 ]
 SHOTS = ROOT / "build" / "report"
 NAMES = ["Qwen3-Coder-30B", WIDE, HOSTILE, "<b>bold</b> %{y} $x$", "100% &lt;"]
-PLOTS = ["cost_over_time", "tokens_over_time", "share", "hit_share_over_time", "strips", "heat"]
+PLOTS = ["cost_over_time", "tokens_over_time", "share", "hit_share_over_time", "latency", "strips",
+         "heat"]  # fmt: skip
 Open = Callable[..., Any]
 
 
@@ -34,6 +37,9 @@ Open = Callable[..., Any]
 def database(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("page") / "usage.db"
     fill(path, NAMES, requests=500)
+    with DataManager(path) as dm:  # of two models, the times of a request of no tokens
+        for name in NAMES[1:3]:
+            dm.add_model_request(name, [BEGIN + 7, 0, 0, 0, 0], duration=2.5, first_token=0.5)
     return path
 
 
@@ -97,12 +103,17 @@ def test_opens(
     assert page.evaluate("document.documentElement.dataset.drawn") == scheme
     for name in PLOTS:
         assert page.locator(f"#{name}").bounding_box()["width"] <= width
+    hidden = "places => places.filter(place => place.scrollWidth > place.clientWidth).length"
+    assert width < 1280 or page.locator(".wide").evaluate_all(hidden) == 0  # no column to scroll to
     hours = 49  # of the requests of two days that begin within an hour
     for name in PLOTS[:2]:
         assert drawn(page, name, ".trace.bars") == len(NAMES)
         assert drawn(page, name, ".trace.bars .point path") == hours * len(NAMES)
     assert drawn(page, "share", ".slice") == 2 * len(NAMES)
     assert drawn(page, "hit_share_over_time", ".scatterlayer .trace") == len(NAMES)
+    assert drawn(page, "latency", ".trace.bars") == 2 * 3
+    assert drawn(page, "latency", ".trace.bars .point path") == 2 * 3 * 2
+    assert drawn(page, "speed", "tbody tr") == 2
     assert drawn(page, "strips", ".trace.bars .point path") == 1 + len(NAMES)
     assert drawn(page, "heat", ".heatmaplayer image") == 1
     title = {"en": "LLM usage and cost", "zh": "LLM 用量与费用"}[language]
@@ -245,7 +256,44 @@ def test_an_empty_page(tmp_path: Path, opened: Open) -> None:
         == 0
     )
     page = opened(tmp_path / "r.html")
-    assert page.locator(".plot svg").count() == 0
+    assert page.locator(".plot svg, #speed").count() == 0
+
+
+def a_week(path: Path) -> None:
+    """Of three models, as days and nights are; from a seed."""
+    chance = random.Random(5)
+    midnight = BEGIN - BEGIN % 86_400
+    tiers = [[1, 0, 2048, 2, 8, True, 0.4], [2, 2048, 0, 4, 16, True, 1]]
+    shares = {"Qwen3-Coder-30B": 0.55, "Llama-3.3-70B": 0.3, "embedding-small": 0.15}
+    with DataManager(path, durability="normal") as dm:
+        for name, share in shares.items():
+            rows: list[list[float]] = []
+            for hour in range(7 * 24):
+                busy = math.sin((hour % 24 - 7) / 24 * math.tau) + 1.1
+                for _ in range(int(chance.gauss(30, 6) * share * busy * (1 - hour / 300))):
+                    tokens, output = int(chance.lognormvariate(7, 1)) + 1, chance.randrange(20, 900)
+                    hits = int(tokens * chance.random() ** 2)
+                    moment = midnight + (hour + chance.random()) * 3600
+                    rows.append([moment, tokens, output, hits, tokens - hits])
+            dm.add_model_requests(name, rows)
+            dm.set_pricing(name, tiers=tiers)
+            dm.add_model_runtime_start(name, midnight)
+            dm.update_model_runtime_end(name, midnight + 7 * 86_400)
+
+
+def test_the_picture_of_the_readme(tmp_path: Path, opened: Open) -> None:
+    """What is in docs/ is a copy of what this leaves."""
+    a_week(tmp_path / "usage.db")
+    words = ["--tz", "UTC", "-o", str(tmp_path / "r.html"), "--db", str(tmp_path / "usage.db")]
+    assert run("report", *words).returncode == 0
+    page = opened(tmp_path / "r.html", 1000)
+    page.set_viewport_size({"width": 1000, "height": 1010})
+    page.locator(".modebar-container").first.wait_for(state="attached")
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / "readme.png")
+    for picture in (SHOTS / "readme.png", ROOT / "docs" / "report.png"):
+        assert picture.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+        assert picture.stat().st_size < 200_000
 
 
 def test_a_million_requests_of_a_year(tmp_path: Path, opened: Open) -> None:

@@ -20,9 +20,9 @@ SIGNATURES = {
     "update_model_runtime_end": "(self, /, model_name, end_time)",
     "get_model_runtime": "(self, /, model_name, limit=0, *, start=None, end=None)",
     "add_model_request": (
-        "(self, /, model_name, request_data, *, duration=None, first_token=None)"
+        "(self, /, model_name, request_data, *, duration=None, first_token=None, request_id=None)"
     ),
-    "add_model_requests": "(self, /, model_name, rows)",
+    "add_model_requests": "(self, /, model_name, rows, *, request_ids=None)",
     "get_model_requests": ("(self, /, model_name, minutes=0, *, start=None, end=None, limit=0)"),
     "add_tier_pricing": "(self, /, model_name, tier_data, *, effective_from=None)",
     "update_tier_pricing": "(self, /, model_name, tier_data, *, effective_from=None)",
@@ -56,6 +56,10 @@ SIGNATURES = {
         "at: 'Moment | None' = None, *, strategy: 'Strategy | None' = None, "
         "tz: 'str | tzinfo | None' = None, billing_anchor: 'date | None' = None) -> 'Cost'"
     ),
+    "add_response": (
+        "(self, model_name: 'str', obj: 'object', *, timestamp: 'Moment | None' = None, "
+        "request_id: 'str | None' = None) -> 'int | None'"
+    ),
     "analyze": "(self, model_name: 'str', days: 'float' = 7) -> 'dict[str, Any]'",
     "performance": (
         "(self, models: 'str | Iterable[str] | None' = None, *, start: 'Moment | None' = None, "
@@ -83,12 +87,23 @@ SIGNATURES = {
     "get_storage_stats": "(self, /)",
     "vacuum": "(self, /)",
     "rename_model": "(self, /, old_name, new_name)",
-    "add_response": (
-        "(self, model_name: 'str', obj: 'object', *, "
-        "timestamp: 'Moment | None' = None) -> 'int | None'"
-    ),
     "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
+    "export": (
+        "(self, dest: 'str | os.PathLike[str]', "
+        "format: \"Literal['csv', 'jsonl', 'parquet']\" = 'csv', "
+        "models: 'str | Iterable[str] | None' = None, start: 'Moment | None' = None, "
+        "end: 'Moment | None' = None, *, progress: 'Callable[[int, int], object] | None' = None, "
+        "overwrite: 'bool' = False) -> 'int'"
+    ),
+    "import_requests": (
+        "(self, src: 'str | os.PathLike[str]', "
+        "format: \"Literal['csv', 'jsonl', 'parquet'] | None\" = None, *, "
+        "model: 'str | None' = None, columns: 'Mapping[str, str] | None' = None, "
+        "tz: 'str | tzinfo | None' = None, strict: 'bool' = False, "
+        "on_bad_line: 'Callable[[int, str], object] | None' = None, "
+        "progress: 'Callable[[int, int], object] | None' = None) -> 'ImportResult'"
+    ),
 }
 
 
@@ -107,8 +122,8 @@ def test_signature(name: str) -> None:
 
 def test_constructor() -> None:
     names = list(inspect.signature(DataManager).parameters)
-    wanted = ["db_path", "models", "durability", "pool_size", "busy_timeout", "read_only"]
-    assert names == wanted
+    wanted = "db_path models durability pool_size busy_timeout read_only cache_bytes"
+    assert names == wanted.split()
 
 
 def test_all() -> None:

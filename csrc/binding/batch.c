@@ -20,6 +20,13 @@ PyObject *batch_new(module_state *state, manager_object *manager)
     return (PyObject *)self;
 }
 
+/* The ids of rows without request ids follow each other. */
+PyObject *ids_range(const dm_ids *ids)
+{
+    return PyObject_CallFunction((PyObject *)&PyRange_Type, "LL", (long long)ids->first_id,
+                                 (long long)(ids->first_id + ids->count));
+}
+
 static PyObject *batch_enter(PyObject *object, PyObject *none)
 {
     (void)none;
@@ -36,16 +43,34 @@ static PyObject *batch_enter(PyObject *object, PyObject *none)
     return Py_NewRef(object);
 }
 
-/* Per write: the id of a row, the range of many, None for a write that adds none. */
+PyObject *row_ids_list(const int64_t *row_ids, size_t count)
+{
+    PyObject *list = PyList_New((Py_ssize_t)count);
+    for (size_t i = 0; list != NULL && i < count; i++) {
+        PyObject *id = PyLong_FromLongLong(row_ids[i]);
+        if (id == NULL)
+            Py_CLEAR(list);
+        else
+            PyList_SET_ITEM(list, (Py_ssize_t)i, id);
+    }
+    return list;
+}
+
+static PyObject *ids_item(const dm_ids *ids)
+{
+    if (ids->row_ids != NULL)
+        return row_ids_list(ids->row_ids, (size_t)ids->count);
+    if (ids->count == 0)
+        return Py_NewRef(Py_None);
+    return ids->count == 1 ? PyLong_FromLongLong(ids->first_id) : ids_range(ids);
+}
+
+/* Per write: the id of a row, the range or list of many, None for a write that adds none. */
 static PyObject *ids_list(const dm_ids *ids, size_t count)
 {
     PyObject *list = PyList_New((Py_ssize_t)count);
     for (size_t i = 0; list != NULL && i < count; i++) {
-        long long first = ids[i].first_id, last = ids[i].first_id + ids[i].count;
-        PyObject *item = ids[i].count == 0 ? Py_NewRef(Py_None)
-                         : ids[i].count == 1
-                             ? PyLong_FromLongLong(first)
-                             : PyObject_CallFunction((PyObject *)&PyRange_Type, "LL", first, last);
+        PyObject *item = ids_item(&ids[i]);
         if (item == NULL)
             Py_CLEAR(list);
         else
@@ -105,7 +130,7 @@ static PyMethodDef batch_methods[] = {
 
 static PyMemberDef batch_members[] = {
     {"ids", T_OBJECT, offsetof(batch_object, ids), READONLY,
-     "per write in order: an int, a range, or None; None until the batch is stored"},
+     "per write in order: an int, a range, a list, or None; None until the batch is stored"},
     {NULL, 0, 0, 0, NULL}};
 
 static PyType_Slot batch_slots[] = {

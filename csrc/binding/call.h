@@ -48,6 +48,9 @@ PyObject *check(METHOD_ARGS);
 PyObject *stats(PyObject *self, PyObject *none);
 PyObject *storage_stats(PyObject *self, PyObject *none);
 PyObject *vacuum(PyObject *self, PyObject *none);
+/* exchange.c: */
+PyObject *requests_export(METHOD_ARGS);
+PyObject *requests_import(METHOD_ARGS);
 /* performance.c: */
 PyObject *performance_get(METHOD_ARGS);
 

@@ -14,6 +14,13 @@ bool care_is_telling(PyObject *manager)
     return telling == manager;
 }
 
+PyObject *care_telling_set(PyObject *manager)
+{
+    PyObject *outer = telling;
+    telling = manager;
+    return outer;
+}
+
 typedef struct {
     PyObject *function, *manager; /* borrowed */
 } progress_call;
@@ -21,12 +28,11 @@ typedef struct {
 static bool progress_report(void *argument, int64_t done_pages, int64_t total_pages)
 {
     const progress_call *progress = argument;
-    PyObject *outer = telling;
     core_leave();
-    telling = progress->manager;
+    PyObject *outer = care_telling_set(progress->manager);
     PyObject *result = PyObject_CallFunction(progress->function, "LL", (long long)done_pages,
                                              (long long)total_pages);
-    telling = outer;
+    (void)care_telling_set(outer);
     Py_XDECREF(result);
     core_enter();
     return result == NULL;
@@ -168,7 +174,9 @@ static int stats_fill(PyObject *dict, const dm_stats *stats)
                   {"handles", stats->handles},
                   {"pool_size", stats->pool_size},
                   {"connections", stats->connections},
-                  {"reading", stats->reading}};
+                  {"reading", stats->reading},
+                  {"cached_bytes", stats->cached_bytes},
+                  {"cache_drops", stats->cache_drops}};
     for (size_t i = 0; i < sizeof counts / sizeof *counts; i++)
         if (stat_set(dict, counts[i].name, PyLong_FromLongLong(counts[i].value)) < 0)
             return -1;

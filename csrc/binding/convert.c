@@ -22,10 +22,10 @@ static bool is_real(PyObject *object)
            !is_flag(object);
 }
 
-int to_name(module_state *state, PyObject *object, dm_str *out)
+static int to_text(module_state *state, PyObject *object, const char *field, dm_str *out)
 {
     if (!PyUnicode_Check(object))
-        return raise_invalid(state, "model_name must be a str, not %.100s (%R)",
+        return raise_invalid(state, "%s must be a str, not %.100s (%R)", field,
                              Py_TYPE(object)->tp_name, object);
     Py_ssize_t length = 0;
     out->bytes = PyUnicode_AsUTF8AndSize(object, &length);
@@ -33,7 +33,17 @@ int to_name(module_state *state, PyObject *object, dm_str *out)
     if (out->bytes != NULL)
         return 0;
     PyErr_Clear();
-    return raise_invalid(state, "model_name must not hold lone surrogates: %R", object);
+    return raise_invalid(state, "%s must not hold lone surrogates: %R", field, object);
+}
+
+int to_name(module_state *state, PyObject *object, dm_str *out)
+{
+    return to_text(state, object, "model_name", out);
+}
+
+int to_request_id(module_state *state, PyObject *object, dm_str *out)
+{
+    return to_text(state, object, "request_id", out);
 }
 
 static int to_real(module_state *state, PyObject *object, const char *field, const char *wanted,

@@ -182,9 +182,12 @@ static PyObject *model_runs(METHOD_ARGS)
 static PyObject *request_add(METHOD_ARGS)
 {
     static const arg_spec spec = {
-        "add_model_request", {"model_name", "request_data", "duration", "first_token"}, 2, 2};
+        "add_model_request",
+        {"model_name", "request_data", "duration", "first_token", "request_id"},
+        2,
+        2};
     call c;
-    dm_str model;
+    dm_str model, request_id;
     dm_request request;
     dm_timing timing = DM_TIMING_UNKNOWN;
     int64_t id = 0;
@@ -193,33 +196,55 @@ static PyObject *request_add(METHOD_ARGS)
         (is_given(c.args[2]) &&
          to_seconds(c.state, c.args[2], "duration", &timing.duration_s) < 0) ||
         (is_given(c.args[3]) &&
-         to_seconds(c.state, c.args[3], "first_token", &timing.first_token_s) < 0))
+         to_seconds(c.state, c.args[3], "first_token", &timing.first_token_s) < 0) ||
+        (is_given(c.args[4]) && to_request_id(c.state, c.args[4], &request_id) < 0))
         return NULL;
+    bool once = is_given(c.args[4]);
     core_enter();
-    dm_status rc = dm_request_add(c.core, model, &request, &timing, &id, &c.err);
+    dm_status rc =
+        once ? dm_request_add_once(c.core, model, &request, &timing, request_id, &id, &c.err)
+             : dm_request_add(c.core, model, &request, &timing, &id, &c.err);
     core_leave();
     return finish_id(&c, rc, id);
 }
 
-/* range(first, first + count): the ids of one transaction follow each other. */
-static PyObject *ids_range(dm_ids ids)
+/* A list, one id a row. */
+static PyObject *requests_add_once(call *c, dm_str model, const row_columns *columns)
 {
-    return PyObject_CallFunction((PyObject *)&PyRange_Type, "LL", (long long)ids.first_id,
-                                 (long long)(ids.first_id + ids.count));
+    size_t count = columns->rows.count;
+    int64_t added = 0, *row_ids = PyMem_Calloc(count + 1, sizeof *row_ids);
+    if (row_ids == NULL)
+        return PyErr_NoMemory();
+    core_enter();
+    dm_status rc = dm_requests_add_once(c->core, model, &columns->rows, columns->request_ids,
+                                        row_ids, &added, &c->err);
+    core_leave();
+    PyObject *result = NULL;
+    if (!call_failed(c, rc))
+        result = count > 0 && row_ids[0] == 0 ? Py_NewRef(Py_None) /* inside a batch */
+                                              : row_ids_list(row_ids, count);
+    PyMem_Free(row_ids);
+    return result;
 }
 
 static PyObject *requests_add_many(METHOD_ARGS)
 {
-    static const arg_spec spec = {"add_model_requests", {"model_name", "rows"}, 2, 2};
+    static const arg_spec spec = {
+        "add_model_requests", {"model_name", "rows", "request_ids"}, 2, 2};
     call c;
     dm_str model;
     row_columns columns = {0};
-    dm_ids ids = {0, 0};
+    dm_ids ids = {0};
     if (call_begin_model(&c, &model, self, &spec, args, nargs, kwnames) < 0)
         return NULL;
-    if (to_rows(c.state, c.args[1], &columns) < 0) {
+    if (to_rows(c.state, c.args[1], c.args[2], &columns) < 0) {
         row_columns_reset(&columns);
         return NULL;
+    }
+    if (columns.request_ids != NULL) {
+        PyObject *list = requests_add_once(&c, model, &columns);
+        row_columns_reset(&columns);
+        return list;
     }
     size_t count = columns.rows.count;
     core_enter();
@@ -230,7 +255,7 @@ static PyObject *requests_add_many(METHOD_ARGS)
         return raise_error(c.state, rc, &c.err);
     if (ids.count == 0 && count > 0)
         Py_RETURN_NONE; /* inside a batch */
-    return ids_range(ids);
+    return ids_range(&ids);
 }
 
 static PyObject *requests_get(METHOD_ARGS)
@@ -409,14 +434,18 @@ static PyMethodDef manager_methods[] = {
      "get_model_runtime($self, /, model_name, limit=0, *, start=None, end=None)\n--\n\nRuns of the "
      "model, newest first, that overlap start <= t < end (epoch seconds); limit=0 means all."},
     {"add_model_request", CALL(request_add),
-     "add_model_request($self, /, model_name, request_data, *, duration=None, "
-     "first_token=None)\n--\n\nRecord one request: [timestamp "
+     "add_model_request($self, /, model_name, request_data, *, duration=None, first_token=None, "
+     "request_id=None)\n--\n\nRecord one request: [timestamp "
      "(epoch seconds), input_tokens, output_tokens, cache_n, prompt_n]. Returns its id when it is "
-     "durable; None inside a batch."},
+     "durable; None inside a batch. A request_id (at most 255 bytes of UTF-8) that the model has "
+     "already adds nothing: the id of the first is returned."},
     {"add_model_requests", CALL(requests_add_many),
-     "add_model_requests($self, /, model_name, rows)\n--\n\nRecord many requests in one "
+     "add_model_requests($self, /, model_name, rows, *, request_ids=None)\n--\n\nRecord many "
+     "requests in one "
      "transaction: an iterable of 5-value rows, or a mapping of columns. Returns the range of "
-     "their ids. A bad row raises InvalidDataError naming its position; nothing is stored."},
+     "their ids; with request_ids, one a row (None: it has none), or a column request_id, the list "
+     "of the ids that the rows have, new or not. A bad row raises InvalidDataError naming its "
+     "position; nothing is stored."},
     {"get_model_requests", CALL(requests_get),
      "get_model_requests($self, /, model_name, minutes=0, *, start=None, end=None, limit=0)\n--\n\n"
      "Requests of the model, newest first: of the last minutes (0: all), or start <= timestamp < "
@@ -461,6 +490,13 @@ static PyMethodDef manager_methods[] = {
      "_usage($self, /, models, edges, periods, strategy, current_prices)\n--\n\n"
      "A list of UsageRow and one of (model, since, CostSlice): what paid the prices of a tier; "
      "None where billing periods are needed and not given."},
+    {"_export", CALL(requests_export),
+     "_export($self, /, dest, overwrite, models, start, end, writer)\n--\n\n"
+     "How many rows went through begin(path), take(model, columns, done, total) and end() of the "
+     "writer."},
+    {"_import", CALL(requests_import),
+     "_import($self, /, model_name, columns)\n--\n\n"
+     "How many rows of the columns, request_id among them, were new; None inside a batch."},
     {"_performance", CALL(performance_get),
      "_performance($self, /, models, edges)\n--\n\nA list of PerformanceRow."},
     {"_time_span", CALL(time_span_get),
@@ -516,7 +552,8 @@ static PyGetSetDef manager_getset[] = {
 static PyType_Slot manager_slots[] = {
     {Py_tp_doc,
      "Manager(db_path=None, *, models=None, durability='full', pool_size=10, busy_timeout=30.0, "
-     "read_only=False)\n--\n\nA handle on the usage and billing store in one SQLite file."},
+     "read_only=False, cache_bytes=67108864)\n--\n\nA handle on the usage and billing store in one "
+     "SQLite file."},
     {Py_tp_init, manager_init},
     {Py_tp_dealloc, manager_dealloc},
     {Py_tp_traverse, manager_traverse},

@@ -28,6 +28,11 @@ static PyMethodDef module_methods[] = {
      "input_before=0, output_before=0)\n--\n\nWhat a request costs on these tiers: a Cost. "
      "cache_n of the input tokens are cache hits. The tokens before it in the billing period count "
      "where the strategy is 'cumulative'."},
+    {"_is_open", is_open, METH_O,
+     "_is_open($module, path, /)\n--\n\nWhether a handle of this process has the database open."},
+    {"_check_request", (PyCFunction)(void (*)(void))request_check, METH_FASTCALL | METH_KEYWORDS,
+     "_check_request($module, /, model_name, row, duration, first_token, request_id)\n--\n\n"
+     "Raises what adding it would."},
     {"restore", (PyCFunction)(void (*)(void))restore, METH_FASTCALL | METH_KEYWORDS,
      "restore($module, /, src, dest, progress=None, *, busy_timeout=30.0)\n--\n\nPut what is in "
      "the database src in the place of what is in dest, in one transaction, while others have it "

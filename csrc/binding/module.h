@@ -69,6 +69,7 @@ int args_parse(const arg_spec *spec, PyObject *const *args, Py_ssize_t nargs, Py
 /* ---- convert.c: -1 with InvalidDataError naming the field; ranges are the core's to judge ---- */
 
 int to_name(module_state *state, PyObject *object, dm_str *out);
+int to_request_id(module_state *state, PyObject *object, dm_str *out);
 int to_time(module_state *state, PyObject *object, const char *field, double *out);
 int to_seconds(module_state *state, PyObject *object, const char *field, double *out);
 int to_price(module_state *state, PyObject *object, const char *field, double *out);
@@ -96,16 +97,19 @@ int to_names(module_state *state, PyObject *object, PyObject **items, dm_str **n
 
 /* ---- rows.c: many rows as columns ---- */
 
-#define ROW_COLUMNS 7 /* the five of a row, duration and first_token */
+#define ROW_COLUMNS 7 /* of numbers: the five of a row, duration and first_token */
 
 typedef struct {
     dm_request_rows rows;
+    dm_str *request_ids; /* NULL: there are none */
+    PyObject *texts;     /* whose they are, a tuple */
     void *owned[ROW_COLUMNS];
     Py_buffer views[ROW_COLUMNS];
     bool has_view[ROW_COLUMNS];
 } row_columns;
 
-int to_rows(module_state *state, PyObject *object, row_columns *out);
+/* `request_ids` may be NULL or None; a mapping may have them itself. */
+int to_rows(module_state *state, PyObject *object, PyObject *request_ids, row_columns *out);
 void row_columns_reset(row_columns *columns);
 
 /* ---- records.c, record_table.c ---- */
@@ -162,6 +166,14 @@ PyObject *cost_new(module_state *state, dm_strategy strategy, const dm_price_sli
 PyObject *restore(PyObject *module, PyObject *const *args, Py_ssize_t nargs, PyObject *kwnames);
 /* Is this thread in a progress function of a call on this handle? */
 bool care_is_telling(PyObject *manager);
+/* From now on it is, until it is set back to what is returned. */
+PyObject *care_telling_set(PyObject *manager);
+
+/* ---- exchange.c ---- */
+
+PyObject *is_open(PyObject *module, PyObject *path);
+PyObject *request_check(PyObject *module, PyObject *const *args, Py_ssize_t nargs,
+                        PyObject *kwnames);
 
 /* ---- arrow.c: tables in memory, and how they are handed to others ---- */
 
@@ -228,6 +240,8 @@ int manager_add(PyObject *module, module_state *state);
 int manager_init(PyObject *object, PyObject *args, PyObject *keywords);
 int batch_add(PyObject *module, module_state *state);
 PyObject *batch_new(module_state *state, manager_object *manager);
+PyObject *ids_range(const dm_ids *ids);
+PyObject *row_ids_list(const int64_t *row_ids, size_t count);
 /* The core's handle; NULL with ClosedError where the object was never opened. */
 dm_manager *manager_core(manager_object *self);
 

@@ -279,6 +279,15 @@ static PyObject *requests_arrow_stream(PyObject *self, PyObject *const *args, Py
     return arrow_stream(view_of(self), args, nargs, kwnames);
 }
 
+static PyObject *requests_repr_html(PyObject *self, PyObject *none)
+{
+    (void)none;
+    PyObject *tables = PyImport_ImportModule("datamanager.tables");
+    PyObject *text = tables == NULL ? NULL : PyObject_CallMethod(tables, "html_of", "O", self);
+    Py_XDECREF(tables);
+    return text;
+}
+
 static PyGetSetDef requests_getset[] = {
     {"id", requests_column, NULL, "row ids, int64", (void *)0},
     {"timestamp", requests_column, NULL, "epoch seconds, float64", (void *)1},
@@ -293,6 +302,8 @@ static PyMethodDef requests_methods[] = {
     {"index", requests_index, METH_O, "index($self, value, /)\n--\n\nThe first place of a record."},
     {"count", requests_count, METH_O, "count($self, value, /)\n--\n\nHow often a record occurs."},
     {"__reduce__", requests_reduce, METH_NOARGS, "How to pickle the sequence."},
+    {"_repr_html_", requests_repr_html, METH_NOARGS,
+     "_repr_html_($self, /)\n--\n\nThe newest rows as a table, for notebooks."},
     {"__arrow_c_schema__", requests_arrow_schema, METH_NOARGS,
      "__arrow_c_schema__($self, /)\n--\n\nThe columns, as a capsule of an ArrowSchema."},
     {"__arrow_c_array__", (PyCFunction)(void (*)(void))requests_arrow_array,

@@ -23,6 +23,8 @@ void row_columns_reset(row_columns *columns)
         if (columns->has_view[i])
             PyBuffer_Release(&columns->views[i]);
     }
+    PyMem_Free(columns->request_ids);
+    Py_XDECREF(columns->texts);
     memset(columns, 0, sizeof *columns);
 }
 
@@ -284,6 +286,47 @@ static int column_find(module_state *state, PyObject *mapping, row_columns *colu
     return 1;
 }
 
+/* ---- request ids ---- */
+
+static int request_ids_read(module_state *state, PyObject *object, row_columns *columns)
+{
+    columns->texts = PyUnicode_Check(object) ? NULL : PySequence_Tuple(object);
+    if (columns->texts == NULL) {
+        PyErr_Clear();
+        return raise_invalid(state, "request_ids must be a sequence of str or None, not %.100s",
+                             Py_TYPE(object)->tp_name);
+    }
+    size_t count = (size_t)PyTuple_GET_SIZE(columns->texts);
+    if (count != columns->rows.count)
+        return raise_invalid(state, "request_ids has %zu values, but there are %zu rows", count,
+                             columns->rows.count);
+    columns->request_ids = PyMem_New(dm_str, count + 1);
+    if (columns->request_ids == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    for (size_t row = 0; row < count; row++) {
+        PyObject *text = PyTuple_GET_ITEM(columns->texts, (Py_ssize_t)row);
+        columns->request_ids[row] = (dm_str){NULL, 0};
+        if (text != Py_None && to_request_id(state, text, &columns->request_ids[row]) < 0)
+            return prefix_row(state, row);
+    }
+    return 0;
+}
+
+/* 1: read; 0: there is none. */
+static int request_ids_find(module_state *state, PyObject *mapping, row_columns *columns)
+{
+    PyObject *column = PyMapping_GetItemString(mapping, "request_id");
+    if (column == NULL) {
+        PyErr_Clear();
+        return 0;
+    }
+    int rc = request_ids_read(state, column, columns);
+    Py_DECREF(column);
+    return rc < 0 ? -1 : 1;
+}
+
 static int rows_of_mapping(module_state *state, PyObject *object, row_columns *columns)
 {
     Py_ssize_t size = PyMapping_Size(object), found = 0;
@@ -293,18 +336,26 @@ static int rows_of_mapping(module_state *state, PyObject *object, row_columns *c
             return -1;
         found += rc;
     }
-    if (size != found)
+    int rc = request_ids_find(state, object, columns);
+    if (rc < 0)
+        return -1;
+    if (size != found + rc)
         return raise_invalid(state,
                              "rows must have the columns timestamp, input_tokens, output_tokens, "
-                             "cache_n and prompt_n, may have duration and first_token, and no "
-                             "others: %zd given",
+                             "cache_n and prompt_n, may have duration, first_token and request_id, "
+                             "and no others: %zd given",
                              size);
     return 0;
 }
 
-int to_rows(module_state *state, PyObject *object, row_columns *out)
+int to_rows(module_state *state, PyObject *object, PyObject *request_ids, row_columns *out)
 {
     bool mapping =
         PyDict_Check(object) || (PyMapping_Check(object) && PyObject_HasAttrString(object, "keys"));
-    return mapping ? rows_of_mapping(state, object, out) : rows_of_iterable(state, object, out);
+    int rc = mapping ? rows_of_mapping(state, object, out) : rows_of_iterable(state, object, out);
+    if (rc < 0 || !is_given(request_ids))
+        return rc;
+    if (out->request_ids != NULL)
+        return raise_invalid(state, "rows has a column request_id, and request_ids is given too");
+    return request_ids_read(state, request_ids, out);
 }

@@ -100,10 +100,18 @@ static bool is_open_here(const char *path)
     return open;
 }
 
+bool dm_database_is_open(const char *path)
+{
+    dm__mutex_lock(&dm__stores_lock);
+    bool open = is_open_here(path);
+    dm__mutex_unlock(&dm__stores_lock);
+    return open;
+}
+
 /* Closing any descriptor of a file drops the locks of all connections to it, so none may be opened
  * meanwhile; and one that is open must not be replaced. */
-static dm_status file_put(dm__unfinished *file, const char *dest, const dm__snapshot *how,
-                          dm_error *err)
+dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapshot *how,
+                       dm_error *err)
 {
     int code = 0;
     dm__mutex_lock(&dm__stores_lock);
@@ -115,6 +123,8 @@ static dm_status file_put(dm__unfinished *file, const char *dest, const dm__snap
     dm__mutex_unlock(&dm__stores_lock);
     if (open)
         return dm__fail(err, DM_EXISTS, "%s is open here: it cannot be replaced", dest);
+    if (code == 0)
+        code = dm__folder_sync(dest);
     return code == 0 ? DM_OK : dm__fail_system(err, dest, code);
 }
 
@@ -132,9 +142,7 @@ dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapsho
     if (rc == DM_OK && (code = dm__file_sync(file.path)) != 0)
         rc = dm__fail_system(err, dest, code);
     if (rc == DM_OK)
-        rc = file_put(&file, dest, how, err);
-    if (rc == DM_OK && (code = dm__folder_sync(dest)) != 0)
-        rc = dm__fail_system(err, dest, code);
+        rc = dm__file_put(&file, dest, how, err);
     dm__unfinished_drop(&file);
     return rc;
 }
@@ -185,26 +193,36 @@ dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out, dm_e
 
 /* ---- the call ---- */
 
+static dm_status memory_copy(dm__conn *from, void *copy_out, dm_error *err)
+{
+    dm__conn **copy = copy_out;
+    dm__copying untold = {0};
+    dm_status rc = dm__conn_open(":memory:", false, 0, copy, err);
+    return rc == DM_OK ? conn_copy(*copy, from, &untold, err) : rc;
+}
+
+dm_status dm__read_long(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
+{
+    if (!m->store->in_memory)
+        return dm__read_aside(m, read, argument, err);
+    dm__conn *copy = NULL;
+    dm_status rc = dm__read(m, true, memory_copy, &copy, err);
+    if (rc == DM_OK)
+        rc = read(copy, argument, err);
+    dm__conn_close(copy, false);
+    return rc;
+}
+
 typedef struct {
     const char *dest;
     const dm__snapshot *how;
     dm__copying copying;
-    dm__conn *copy; /* of a database in memory */
 } backup_job;
 
-static dm_status backup_of_file(dm__conn *from, void *argument, dm_error *err)
+static dm_status backup_write(dm__conn *from, void *argument, dm_error *err)
 {
     backup_job *job = argument;
     return dm__snapshot_write(from, job->dest, job->how, &job->copying, err);
-}
-
-/* Its one connection is not kept while the caller is told how far it is. */
-static dm_status backup_of_memory(dm__conn *from, void *argument, dm_error *err)
-{
-    backup_job *job = argument;
-    dm__copying untold = {0};
-    dm_status rc = dm__conn_open(":memory:", false, 0, &job->copy, err);
-    return rc == DM_OK ? conn_copy(job->copy, from, &untold, err) : rc;
 }
 
 dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_progress *progress,
@@ -217,14 +235,7 @@ dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_pr
     if (rc != DM_OK)
         return rc;
     job.dest = path;
-    if (!m->store->in_memory) {
-        rc = dm__read_aside(m, backup_of_file, &job, err);
-    } else {
-        rc = dm__read(m, true, backup_of_memory, &job, err);
-        if (rc == DM_OK)
-            rc = backup_of_file(job.copy, &job, err);
-        dm__conn_close(job.copy, false);
-    }
+    rc = dm__read_long(m, backup_write, &job, err);
     free(path);
     return rc;
 }

@@ -100,6 +100,14 @@ dm_status dm_batch_begin(dm_manager *m, dm_error *err)
     return rc;
 }
 
+/* Whose ids are one by one. */
+static size_t numbered_rows(const dm__change *change)
+{
+    return change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.row_ids != NULL
+               ? change->as.rows.columns.count
+               : 0;
+}
+
 static dm_status batch_write(dm_manager *m, dm__batch *batch, dm_ids **ids_out, size_t *count_out,
                              dm_error *err)
 {
@@ -108,7 +116,10 @@ static dm_status batch_write(dm_manager *m, dm__batch *batch, dm_ids **ids_out, 
         *count_out = 0;
         return DM_OK;
     }
-    dm_ids *ids = dm__malloc(batch->count * sizeof *ids);
+    size_t rows = 0;
+    for (size_t i = 0; i < batch->count; i++)
+        rows += numbered_rows(batch->changes[i]);
+    dm_ids *ids = dm__malloc(batch->count * sizeof *ids + rows * sizeof(int64_t));
     if (ids == NULL)
         return dm__no_memory(err);
     dm__job job = {.deadline_ns = dm__deadline_ns(m),
@@ -121,8 +132,16 @@ static dm_status batch_write(dm_manager *m, dm__batch *batch, dm_ids **ids_out, 
         dm__free(ids);
         return rc;
     }
-    for (size_t i = 0; i < batch->count; i++)
+    int64_t *row_ids = (int64_t *)(void *)(ids + batch->count);
+    for (size_t i = 0; i < batch->count; i++) {
         ids[i] = batch->changes[i]->ids;
+        rows = numbered_rows(batch->changes[i]);
+        if (ids[i].row_ids != NULL) {
+            ids[i].row_ids = memcpy(row_ids, ids[i].row_ids, rows * sizeof *row_ids);
+            ids[i].count = (int64_t)rows;
+        }
+        row_ids += rows;
+    }
     *ids_out = ids;
     *count_out = batch->count;
     return DM_OK;

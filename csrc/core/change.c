@@ -7,7 +7,7 @@
 
 bool dm__change_is_single(const dm__change *change)
 {
-    return (change->kind == DM__CHANGE_REQUEST_ADD &&
+    return (change->kind == DM__CHANGE_REQUEST_ADD && change->as.request.id.bytes == NULL &&
             !dm__timing_known(&change->as.request.timing)) ||
            change->kind == DM__CHANGE_MODEL_START || change->kind == DM__CHANGE_PROGRAM_START;
 }
@@ -16,27 +16,46 @@ bool dm__change_is_heavy(const dm__change *change)
 {
     return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_RENAME ||
            change->kind == DM__CHANGE_MODEL_REGISTER ||
-           (change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.count > 100);
+           (change->kind == DM__CHANGE_REQUESTS_ADD && change->as.rows.columns.count > 100);
+}
+
+bool dm__change_is_rewriting(const dm__change *change)
+{
+    return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_RENAME;
 }
 
 static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
 {
     const dm_timing *timing = &change->as.request.timing;
-    dm_status rc =
-        dm__request_insert(conn, model, &change->as.request.row, &change->ids.first_id, err);
+    dm_str id = change->as.request.id;
+    int64_t *row_id = &change->ids.first_id;
+    *row_id = 0;
+    dm_status rc = id.bytes == NULL ? DM_OK : dm__request_id_find(conn, model, id, row_id, err);
+    if (rc != DM_OK || *row_id != 0)
+        return rc;
+    rc = dm__request_insert(conn, model, &change->as.request.row, row_id, err);
+    if (rc == DM_OK && id.bytes != NULL)
+        rc = dm__request_id_insert(conn, model, *row_id, id, err);
     if (rc == DM_OK && dm__timing_known(timing))
-        rc = dm__timing_insert(conn, model, change->ids.first_id, timing, err);
+        rc = dm__timing_insert(conn, model, *row_id, timing, err);
     return rc;
 }
 
 static dm_status requests_add(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
 {
-    const dm_request_rows *rows = &change->as.rows;
-    dm_status rc = dm__requests_insert(conn, model, rows, &change->ids, err);
+    const dm_request_rows *rows = &change->as.rows.columns;
+    int64_t *row_ids = change->as.rows.row_ids;
+    dm_status rc = row_ids == NULL
+                       ? dm__requests_insert(conn, model, rows, &change->ids, err)
+                       : dm__requests_insert_once(conn, model, rows, change->as.rows.request_ids,
+                                                  row_ids, &change->ids, err);
+    int64_t next_id = change->ids.first_id;
     for (size_t i = 0; i < rows->count && rc == DM_OK; i++) {
         dm_timing timing = dm__timing_of_row(rows, i);
-        if (dm__timing_known(&timing))
-            rc = dm__timing_insert(conn, model, change->ids.first_id + (int64_t)i, &timing, err);
+        bool added = row_ids == NULL || row_ids[i] == next_id;
+        if (added && dm__timing_known(&timing))
+            rc = dm__timing_insert(conn, model, next_id, &timing, err);
+        next_id += added;
         if (rc == DM_OK && i % DM__STOP_ROWS == 0 && dm__stop_asked(&conn->stop))
             rc = dm__fail(err, DM_INTERRUPTED, "interrupted while writing");
     }
@@ -101,7 +120,7 @@ static dm_status models_register(dm__conn *conn, dm__change *change, dm_error *e
 
 dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transaction, dm_error *err)
 {
-    change->ids = (dm_ids){0, 0};
+    change->ids = (dm_ids){0};
     dm_status rc;
     switch (change->kind) {
     case DM__CHANGE_MODEL_REGISTER:
@@ -136,25 +155,49 @@ static char *append(char *at, const void *bytes, size_t size)
     return at + size;
 }
 
+/* Behind them their text; returns where that ends. */
+static char *copy_request_ids(dm__change *copy, char *at)
+{
+    const dm_str *request_ids = copy->as.rows.request_ids;
+    size_t count = copy->as.rows.columns.count;
+    dm_str *ids = (dm_str *)(void *)at;
+    at += count * sizeof *ids;
+    for (size_t i = 0; i < count; i++) {
+        ids[i] = (dm_str){request_ids[i].bytes == NULL ? NULL : at, request_ids[i].length};
+        at = append(at, request_ids[i].bytes, request_ids[i].length);
+    }
+    copy->as.rows.request_ids = ids;
+    return at;
+}
+
 static dm__change *copy_rows(const dm__change *change)
 {
-    size_t column = change->as.rows.count * 8;
-    dm__change *copy = dm__malloc(sizeof *copy + 7 * column + change->model.length);
+    const dm_str *request_ids = change->as.rows.request_ids;
+    size_t count = change->as.rows.columns.count, column = count * 8, text = 0;
+    for (size_t i = 0; request_ids != NULL && i < count; i++)
+        text += request_ids[i].length;
+    dm__change *copy = dm__malloc(sizeof *copy + 8 * column + count * sizeof *request_ids + text +
+                                  change->model.length);
     if (copy == NULL)
         return NULL;
     *copy = *change;
     char *at = (char *)(copy + 1);
+    dm_request_rows *rows = &copy->as.rows.columns;
     const void **columns[] = {
-        (const void **)&copy->as.rows.timestamp_s,   (const void **)&copy->as.rows.input_tokens,
-        (const void **)&copy->as.rows.output_tokens, (const void **)&copy->as.rows.cache_n,
-        (const void **)&copy->as.rows.prompt_n,      (const void **)&copy->as.rows.duration_s,
-        (const void **)&copy->as.rows.first_token_s};
+        (const void **)&rows->timestamp_s,   (const void **)&rows->input_tokens,
+        (const void **)&rows->output_tokens, (const void **)&rows->cache_n,
+        (const void **)&rows->prompt_n,      (const void **)&rows->duration_s,
+        (const void **)&rows->first_token_s};
     for (size_t i = 0; i < sizeof columns / sizeof *columns; i++) {
         if (*columns[i] == NULL) /* not known; or there are no rows */
             continue;
         char *begin = at;
         at = append(at, *columns[i], column);
         *columns[i] = begin;
+    }
+    if (request_ids != NULL) {
+        copy->as.rows.row_ids = (int64_t *)(void *)at;
+        at = copy_request_ids(copy, at + column);
     }
     copy->model.bytes = at;
     (void)append(at, change->model.bytes, change->model.length);
@@ -196,34 +239,39 @@ static dm__change *copy_prices(const dm__change *change)
     return copy;
 }
 
-static dm__change *copy_two_names(const dm__change *change)
+/* Beside the model's name; NULL where the kind has none. */
+static dm_str *second_text(dm__change *change)
 {
-    dm__change *copy = dm__malloc(sizeof *copy + change->model.length + change->as.new_name.length);
+    if (change->kind == DM__CHANGE_MODEL_RENAME)
+        return &change->as.new_name;
+    return change->kind == DM__CHANGE_REQUEST_ADD ? &change->as.request.id : NULL;
+}
+
+static dm__change *copy_texts(const dm__change *change)
+{
+    dm__change kept = *change;
+    dm_str *text = second_text(&kept);
+    size_t length = text == NULL ? 0 : text->length;
+    dm__change *copy = dm__malloc(sizeof *copy + change->model.length + length);
     if (copy == NULL)
         return NULL;
-    *copy = *change;
+    *copy = kept;
     copy->model.bytes = (char *)(copy + 1);
-    copy->as.new_name.bytes = append((char *)(copy + 1), change->model.bytes, change->model.length);
-    (void)append((char *)(copy + 1) + change->model.length, change->as.new_name.bytes,
-                 change->as.new_name.length);
+    char *at = append((char *)(copy + 1), change->model.bytes, change->model.length);
+    if (length > 0) {
+        second_text(copy)->bytes = at;
+        (void)append(at, text->bytes, length);
+    }
     return copy;
 }
 
 dm__change *dm__change_copy(const dm__change *change)
 {
-    if (change->kind == DM__CHANGE_MODEL_RENAME)
-        return copy_two_names(change);
     if (change->kind == DM__CHANGE_PRICES)
         return copy_prices(change);
     if (change->kind == DM__CHANGE_REQUESTS_ADD)
         return copy_rows(change);
     if (change->kind == DM__CHANGE_MODEL_REGISTER)
         return copy_names(change);
-    dm__change *copy = dm__malloc(sizeof *copy + change->model.length);
-    if (copy == NULL)
-        return NULL;
-    *copy = *change;
-    copy->model.bytes = (char *)(copy + 1);
-    (void)append((char *)(copy + 1), change->model.bytes, change->model.length);
-    return copy;
+    return copy_texts(change);
 }

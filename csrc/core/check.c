@@ -115,18 +115,28 @@ dm_status dm_tier_check(const dm_tier *tier, dm_error *err)
     return rc;
 }
 
+static dm_status text_check(const char *field, dm_str text, size_t length_max, dm_error *err)
+{
+    if (text.length == 0)
+        return dm__fail(err, DM_INVALID, "%s must not be empty", field);
+    if (text.length > length_max)
+        return dm__fail(err, DM_INVALID, "%s must have at most %zu bytes of UTF-8, not %zu", field,
+                        length_max, text.length);
+    if (memchr(text.bytes, 0, text.length) != NULL)
+        return dm__fail(err, DM_INVALID, "%s must not hold a NUL character", field);
+    if (!dm__is_utf8(text))
+        return dm__fail(err, DM_INVALID, "%s must be valid UTF-8", field);
+    return DM_OK;
+}
+
 dm_status dm_model_name_check(dm_str name, dm_error *err)
 {
-    if (name.length == 0)
-        return dm__fail(err, DM_INVALID, "model_name must not be empty");
-    if (name.length > DM_NAME_MAX)
-        return dm__fail(err, DM_INVALID, "model_name must have at most %d bytes of UTF-8, not %zu",
-                        DM_NAME_MAX, name.length);
-    if (memchr(name.bytes, 0, name.length) != NULL)
-        return dm__fail(err, DM_INVALID, "model_name must not hold a NUL character");
-    if (!dm__is_utf8(name))
-        return dm__fail(err, DM_INVALID, "model_name must be valid UTF-8");
-    return DM_OK;
+    return text_check("model_name", name, DM_NAME_MAX, err);
+}
+
+dm_status dm_request_id_check(dm_str request_id, dm_error *err)
+{
+    return text_check("request_id", request_id, DM_REQUEST_ID_MAX, err);
 }
 
 /* ---- strategies ---- */

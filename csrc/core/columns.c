@@ -34,18 +34,38 @@ bool dm__request_columns_alloc(dm_request_columns *columns, size_t count)
     return all;
 }
 
-dm_status dm__request_columns_grow(dm__scan *scan)
+static bool columns_resize(dm_request_columns *columns, size_t *capacity, size_t wanted)
 {
-    size_t wanted = scan->capacity == 0 ? 256 : scan->capacity * 2;
-    void **arrays[] = COLUMN_ARRAYS(&scan->rows);
+    void **arrays[] = COLUMN_ARRAYS(columns);
     for (size_t i = 0; i < COLUMN_COUNT; i++) {
         void *grown = dm__realloc(*arrays[i], wanted * 8);
         if (grown == NULL)
-            return DM_NO_MEMORY;
+            return false;
         *arrays[i] = grown;
     }
-    scan->capacity = wanted;
-    return DM_OK;
+    *capacity = wanted;
+    return true;
+}
+
+dm_status dm__request_columns_grow(dm__scan *scan)
+{
+    size_t wanted = scan->capacity == 0 ? 256 : scan->capacity * 2;
+    return columns_resize(&scan->rows, &scan->capacity, wanted) ? DM_OK : DM_NO_MEMORY;
+}
+
+bool dm__request_columns_append(dm_request_columns *columns, size_t *capacity,
+                                const dm_request_columns *rows)
+{
+    size_t wanted = columns->count + rows->count;
+    if (wanted > *capacity &&
+        !columns_resize(columns, capacity, wanted > 2 * *capacity ? wanted : 2 * *capacity))
+        return false;
+    dm_request_columns source = *rows;
+    void **from[] = COLUMN_ARRAYS(&source), **to[] = COLUMN_ARRAYS(columns);
+    for (size_t i = 0; i < COLUMN_COUNT; i++)
+        memcpy((uint64_t *)*to[i] + columns->count, *from[i], rows->count * 8);
+    columns->count = wanted;
+    return true;
 }
 
 void dm__request_columns_reverse(dm_request_columns *columns)

@@ -107,6 +107,7 @@ typedef struct {
 
 #define DM_TOKENS_MAX     ((int64_t)1 << 53) /* exact as a double, as other programs read it */
 #define DM_NAME_MAX       1024               /* bytes of UTF-8 */
+#define DM_REQUEST_ID_MAX 255                /* bytes of UTF-8 */
 #define DM_SAFE_NAME_SIZE 23                 /* "model_" + 16 hex digits + NUL */
 
 /* ---- values ---- */
@@ -252,10 +253,11 @@ typedef struct {
 #define DM_WINDOW_ALL ((dm_window){-INFINITY, INFINITY, 0})
 
 /* The ids that a write made: first_id .. first_id + count - 1; count is 0 for a write that adds
- * no row. */
+ * no row. Of dm_requests_add_once in a batch they are those of `row_ids` instead, one a row. */
 typedef struct {
     int64_t first_id;
     int64_t count;
+    const int64_t *row_ids; /* NULL: as above */
 } dm_ids;
 
 void dm_billing_reset(dm_billing *billing);
@@ -273,6 +275,7 @@ dm_status dm_request_check(const dm_request *request, dm_error *err) DM_CHECKED;
 dm_status dm_timing_check(const dm_timing *timing, dm_error *err) DM_CHECKED;
 dm_status dm_tier_check(const dm_tier *tier, dm_error *err) DM_CHECKED;
 dm_status dm_model_name_check(dm_str name, dm_error *err) DM_CHECKED;
+dm_status dm_request_id_check(dm_str request_id, dm_error *err) DM_CHECKED;
 dm_status dm_time_check(const char *field, double time_s, dm_error *err) DM_CHECKED;
 
 /* "model_" and the first 16 hex digits of the SHA-256 of the name's bytes. */
@@ -287,8 +290,10 @@ typedef struct {
     int pool_size;            /* most reader connections of the store, 1..1000; 0 means 10. Where
                                  handles differ, the largest so far counts */
     int64_t busy_timeout_ms;  /* 0 means the default of 30,000; -1: do not wait at all */
-    bool read_only;           /* never writes to the database; refuses one that must be adopted */
-    const dm_str *models;     /* names to register; may be NULL */
+    int64_t cache_bytes;  /* of memory for request rows that were read; 0 means 64 MiB; -1: none.
+                             Where handles differ, the largest so far counts */
+    bool read_only;       /* never writes to the database; refuses one that must be adopted */
+    const dm_str *models; /* names to register; may be NULL */
     size_t model_count;
 } dm_options;
 
@@ -342,6 +347,19 @@ dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request,
 /* All rows or none. A bad row is DM_INVALID and the text begins with "row N: ", N from 0. */
 dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows, dm_ids *ids_out,
                           dm_error *err) DM_CHECKED;
+
+/* Exactly once: a request of a model is known by an id of the caller's, 1 to DM_REQUEST_ID_MAX
+ * bytes of UTF-8 without NUL. Where the model has one of that id already, nothing is added, and the
+ * row id is the first's, whatever the values are; so whoever does not know whether a write arrived
+ * repeats it. The ids outlive their rows, so that what was pruned does not come back. */
+dm_status dm_request_add_once(dm_manager *m, dm_str model, const dm_request *request,
+                              const dm_timing *timing, dm_str request_id, int64_t *id_out,
+                              dm_error *err) DM_CHECKED;
+/* The same of many, an id a row (bytes NULL: this one has none). `row_ids_out` has room for one a
+ * row, `*added_out` becomes how many of them are new; inside a batch they become 0. */
+dm_status dm_requests_add_once(dm_manager *m, dm_str model, const dm_request_rows *rows,
+                               const dm_str *request_ids, int64_t *row_ids_out, int64_t *added_out,
+                               dm_error *err) DM_CHECKED;
 
 typedef enum {
     DM_TIER_ADD,    /* DM_TIER_EXISTS where the index is taken; an untouched placeholder is not */

@@ -31,6 +31,39 @@ dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_pr
 dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
                      const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
 
+/* By a handle of this process: then nobody here may open the file in another way. */
+bool dm_database_is_open(const char *path);
+
+typedef struct {
+    const dm_str *models; /* NULL: all */
+    size_t model_count;
+    double start_s, end_s; /* start_s <= t < end_s; all: -INFINITY, INFINITY */
+} dm_export;
+
+/* Rows of one model, in order of their ids; borrowed. */
+typedef struct {
+    dm_str model;
+    dm_request_rows rows;
+    /* One a row: its own, or one that dm_requests_add_once takes, in this database, for the row
+     * that is there. */
+    const dm_str *request_ids;
+    int64_t done, total; /* rows, with these, and of all models */
+} dm_export_part;
+
+/* Whoever writes the file. Each is called with none of the core's locks held; true ends the call
+ * with DM_INTERRUPTED. */
+typedef struct {
+    bool (*begin)(void *argument, const char *path); /* an empty file, to be written to */
+    bool (*take)(void *argument, const dm_export_part *part);
+    bool (*end)(void *argument); /* it is whole, and closed */
+    void *argument;
+} dm_export_writer;
+
+/* Write the requests of one moment to a new file at `dest`, by the rules of dm_backup. */
+dm_status dm_requests_export(dm_manager *m, const char *dest, bool overwrite,
+                             const dm_export *query, const dm_export_writer *writer,
+                             int64_t *count_out, dm_error *err) DM_CHECKED;
+
 /* An error is what reads refuse, or what cost data; a warning is what should not be so. */
 typedef enum { DM_SEVERITY_ERROR, DM_SEVERITY_WARNING } dm_severity;
 
@@ -103,6 +136,8 @@ typedef struct {
     int64_t reading;            /* in use */
     double oldest_read_s;       /* how long the oldest of them has been; 0: there is none */
     int64_t oldest_read_thread; /* the system's number of its thread */
+    int64_t cached_bytes;       /* of request rows in memory */
+    int64_t cache_drops;        /* times that they were given up: others may have changed them */
 } dm_stats;
 
 /* Cheap: takes the store's lock, waits for nothing else. */

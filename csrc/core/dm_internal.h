@@ -4,9 +4,11 @@
  *
  *   error platform stop sha256 check  no SQLite handle
  *   values columns edges              single values, results, moments
+ *   cache                             request rows in memory
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   scan feed                         its ways out of and into many rows
+ *   rows                              the rows of a model, from memory or from its table
  *   models rename runtime requests timings pricing   what is stored: take a connection, know no
  * threads history tariff                    prices over time money cost arithmetic usage
  * performance percentile span questions over many rows change writes                     one write
@@ -19,10 +21,12 @@
 #define DM_INTERNAL_H
 
 #include "dm.h"
+#include "dm_rows.h"
 #include "platform.h"
 
 #include <math.h>
 #include <sqlite3.h>
+#include <stdatomic.h>
 
 /* Only inside the core, never returned by a public function. */
 enum {
@@ -65,7 +69,8 @@ void dm__sha256(const void *bytes, size_t length, uint8_t digest[32]);
 /* ---- stop.c: long work asks now and then whether to go on ---- */
 
 typedef struct {
-    int64_t next_ns; /* monotonic; 0 at first */
+    int64_t next_ns;         /* monotonic; 0 at first */
+    const atomic_bool *over; /* nobody wants it any more; may be NULL */
 } dm__stop;
 
 /* True when the hook says so; asks it at most every 50 ms. Costs a clock reading. */
@@ -97,19 +102,22 @@ typedef enum {
     DM__STMT_PRICE_CHANGES,
     DM__STMT_PRICE_CHANGE_PUT,
     DM__STMT_PRICE_TIER_PUT,
+    DM__STMT_STORE_ID,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
     DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,
     DM__STMT_RUN_NEWEST,
     DM__STMT_RUN_END,
     DM__STMT_RUNS,
+    DM__STMT_RUN_SPAN, /* the first and last times */
     DM__STMT_REQUEST_INSERT,
     DM__STMT_REQUESTS_INSERT, /* through feed.c */
     DM__STMT_REQUESTS,        /* through scan.c: all after an id, oldest first */
     DM__STMT_REQUESTS_NEWEST,
     DM__STMT_REQUEST,
+    DM__STMT_REQUEST_NEXT, /* the id that the next will get */
+    DM__STMT_REQUEST_LAST,
     DM__STMT_USED_SINCE, /* by a request or run */
-    DM__STMT_SPAN,       /* the first and last times */
     DM__STMT_BILLING,
     DM__STMT_BILLING_SET,
     DM__STMT_TIERS,
@@ -117,6 +125,10 @@ typedef enum {
     DM__STMT_TIER_DELETE,
     DM__STMT_TIMING_INSERT,
     DM__STMT_TIMINGS,
+    DM__STMT_REQUEST_ID_FIND,
+    DM__STMT_REQUEST_ID_OF_ROW,
+    DM__STMT_REQUEST_IDS,
+    DM__STMT_REQUEST_ID_INSERT,
     DM__STMT_COUNT
 } dm__stmt_id;
 
@@ -151,11 +163,14 @@ typedef struct dm__conn {
     uint64_t clock;
     dm_durability durability; /* the value of PRAGMA synchronous now */
     bool query_only;          /* it refuses to write */
+    unsigned commits;         /* since they were last looked at */
     int log_frames;           /* in the write-ahead log after our last commit */
     int checkpoint_held;      /* of them, what the last checkpoint had to leave */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
-    const dm_request_rows *feed; /* the rows that go in now */
+    const struct dm__feed *feed; /* the rows that go in now */
+    dm__recall recall;           /* of the snapshot that it is in now */
+    struct dm__conn *partner;    /* that is in the same snapshot; NULL: none */
     dm__counters counters;
     /* While it is lent to a reader; under the store's lock. */
     struct dm__conn *next_lent;
@@ -195,6 +210,14 @@ dm_status dm__stmt_step(dm__conn *conn, sqlite3_stmt *stmt, bool *row_out,
                         dm_error *err) DM_CHECKED;
 /* Get, run, put. */
 dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err) DM_CHECKED;
+/* Of a table beside the manual's: where it is not there, also since the statement was prepared, it
+ * is made. What the change has done before must not be done again: never DM__STALE. */
+typedef dm_status (*dm__side_create)(dm__conn *conn, const char *safe, dm_error *err);
+dm_status dm__side_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
+                            dm__side_create create, sqlite3_stmt **stmt_out,
+                            dm_error *err) DM_CHECKED;
+dm_status dm__side_stmt_run(dm__conn *conn, dm__model *model, dm__side_create create,
+                            sqlite3_stmt *stmt, dm_error *err) DM_CHECKED;
 /* Begin to write, waiting for others. */
 dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 /* Undo the transaction, if there is one. */
@@ -240,7 +263,8 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
 dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name,
                            dm_error *err) DM_CHECKED;
 bool dm__safe_name_ok(const char *safe, size_t length);
-/* The four tables of a model, as the manual gives them, and its billing row. Idempotent. */
+/* The four tables of a model, as the manual gives them, and its billing row. Idempotent. Where the
+ * requests were missing, what stood beside them is of others, and goes. */
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 
 dm_status dm__run_insert(dm__conn *conn, dm__model *model_or_null, double start_time_s,
@@ -251,6 +275,43 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
                              int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err) DM_CHECKED;
+
+/* ---- request_ids.c ---- */
+
+#define DM__STORE_ID_SIZE    17 /* 16 hex digits */
+#define DM__EXPORTED_ID_SIZE 64
+
+/* In the caller's transaction: the first makes the table. */
+dm_status dm__request_ids_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+/* The row of that id; 0 where there is none. */
+dm_status dm__request_id_find(dm__conn *conn, dm__model *model, dm_str request_id,
+                              int64_t *row_id_out, dm_error *err) DM_CHECKED;
+dm_status dm__request_id_insert(dm__conn *conn, dm__model *model, int64_t row_id, dm_str request_id,
+                                dm_error *err) DM_CHECKED;
+/* Insert the rows whose ids are not known; `row_ids` becomes each one's row, new or not. The new
+ * ones are the rows where it is ids_out->first_id, the next of it, and so on. */
+dm_status dm__requests_insert_once(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
+                                   const dm_str *request_ids, int64_t *row_ids, dm_ids *ids_out,
+                                   dm_error *err) DM_CHECKED;
+
+/* Of rows as they are exported: the ids that they have, and for a row without one an id that stands
+ * for it, which this file finds again. */
+typedef struct {
+    dm__conn *conn;
+    sqlite3_stmt *stmt; /* NULL: no row has one */
+    char table[DM_SAFE_NAME_SIZE + 16];
+    char store[DM__STORE_ID_SIZE];
+    int64_t row_id; /* where the statement is */
+    char text[DM__EXPORTED_ID_SIZE];
+} dm__request_ids;
+
+/* To be closed after a success, in the same transaction. */
+dm_status dm__request_ids_open(dm__conn *conn, dm__model *model, dm__request_ids *ids,
+                               dm_error *err) DM_CHECKED;
+/* Row ids must ascend from call to call; the text is there until the next. */
+dm_status dm__request_ids_find(dm__request_ids *ids, int64_t row_id, const dm_request *request,
+                               dm_str *id_out, dm_error *err) DM_CHECKED;
+void dm__request_ids_close(dm__request_ids *ids);
 
 /* ---- timings.c ---- */
 
@@ -272,9 +333,9 @@ typedef struct {
 } dm__timings;
 
 /* To be closed after a success, in the same transaction. */
-dm_status dm__timings_open(dm__conn *conn, dm__model *model, dm__timings *timings,
+dm_status dm__timings_open(dm__conn *conn, dm__model *model, int64_t first_id, dm__timings *timings,
                            dm_error *err) DM_CHECKED;
-/* Ids must ascend from call to call. DM_TIMING_UNKNOWN where there is none. */
+/* Ids must ascend from call to call, from `first_id` on. DM_TIMING_UNKNOWN where there is none. */
 dm_status dm__timings_find(dm__timings *timings, int64_t request_id, dm_timing *timing_out,
                            dm_error *err) DM_CHECKED;
 void dm__timings_close(dm__timings *timings);
@@ -290,14 +351,21 @@ ptrdiff_t dm__last_at_most(const double *values, size_t count, double value);
 
 /* ---- percentile.c ---- */
 
+/* Values that came one after the other and lie in one bucket. */
+typedef struct {
+    size_t bucket, begin, count;
+} dm__key_run;
+
 typedef struct {
     uint64_t *values;
-    uint32_t *buckets;
     size_t count, capacity;
+    dm__key_run *runs;
+    size_t run_count, run_capacity;
 } dm__keys;
 
-bool dm__keys_add(dm__keys *keys, size_t bucket, uint64_t key); /* false without memory */
-uint64_t dm__key_of_real(double value);                         /* at least 0 */
+/* False without memory. */
+bool dm__keys_add(dm__keys *keys, size_t bucket, const uint64_t *values, size_t count) DM_CHECKED;
+uint64_t dm__key_of_real(double value); /* at least 0 */
 void dm__keys_reset(dm__keys *keys);
 /* Of each bucket's values, whole numbers or reals, to `first_out` and every `stride` bytes on. */
 dm_status dm__percentiles(const dm__keys *keys, size_t bucket_count, bool whole,
@@ -381,34 +449,17 @@ dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs
 
 /* ---- feed.c: many rows into a model's table ---- */
 
+typedef struct dm__feed {
+    const dm_request_rows *rows;
+    const int64_t *row_ids; /* only rows where it is first_id, the next of it, …; NULL: all */
+    int64_t first_id;
+    size_t count; /* of rows that go in: at least one */
+} dm__feed;
+
 dm_status dm__feed_install(dm__conn *conn, dm_error *err) DM_CHECKED;
-/* At least one row, in the caller's transaction. */
-dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
-                       dm_ids *ids_out, dm_error *err) DM_CHECKED;
-
-/* ---- scan.c: over the request rows of a model ---- */
-
-typedef struct dm__scan {
-    int64_t after_id;  /* only rows with a greater id */
-    bool newest_first; /* then `after_id` is not looked at */
-    double start_s, end_s;
-    size_t limit; /* end when `rows` holds so many; SIZE_MAX: none */
-    /* Where rows go, and room for how many. `full` makes room: it grows the arrays, or deals with
-     * the rows and sets their count to 0. Called without a lock, inside SQLite. */
-    dm_request_columns rows;
-    size_t capacity;
-    dm_status (*full)(struct dm__scan *scan);
-    void *argument; /* of `full` */
-    /* of scan.c */
-    dm_status rc;
-    bool stopped;
-    uint64_t step;
-    int64_t bad_row_id;
-} dm__scan;
-
-dm_status dm__scan_install(dm__conn *conn, dm_error *err) DM_CHECKED;
-/* Run to the end; what is left in `rows` then is the caller's to deal with. */
-dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_error *err) DM_CHECKED;
+/* In the caller's transaction. */
+dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm__feed *feed, dm_ids *ids_out,
+                       dm_error *err) DM_CHECKED;
 
 /* A read of one model's tables, for dm__read: `from` may be called again, from the start. */
 typedef struct dm__model_read {
@@ -416,31 +467,30 @@ typedef struct dm__model_read {
     dm_status (*from)(dm__conn *conn, dm__model *model, struct dm__model_read *read, dm_error *err);
     const dm_window *window;
     void *out;
-    size_t index; /* of the model, in dm__read_models */
+    /* of dm__read_models */
+    size_t index; /* of the model */
+    void (*merge)(struct dm__model_read *read, const struct dm__model_read *other);
 } dm__model_read; /* the first member of a read that carries more */
 dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err) DM_CHECKED;
 /* The same as a dm__read_fn. */
 dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err) DM_CHECKED;
 dm_status dm__window_check(const dm_window *window, dm_error *err) DM_CHECKED;
 
-/* Of a dm__scan: room for more rows, twice as many as now. */
-dm_status dm__request_columns_grow(dm__scan *scan);
-/* `columns` is empty. False without memory; then it is to be reset. */
-bool dm__request_columns_alloc(dm_request_columns *columns, size_t count);
-void dm__request_columns_reverse(dm_request_columns *columns);
-/* By time, then by id. False without memory; then nothing has changed. */
-bool dm__request_columns_sort(dm_request_columns *columns);
-
 /* `names`, which is empty, becomes `models`, or where that is NULL all that there are. */
 dm_status dm__models_asked(dm__conn *conn, const dm_str *models, size_t count,
                            dm_model_names *names, dm_error *err) DM_CHECKED;
-/* Each of them; sets the read's name and index. */
-dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
-                          dm_error *err) DM_CHECKED;
 /* For dm__read: the names of all models into a dm_model_names. */
 dm_status dm__model_names_read(dm__conn *conn, void *names, dm_error *err) DM_CHECKED;
 dm_status dm__runs_of_model(dm__conn *conn, dm__model *model, const dm_window *window,
                             dm_runs *runs, dm_error *err) DM_CHECKED;
+
+/* ---- partner.c ---- */
+
+/* Each of the models; sets the read's name and index. Some may be read by another thread, with a
+ * copy of the read (of `size` bytes) as it was at first; `merge`, where it is set, then adds that
+ * copy to the read. */
+dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
+                          size_t size, dm_error *err) DM_CHECKED;
 
 /* ---- change.c: one write as a value ---- */
 
@@ -470,8 +520,13 @@ typedef struct {
         struct {
             dm_request row;
             dm_timing timing;
+            dm_str id; /* bytes NULL: none */
         } request;
-        dm_request_rows rows;
+        struct {
+            dm_request_rows columns;
+            const dm_str *request_ids; /* one a row; NULL: none */
+            int64_t *row_ids;          /* with them: room for as many, filled when applied */
+        } rows;
         dm__price_edit prices;
     } as;
     dm_ids ids; /* set when applied */
@@ -481,6 +536,8 @@ typedef struct {
 bool dm__change_is_single(const dm__change *change);
 /* Takes long enough that nobody else should wait for it unawares. */
 bool dm__change_is_heavy(const dm__change *change);
+/* May remove or alter rows of requests, or give them to another model. */
+bool dm__change_is_rewriting(const dm__change *change);
 /* Apply inside the caller's transaction; with `in_transaction` false, as the only statement of an
  * automatic one (then DM__NEEDS_TRANSACTION is a possible answer, with nothing done). */
 dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transaction,
@@ -514,9 +571,14 @@ typedef dm_status (*dm__read_fn)(dm__conn *conn, void *argument, dm_error *err);
  * the start when SQLite says busy, so it must be repeatable. */
 dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
                    dm_error *err) DM_CHECKED;
-/* The same with a snapshot on a connection of its own, for what takes long: the pool's stay free.
+/* A snapshot that may take rows from memory, and leave them there; of one model or `many`. */
+dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument,
+                        dm_error *err) DM_CHECKED;
+/* A snapshot on a connection of its own, for what takes long: the pool's stay free.
  * On a store in memory it is dm__read. */
 dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
+/* The same where `read` calls others' code: of a store in memory it gets a copy. */
+dm_status dm__read_long(dm_manager *m, dm__read_fn read, void *argument, dm_error *err) DM_CHECKED;
 /* Run `work` alone on the writer's connection, in no transaction. Waiting for locks is its own
  * affair, until `dm__deadline_ns`. */
 dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument,
@@ -527,74 +589,6 @@ dm_status dm__writable(dm_manager *m, dm_error *err) DM_CHECKED;
  * thread's open batch (then each `ids` is zero). */
 dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err) DM_CHECKED;
 
-/* ---- integrity.c ---- */
-
-/* DM_DAMAGED with the first thing that SQLite finds wrong. `quick` leaves out the indexes. */
-dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err) DM_CHECKED;
-
-typedef struct {
-    dm__conn *conn;
-    dm__conn *ours; /* in memory: our tables as they should be, those of DM__MODEL_SAFE */
-    dm_error *err;
-    dm_findings *found;
-    size_t capacity;
-    size_t kept; /* findings of before */
-    bool quick;
-    bool mend_models, mend_indexes; /* there is something to mend */
-    bool seen;
-    int64_t deadline_ns;
-} dm__audit;
-
-#define DM__MODEL_SAFE "model"
-
-/* `table` NULL: of the file. */
-dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, int64_t row_id,
-                    const char *format, ...) DM_PRINTF(5, 6) DM_CHECKED;
-/* An error that says that something is wrong in the file becomes a finding; others stay. */
-dm_status dm__found_error(dm__audit *audit, dm_status rc, const char *table,
-                          int64_t row_id) DM_CHECKED;
-typedef dm_status (*dm__audit_row_fn)(dm__audit *audit, sqlite3_stmt *stmt, const char *table);
-/* Call `each` for the rows of a query. */
-dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn each,
-                         const char *format, ...) DM_CHECKED;
-
-/* rules.c */
-/* Is `table` as `like` is among `ours`? `usable` becomes false where it cannot be read. */
-dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
-                          bool *usable) DM_CHECKED;
-dm_status dm__runs_audit(dm__audit *audit, const char *table) DM_CHECKED;
-dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe) DM_CHECKED;
-
-/* mend.c: for dm__write_alone; the findings become what was done. */
-dm_status dm__mend_run(dm__conn *conn, void *audit, dm_error *err) DM_CHECKED;
-
-/* ---- backup.c restore.c ---- */
-
-typedef struct {
-    const dm_progress *progress; /* may be NULL */
-    int64_t before, after;       /* pages of other copies of the same call */
-    dm__stop stop;
-} dm__copying;
-
-/* All pages, from a connection that is in a read transaction. Adds their number to `before`. */
-dm_status dm__pages_copy(sqlite3_backup *backup, sqlite3 *to, dm__copying *copying,
-                         dm_error *err) DM_CHECKED;
-
-typedef struct {
-    bool check;
-    bool replace;      /* what is there */
-    const char *aside; /* or move it, with its log, to this name; NULL: do not */
-} dm__snapshot;
-
-/* All of it to a file that is empty, and open nowhere. */
-dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying,
-                        dm_error *err) DM_CHECKED;
-
-/* To a new file at `dest`, as dm_backup says. */
-dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapshot *how,
-                             dm__copying *copying, dm_error *err) DM_CHECKED;
-/* The path that a snapshot would go to, for free(), where it may go there. */
-dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out,
-                           dm_error *err) DM_CHECKED;
+#include "dm_internal_care.h"
 
 #endif

@@ -22,6 +22,9 @@ typedef struct dm__job {
     int64_t deadline_ns;
     dm_durability durability;
     bool heavy; /* long: goes alone, on its own thread */
+    bool
+        inside; /* its thread is inside SQLite already, so a fork waits for it, not it for a fork */
+    bool looks; /* it does nothing but read, to see what others have done */
     /* The work: changes, or on a store in memory also reads. */
     dm__change **changes;
     size_t change_count;
@@ -62,6 +65,12 @@ typedef struct dm__store {
     dm__cond *lingering; /* of the leader that waits for them to come again */
     int64_t moved_check_ns;
     bool moved;
+
+    /* witness.c */
+    dm__cache *cache; /* has a lock of its own */
+    _Atomic uint64_t epoch;
+    unsigned version; /* of the writer's last look; both are the leader's */
+    bool version_known;
 
     /* stats.c */
     dm__conn *lent; /* to readers */
@@ -107,6 +116,8 @@ void dm__conn_give_back(dm__store *store, dm__conn *conn); /* NULL is fine */
 dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
                        dm_error *err) DM_CHECKED;
 void dm__pool_put(dm__store *store, dm__conn *conn, bool broken);
+/* The same without waiting; NULL where there is none to be had. */
+dm__conn *dm__pool_try(dm__store *store);
 /* One that is idle, for good; NULL where there is none. With the lock held. */
 dm__conn *dm__pool_take(dm__store *store);
 void dm__pool_close(dm__store *store);
@@ -116,6 +127,21 @@ dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err) DM_CHECKED;
 void dm__writer_close(dm__store *store, bool checkpoint);
 /* The file is no longer at its path. Asks the system at most every 100 ms unless `now`. */
 bool dm__store_moved(dm__store *store, bool now);
+
+/* witness.c */
+typedef struct {
+    dm__store *store;
+    dm__read_fn read;
+    void *argument;
+    bool many; /* models: it may use a partner */
+} dm__witnessed;
+/* A dm__read_fn of a dm__witnessed: its read, with leave to use the memory of rows where that is
+ * true for the transaction that the connection has just begun, and a partner. */
+dm_status dm__witnessed_read(dm__conn *conn, void *witnessed, dm_error *err) DM_CHECKED;
+/* The leader, at the end of each turn. `rewritten`: rows may be other than they were. */
+void dm__witness_look(dm__store *store, bool rewritten);
+/* The writer's connection is another. */
+void dm__witness_forget(dm__store *store);
 
 /* checkpoint.c */
 /* A log of less than the journal_size_limit of conn.c: a log that is cut off at each turn has to

@@ -14,9 +14,20 @@ typedef struct {
 
 typedef struct {
     sqlite3_vtab_cursor base;
-    const dm__conn *conn;
+    const dm__feed *feed; /* NULL: nothing goes in now */
     size_t at;
+    int64_t next_id; /* of the next row that goes in */
 } feed_cursor;
+
+/* To the next row that goes in, from `at` on. */
+static void feed_seek(feed_cursor *cursor)
+{
+    const dm__feed *feed = cursor->feed;
+    if (feed == NULL || feed->row_ids == NULL)
+        return;
+    while (cursor->at < feed->rows->count && feed->row_ids[cursor->at] != cursor->next_id)
+        cursor->at++;
+}
 
 static int feed_connect(sqlite3 *db, void *conn, int argc, const char *const *argv,
                         sqlite3_vtab **table_out, char **error)
@@ -53,7 +64,7 @@ static int feed_open(sqlite3_vtab *table, sqlite3_vtab_cursor **cursor_out)
     feed_cursor *cursor = sqlite3_malloc((int)sizeof *cursor);
     if (cursor == NULL)
         return SQLITE_NOMEM;
-    *cursor = (feed_cursor){.conn = ((feed_table *)table)->conn};
+    *cursor = (feed_cursor){.feed = ((feed_table *)table)->conn->feed};
     *cursor_out = &cursor->base;
     return SQLITE_OK;
 }
@@ -68,7 +79,10 @@ static int feed_filter(sqlite3_vtab_cursor *cursor, int plan, const char *text, 
                        sqlite3_value **argv)
 {
     (void)plan, (void)text, (void)argc, (void)argv;
-    ((feed_cursor *)cursor)->at = 0;
+    feed_cursor *feeding = (feed_cursor *)cursor;
+    feeding->at = 0;
+    feeding->next_id = feeding->feed == NULL ? 0 : feeding->feed->first_id;
+    feed_seek(feeding);
     return SQLITE_OK;
 }
 
@@ -76,20 +90,23 @@ static int feed_next(sqlite3_vtab_cursor *base)
 {
     feed_cursor *cursor = (feed_cursor *)base;
     cursor->at++;
+    cursor->next_id++;
+    feed_seek(cursor);
     dm__stop *stop = &((feed_table *)base->pVtab)->conn->stop;
-    return cursor->at % DM__STOP_ROWS == 0 && dm__stop_asked(stop) ? SQLITE_INTERRUPT : SQLITE_OK;
+    return cursor->next_id % DM__STOP_ROWS == 0 && dm__stop_asked(stop) ? SQLITE_INTERRUPT
+                                                                        : SQLITE_OK;
 }
 
 static int feed_eof(sqlite3_vtab_cursor *base)
 {
-    feed_cursor *cursor = (feed_cursor *)base;
-    return cursor->conn->feed == NULL || cursor->at >= cursor->conn->feed->count;
+    const feed_cursor *cursor = (const feed_cursor *)base;
+    return cursor->feed == NULL || cursor->at >= cursor->feed->rows->count;
 }
 
 static int feed_column(sqlite3_vtab_cursor *base, sqlite3_context *context, int column)
 {
     const feed_cursor *cursor = (const feed_cursor *)base;
-    const dm_request_rows *rows = cursor->conn->feed;
+    const dm_request_rows *rows = cursor->feed->rows;
     const int64_t *const counts[] = {rows->input_tokens, rows->output_tokens, rows->cache_n,
                                      rows->prompt_n};
     if (column == 0)
@@ -122,19 +139,20 @@ dm_status dm__feed_install(dm__conn *conn, dm_error *err)
     return code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, conn->db, code, "open the database");
 }
 
-dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
-                       dm_ids *ids_out, dm_error *err)
+dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm__feed *feed, dm_ids *ids_out,
+                       dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUESTS_INSERT, &stmt, err);
     if (rc != DM_OK)
         return rc;
-    conn->feed = rows;
+    conn->feed = feed;
     int code = sqlite3_step(stmt);
     conn->feed = NULL;
     if (code == SQLITE_DONE)
-        *ids_out = (dm_ids){sqlite3_last_insert_rowid(conn->db) - (int64_t)rows->count + 1,
-                            (int64_t)rows->count};
+        *ids_out =
+            (dm_ids){.first_id = sqlite3_last_insert_rowid(conn->db) - (int64_t)feed->count + 1,
+                     .count = (int64_t)feed->count};
     else if (code == SQLITE_INTERRUPT)
         rc = dm__fail(err, DM_INTERRUPTED, "interrupted while writing");
     else

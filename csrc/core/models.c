@@ -33,9 +33,25 @@ static const char model_tables_sql[] =
     "INSERT INTO \"%w_billing\"(use_tier_pricing,hourly_price)"
     " SELECT 1,0.0 WHERE NOT EXISTS(SELECT 1 FROM \"%w_billing\")";
 
+/* The older class deletes its own four tables: its next requests would begin again with row 1, and
+ * find the timings and ids of rows that are gone. */
+static dm_status side_tables_drop(dm__conn *conn, const char *safe, dm_error *err)
+{
+    return dm__conn_exec(conn, err,
+                         "DROP TABLE IF EXISTS \"%w_timings\";"
+                         "DROP TABLE IF EXISTS \"%w_request_ids\"",
+                         safe, safe);
+}
+
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err)
 {
-    return dm__conn_exec(conn, err, model_tables_sql, safe, safe, safe, safe, safe, safe);
+    char requests[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof requests, requests, "%s_requests", safe);
+    dm_status rc =
+        dm__table_has_column(conn, requests, "id") ? DM_OK : side_tables_drop(conn, safe, err);
+    return rc == DM_OK
+               ? dm__conn_exec(conn, err, model_tables_sql, safe, safe, safe, safe, safe, safe)
+               : rc;
 }
 
 static const struct {
@@ -168,9 +184,10 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)
                            "DROP TABLE IF EXISTS \"%w_runtime\";"
                            "DROP TABLE IF EXISTS \"%w_requests\";"
                            "DROP TABLE IF EXISTS \"%w_billing\";"
-                           "DROP TABLE IF EXISTS \"%w_tier_pricing\";"
-                           "DROP TABLE IF EXISTS \"%w_timings\"",
-                           safe, safe, safe, safe, safe);
+                           "DROP TABLE IF EXISTS \"%w_tier_pricing\"",
+                           safe, safe, safe, safe);
+    if (rc == DM_OK)
+        rc = side_tables_drop(conn, safe, err);
     if (rc == DM_OK)
         rc = dm__history_forget(conn, safe, err);
     sqlite3_stmt *stmt = NULL;
@@ -199,18 +216,6 @@ dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err)
         dm__conn_model_forget(conn, dm__conn_model_find(conn, read->name));
     }
     return dm__fail(err, DM_CORRUPT_DATA, "a table of model '%.100s' is missing", read->name.bytes);
-}
-
-dm_status dm__read_models(dm__conn *conn, const dm_model_names *names, dm__model_read *read,
-                          dm_error *err)
-{
-    dm_status rc = DM_OK;
-    for (read->index = 0; read->index < names->count && rc == DM_OK; read->index++) {
-        const dm_model_name *model = &names->models[read->index];
-        read->name = (dm_str){model->original_name, model->original_length};
-        rc = dm__read_model(conn, read, err);
-    }
-    return rc;
 }
 
 dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err)

@@ -9,29 +9,49 @@
 
 #define SMALL 64 /* below this, insertion is faster than eight histograms */
 
-bool dm__keys_add(dm__keys *keys, size_t bucket, uint64_t key)
+static bool values_reserve(dm__keys *keys, size_t wanted)
 {
-    if (keys->count == keys->capacity) {
-        size_t wanted = keys->capacity == 0 ? 1024 : keys->capacity * 2;
-        uint64_t *values = dm__realloc(keys->values, wanted * sizeof *values);
-        if (values == NULL)
-            return false;
-        keys->values = values;
-        uint32_t *buckets = dm__realloc(keys->buckets, wanted * sizeof *buckets);
-        if (buckets == NULL)
-            return false;
-        keys->buckets = buckets;
-        keys->capacity = wanted;
-    }
-    keys->values[keys->count] = key;
-    keys->buckets[keys->count++] = (uint32_t)bucket;
+    if (wanted <= keys->capacity)
+        return true;
+    size_t capacity = wanted > 2 * keys->capacity ? wanted : 2 * keys->capacity;
+    uint64_t *values = dm__realloc(keys->values, capacity * sizeof *values);
+    if (values == NULL)
+        return false;
+    keys->values = values;
+    keys->capacity = capacity;
+    return true;
+}
+
+static bool run_reserve(dm__keys *keys)
+{
+    if (keys->run_count < keys->run_capacity)
+        return true;
+    size_t capacity = keys->run_capacity == 0 ? 16 : 2 * keys->run_capacity;
+    dm__key_run *runs = dm__realloc(keys->runs, capacity * sizeof *runs);
+    if (runs == NULL)
+        return false;
+    keys->runs = runs;
+    keys->run_capacity = capacity;
+    return true;
+}
+
+bool dm__keys_add(dm__keys *keys, size_t bucket, const uint64_t *values, size_t count)
+{
+    if (!values_reserve(keys, keys->count + count) || !run_reserve(keys))
+        return false;
+    memcpy(keys->values + keys->count, values, count * sizeof *values);
+    if (keys->run_count > 0 && keys->runs[keys->run_count - 1].bucket == bucket)
+        keys->runs[keys->run_count - 1].count += count;
+    else
+        keys->runs[keys->run_count++] = (dm__key_run){bucket, keys->count, count};
+    keys->count += count;
     return true;
 }
 
 void dm__keys_reset(dm__keys *keys)
 {
     dm__free(keys->values);
-    dm__free(keys->buckets);
+    dm__free(keys->runs);
     *keys = (dm__keys){0};
 }
 
@@ -53,22 +73,20 @@ static void sort_keys(uint64_t *values, uint64_t *scratch, size_t count)
         sort_small(values, count);
         return;
     }
-    size_t histograms[8][256] = {0};
+    uint64_t varying = 0;
     for (size_t i = 0; i < count; i++)
-        for (unsigned byte = 0; byte < 8; byte++)
-            histograms[byte][values[i] >> (8 * byte) & 0xff]++;
+        varying |= values[i] ^ values[0];
     uint64_t *from = values, *to = scratch;
-    for (unsigned byte = 0; byte < 8; byte++) {
-        size_t *histogram = histograms[byte], sum = 0;
-        if (histogram[values[0] >> (8 * byte) & 0xff] == count)
+    for (unsigned shift = 0; shift < 64; shift += 8) {
+        if ((varying >> shift & 0xff) == 0)
             continue;
-        for (size_t i = 0; i < 256; i++) {
-            size_t here = histogram[i];
-            histogram[i] = sum;
-            sum += here;
-        }
+        size_t places[257] = {0};
         for (size_t i = 0; i < count; i++)
-            to[histogram[from[i] >> (8 * byte) & 0xff]++] = from[i];
+            places[(from[i] >> shift & 0xff) + 1]++;
+        for (size_t i = 1; i < 256; i++)
+            places[i] += places[i - 1];
+        for (size_t i = 0; i < count; i++)
+            to[places[from[i] >> shift & 0xff]++] = from[i];
         uint64_t *swap = from;
         from = to;
         to = swap;
@@ -112,6 +130,20 @@ static dm_percentiles percentiles_of(const uint64_t *sorted, size_t count, bool 
                             at_rank(sorted, count, 100, whole)};
 }
 
+/* The values by bucket; `ends` becomes the end of each. */
+static void values_group(const dm__keys *keys, size_t bucket_count, uint64_t *grouped, size_t *ends)
+{
+    for (size_t r = 0; r < keys->run_count; r++)
+        ends[keys->runs[r].bucket + 1] += keys->runs[r].count;
+    for (size_t b = 1; b <= bucket_count; b++)
+        ends[b] += ends[b - 1];
+    for (size_t r = 0; r < keys->run_count; r++) {
+        const dm__key_run *run = &keys->runs[r];
+        memcpy(grouped + ends[run->bucket], keys->values + run->begin, run->count * 8);
+        ends[run->bucket] += run->count;
+    }
+}
+
 dm_status dm__percentiles(const dm__keys *keys, size_t bucket_count, bool whole,
                           dm_percentiles *first_out, size_t stride, dm_error *err)
 {
@@ -123,12 +155,7 @@ dm_status dm__percentiles(const dm__keys *keys, size_t bucket_count, bool whole,
         rc = dm__no_memory(err);
         goto done;
     }
-    for (size_t i = 0; i < keys->count; i++)
-        ends[keys->buckets[i] + 1]++;
-    for (size_t b = 1; b <= bucket_count; b++)
-        ends[b] += ends[b - 1];
-    for (size_t i = 0; i < keys->count; i++)
-        grouped[ends[keys->buckets[i]]++] = keys->values[i];
+    values_group(keys, bucket_count, grouped, ends);
     for (size_t b = 0, begin = 0; b < bucket_count; begin = ends[b], b++) {
         sort_keys(grouped + begin, scratch, ends[b] - begin);
         *(dm_percentiles *)(void *)((char *)first_out + b * stride) =

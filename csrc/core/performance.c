@@ -3,8 +3,6 @@
  * How fast requests were answered, by model and time: rates, and percentiles of what was seen. */
 #include "dm_internal.h"
 
-#define CHUNK_ROWS 1024
-
 typedef struct {
     dm__model_read read;
     const double *edges_s;
@@ -12,37 +10,24 @@ typedef struct {
     dm_performance_row *rows; /* of all models */
     /* of the model that is read now */
     dm_performance_row *buckets;
-    dm__timings timings;
     dm__keys durations, first_tokens, inputs, outputs;
     size_t at; /* the bucket of the last row */
-    dm_error *err;
 } performance_read;
 
-static size_t bucket_of(performance_read *asked, double time_s)
+static bool bucket_holds(const performance_read *asked, double time_s)
 {
-    const double *edges_s = asked->edges_s;
-    if (!(time_s >= edges_s[asked->at] && time_s < edges_s[asked->at + 1]))
-        asked->at = (size_t)dm__last_at_most(edges_s, asked->edge_count - 1, time_s);
-    return asked->at;
+    return time_s >= asked->edges_s[asked->at] && time_s < asked->edges_s[asked->at + 1];
 }
 
-static bool keys_add(performance_read *asked, size_t bucket, const dm_request_columns *rows,
-                     size_t i, const dm_timing *timing)
+static void bucket_enter(performance_read *asked, double time_s)
 {
-    return dm__keys_add(&asked->inputs, bucket, (uint64_t)rows->input_tokens[i]) &&
-           dm__keys_add(&asked->outputs, bucket, (uint64_t)rows->output_tokens[i]) &&
-           (isnan(timing->duration_s) ||
-            dm__keys_add(&asked->durations, bucket, dm__key_of_real(timing->duration_s))) &&
-           (isnan(timing->first_token_s) ||
-            dm__keys_add(&asked->first_tokens, bucket, dm__key_of_real(timing->first_token_s)));
+    if (!bucket_holds(asked, time_s))
+        asked->at = (size_t)dm__last_at_most(asked->edges_s, asked->edge_count - 1, time_s);
 }
 
 static void rates_add(dm_performance_row *row, const dm_request_columns *rows, size_t i,
                       const dm_timing *timing)
 {
-    row->requests++;
-    row->first_request_s = fmin(row->first_request_s, rows->timestamp_s[i]); /* passes over NaN */
-    row->last_request_s = fmax(row->last_request_s, rows->timestamp_s[i]);
     if (isnan(timing->first_token_s))
         return;
     row->prompt_tokens += (double)rows->prompt_n[i];
@@ -53,45 +38,60 @@ static void rates_add(dm_performance_row *row, const dm_request_columns *rows, s
     row->generation_s += timing->duration_s - timing->first_token_s;
 }
 
-static dm_status rows_add(performance_read *asked, const dm_request_columns *rows)
+static bool real_add(dm__keys *keys, size_t bucket, double value)
 {
-    for (size_t i = 0; i < rows->count; i++) {
-        dm_timing timing;
-        dm_status rc = dm__timings_find(&asked->timings, rows->id[i], &timing, asked->err);
-        if (rc != DM_OK)
-            return rc;
-        size_t bucket = bucket_of(asked, rows->timestamp_s[i]);
-        rates_add(&asked->buckets[bucket], rows, i, &timing);
-        if (!keys_add(asked, bucket, rows, i, &timing))
-            return DM_NO_MEMORY;
-    }
-    return DM_OK;
+    uint64_t key = dm__key_of_real(value);
+    return isnan(value) || dm__keys_add(keys, bucket, &key, 1);
 }
 
-static dm_status chunk_full(dm__scan *scan)
+/* Rows `from` to `to` - 1, which lie in the bucket where we are. */
+static bool run_add(performance_read *asked, const dm__rows_part *part, size_t from, size_t to)
 {
-    dm_status rc = rows_add(scan->argument, &scan->rows);
-    scan->rows.count = 0;
-    return rc;
+    dm_performance_row *row = &asked->buckets[asked->at];
+    const dm_request_columns *rows = &part->rows;
+    row->requests += (int64_t)(to - from);
+    bool done = dm__keys_add(&asked->inputs, asked->at, (const uint64_t *)rows->input_tokens + from,
+                             to - from) &&
+                dm__keys_add(&asked->outputs, asked->at,
+                             (const uint64_t *)rows->output_tokens + from, to - from);
+    for (size_t i = from; i < to && part->timings != NULL && done; i++) {
+        const dm_timing *timing = &part->timings[i];
+        rates_add(row, rows, i, timing);
+        done = real_add(&asked->durations, asked->at, timing->duration_s) &&
+               real_add(&asked->first_tokens, asked->at, timing->first_token_s);
+    }
+    return done;
+}
+
+static dm_status some_add(void *argument, const dm__rows_part *part, dm_error *err)
+{
+    performance_read *asked = argument;
+    const double *times_s = part->rows.timestamp_s;
+    for (size_t from = 0, to; from < part->rows.count; from = to) {
+        bucket_enter(asked, times_s[from]);
+        dm_performance_row *row = &asked->buckets[asked->at];
+        double first_s = times_s[from], last_s = first_s;
+        for (to = from + 1; to < part->rows.count && bucket_holds(asked, times_s[to]); to++) {
+            first_s = times_s[to] < first_s ? times_s[to] : first_s;
+            last_s = times_s[to] > last_s ? times_s[to] : last_s;
+        }
+        row->first_request_s = fmin(row->first_request_s, first_s); /* passes over NaN */
+        row->last_request_s = fmax(row->last_request_s, last_s);
+        if (!run_add(asked, part, from, to))
+            return dm__no_memory(err);
+    }
+    return DM_OK;
 }
 
 static dm_status requests_read(dm__conn *conn, dm__model *model, performance_read *asked,
                                dm_error *err)
 {
-    dm__scan scan = {.after_id = INT64_MIN,
-                     .start_s = asked->edges_s[0],
-                     .end_s = asked->edges_s[asked->edge_count - 1],
-                     .limit = SIZE_MAX,
-                     .capacity = CHUNK_ROWS,
-                     .full = chunk_full,
-                     .argument = asked};
-    dm_status rc = dm__request_columns_alloc(&scan.rows, CHUNK_ROWS)
-                       ? dm__scan_run(conn, model, &scan, err)
-                       : dm__no_memory(err);
-    if (rc == DM_OK && (rc = rows_add(asked, &scan.rows)) == DM_NO_MEMORY)
-        rc = dm__no_memory(err);
-    dm_request_columns_reset(&scan.rows);
-    return rc;
+    dm__rows_query query = {.start_s = asked->edges_s[0],
+                            .end_s = asked->edges_s[asked->edge_count - 1],
+                            .timings = true,
+                            .each = some_add,
+                            .argument = asked};
+    return dm__rows_each(conn, model, &query, err);
 }
 
 static dm_status percentiles_store(performance_read *asked, dm_error *err)
@@ -118,16 +118,12 @@ static dm_status model_performance_read(dm__conn *conn, dm__model *model, dm__mo
     const size_t buckets = asked->edge_count - 1;
     asked->buckets = asked->rows + read->index * buckets;
     asked->at = 0;
-    asked->err = err;
     for (size_t b = 0; b < buckets; b++)
         asked->buckets[b] = (dm_performance_row){
             .model = read->index, .bucket = b, .first_request_s = NAN, .last_request_s = NAN};
-    dm_status rc = dm__timings_open(conn, model, &asked->timings, err);
-    if (rc == DM_OK)
-        rc = requests_read(conn, model, asked, err);
+    dm_status rc = requests_read(conn, model, asked, err);
     if (rc == DM_OK)
         rc = percentiles_store(asked, err);
-    dm__timings_close(&asked->timings);
     dm__keys_reset(&asked->durations);
     dm__keys_reset(&asked->first_tokens);
     dm__keys_reset(&asked->inputs);
@@ -161,7 +157,7 @@ static dm_status performance_of_all(dm__conn *conn, void *argument, dm_error *er
                              .edges_s = query->edges_s,
                              .edge_count = query->edge_count,
                              .rows = performance->rows};
-    return dm__read_models(conn, &performance->models, &read.read, err);
+    return dm__read_models(conn, &performance->models, &read.read, sizeof read, err);
 }
 
 void dm_performance_reset(dm_performance *performance)
@@ -179,7 +175,7 @@ dm_status dm_performance_get(dm_manager *m, const dm_str *models, size_t model_c
     query_read query = {models, model_count, edges_s, edge_count, &performance};
     dm_status rc = dm__edges_check(edges_s, edge_count, err);
     if (rc == DM_OK)
-        rc = dm__read(m, true, performance_of_all, &query, err);
+        rc = dm__read_rows(m, model_count != 1 || models == NULL, performance_of_all, &query, err);
     if (rc == DM_OK)
         *performance_out = performance;
     else

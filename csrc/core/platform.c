@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -77,6 +78,40 @@ dm__thread dm__thread_self(void)
 bool dm__thread_equal(dm__thread a, dm__thread b)
 {
     return pthread_equal(a, b) != 0;
+}
+
+typedef struct {
+    void (*run)(void *);
+    void *argument;
+} thread_work;
+
+static void *thread_run(void *argument)
+{
+    thread_work work = *(thread_work *)argument;
+    free(argument);
+    work.run(work.argument);
+    return NULL;
+}
+
+int dm__thread_start(dm__thread *thread_out, void (*run)(void *), void *argument)
+{
+    thread_work *work = malloc(sizeof *work);
+    if (work == NULL)
+        return ENOMEM;
+    *work = (thread_work){run, argument};
+    sigset_t all, before;
+    (void)sigfillset(&all);
+    (void)pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = pthread_create(thread_out, NULL, thread_run, work);
+    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (code != 0)
+        free(work);
+    return code;
+}
+
+void dm__thread_join(dm__thread thread)
+{
+    (void)pthread_join(thread, NULL);
 }
 
 int64_t dm__thread_number(void)

@@ -31,6 +31,9 @@ void dm__cond_broadcast(dm__cond *cond);
 dm__thread dm__thread_self(void);
 bool dm__thread_equal(dm__thread a, dm__thread b);
 int64_t dm__thread_number(void); /* the system's, of this thread */
+/* One that no signal is delivered to. 0, or an errno. */
+int dm__thread_start(dm__thread *thread_out, void (*run)(void *), void *argument);
+void dm__thread_join(dm__thread thread);
 
 #define DM__MS ((int64_t)1000000) /* nanoseconds in a millisecond */
 int64_t dm__monotonic_ns(void);

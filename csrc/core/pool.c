@@ -73,6 +73,16 @@ dm_status dm__pool_get(dm__store *store, int64_t deadline_ns, dm__conn **conn_ou
     return rc;
 }
 
+dm__conn *dm__pool_try(dm__store *store)
+{
+    dm__conn *conn = NULL;
+    dm__mutex_lock(&store->lock);
+    bool free =
+        !store->gate_shut && (store->idle_count > 0 || store->reader_count < store->pool_size);
+    dm__mutex_unlock(&store->lock);
+    return free && dm__pool_get(store, 0, &conn, NULL) == DM_OK ? conn : NULL;
+}
+
 dm__conn *dm__pool_take(dm__store *store)
 {
     if (store->idle_count == 0)

@@ -16,11 +16,23 @@ static dm_status history_move(dm__conn *conn, const char *from, const char *to, 
                                to, from, to, from);
 }
 
-static bool has_timings(dm__conn *conn, const char *safe)
+/* The tables that a model need not have; both are by row. */
+static bool has_table(dm__conn *conn, const char *safe, const char *suffix)
 {
     char table[DM_SAFE_NAME_SIZE + 16];
-    (void)sqlite3_snprintf((int)sizeof table, table, "%s_timings", safe);
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s%s", safe, suffix);
     return dm__table_has_column(conn, table, "request_id");
+}
+
+static dm_status side_table_move(dm__conn *conn, const char *suffix, const char *from,
+                                 const char *to, dm_error *err)
+{
+    /* What has that name already is left from a model that the older class deleted. */
+    return !has_table(conn, from, suffix) ? DM_OK
+                                          : dm__conn_exec(conn, err,
+                                                          "DROP TABLE IF EXISTS \"%w%s\";"
+                                                          "ALTER TABLE \"%w%s\" RENAME TO \"%w%s\"",
+                                                          to, suffix, from, suffix, to, suffix);
 }
 
 static dm_status tables_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
@@ -38,9 +50,10 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
     char to[DM_SAFE_NAME_SIZE];
     dm_safe_name(name, to);
     dm_status rc = tables_move(conn, from, to, err);
-    if (rc == DM_OK && has_timings(conn, from))
-        rc = dm__conn_exec(conn, err, "ALTER TABLE \"%w_timings\" RENAME TO \"%w_timings\"", from,
-                           to);
+    if (rc == DM_OK)
+        rc = side_table_move(conn, "_timings", from, to, err);
+    if (rc == DM_OK)
+        rc = side_table_move(conn, "_request_ids", from, to, err);
     if (rc == DM_OK)
         rc = history_move(conn, from, to, err);
     return rc == DM_OK ? dm__conn_exec(conn, err,
@@ -53,13 +66,27 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
 static dm_status timings_join(dm__conn *conn, const char *from, const char *to, int64_t behind,
                               dm_error *err)
 {
-    if (!has_timings(conn, from))
+    if (!has_table(conn, from, "_timings"))
         return DM_OK;
     dm_status rc = dm__timings_create(conn, to, err);
     return rc == DM_OK ? dm__conn_exec(conn, err,
                                        "INSERT INTO \"%w_timings\"(request_id,duration,first_token)"
                                        " SELECT request_id+%lld,duration,first_token"
                                        " FROM \"%w_timings\"",
+                                       to, behind, from)
+                       : rc;
+}
+
+/* Of two requests with the same id, one in each model, that which was here keeps it. */
+static dm_status request_ids_join(dm__conn *conn, const char *from, const char *to, int64_t behind,
+                                  dm_error *err)
+{
+    if (!has_table(conn, from, "_request_ids"))
+        return DM_OK;
+    dm_status rc = dm__request_ids_create(conn, to, err);
+    return rc == DM_OK ? dm__conn_exec(conn, err,
+                                       "INSERT OR IGNORE INTO \"%w_request_ids\"(row_id,request_id)"
+                                       " SELECT row_id+%lld,request_id FROM \"%w_request_ids\"",
                                        to, behind, from)
                        : rc;
 }
@@ -80,7 +107,9 @@ static dm_status requests_join(dm__conn *conn, const char *from, const char *to,
                            "cache_n,prompt_n) SELECT id+%lld,timestamp,input_tokens,output_tokens,"
                            "cache_n,prompt_n FROM \"%w_requests\" ORDER BY id",
                            to, behind, from);
-    return rc == DM_OK ? timings_join(conn, from, to, behind, err) : rc;
+    if (rc == DM_OK)
+        rc = timings_join(conn, from, to, behind, err);
+    return rc == DM_OK ? request_ids_join(conn, from, to, behind, err) : rc;
 }
 
 /* The newest run, which an end is for, stays the one that started last. */

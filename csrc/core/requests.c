@@ -37,28 +37,37 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err)
 {
-    return rows->count == 0 ? DM_OK : dm__feed_run(conn, model, rows, ids_out, err);
+    dm__feed feed = {.rows = rows, .count = rows->count};
+    return feed.count == 0 ? DM_OK : dm__feed_run(conn, model, &feed, ids_out, err);
 }
 
 /* ---- reading ---- */
 
+/* Going backwards costs a third more, but with a limit it ends early. */
+static dm_status newest_read(dm__conn *conn, dm__model *model, const dm_window *window,
+                             dm_request_columns *columns, dm_error *err)
+{
+    dm__scan scan = {.newest_first = true,
+                     .start_s = window->start_s,
+                     .end_s = window->end_s,
+                     .limit = (size_t)window->limit,
+                     .full = dm__request_columns_grow};
+    dm_status rc = dm__scan_run(conn, model, &scan, err);
+    *columns = scan.rows;
+    return rc;
+}
+
 static dm_status requests_read(dm__conn *conn, dm__model *model, dm__model_read *read,
                                dm_error *err)
 {
+    const dm_window *window = read->window;
     dm_request_columns *columns = read->out;
     dm_request_columns_reset(columns);
-    const dm_window *window = read->window;
-    /* Going backwards costs a third more, but with a limit it ends early. */
-    dm__scan scan = {.newest_first = window->limit > 0,
-                     .after_id = INT64_MIN,
-                     .start_s = window->start_s,
-                     .end_s = window->end_s,
-                     .limit = window->limit > 0 ? (size_t)window->limit : SIZE_MAX,
-                     .full = dm__request_columns_grow};
-    dm_status rc = dm__scan_run(conn, model, &scan, err);
-    if (rc == DM_OK && !scan.newest_first)
-        dm__request_columns_reverse(&scan.rows);
-    *columns = scan.rows;
+    if (window->limit > 0)
+        return newest_read(conn, model, window, columns, err);
+    dm_status rc = dm__rows_all(conn, model, window->start_s, window->end_s, columns, err);
+    if (rc == DM_OK)
+        dm__request_columns_reverse(columns);
     return rc;
 }
 
@@ -69,7 +78,7 @@ dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
     dm__model_read read = {.name = model, .from = requests_read, .window = window, .out = &columns};
     dm_status rc = dm__window_check(window, err);
     if (rc == DM_OK)
-        rc = dm__read(m, true, dm__model_read_run, &read, err);
+        rc = dm__read_rows(m, false, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *columns_out = columns;
     else

@@ -157,6 +157,30 @@ static dm_status timings_audit(dm__audit *audit, const char *requests, const cha
         table, requests, FINDINGS_PER_TABLE);
 }
 
+/* An id whose request is gone is no fault: see request_ids.c. */
+static dm_status request_id_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    int64_t row_id = sqlite3_column_int64(stmt, 0);
+    if (sqlite3_column_type(stmt, 1) != SQLITE_TEXT)
+        return dm__found(audit, DM_SEVERITY_ERROR, table, row_id, "request_id must be text");
+    dm_str id = {(const char *)sqlite3_column_text(stmt, 1), (size_t)sqlite3_column_bytes(stmt, 1)};
+    return row_finding(audit, dm_request_id_check(id, audit->err), table, row_id);
+}
+
+static dm_status request_ids_audit(dm__audit *audit, const char *safe)
+{
+    table_name table;
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_request_ids", safe);
+    if (!dm__table_has_column(audit->conn, table, "row_id") ||
+        !dm__table_has_column(audit->conn, table, "request_id"))
+        return DM_OK;
+    return dm__audit_each(audit, table, request_id_audit_row,
+                          "SELECT row_id,request_id FROM \"%w\" WHERE typeof(request_id)<>'text' OR"
+                          " length(CAST(request_id AS BLOB)) NOT BETWEEN 1 AND %d OR "
+                          "instr(request_id,char(0)) LIMIT %d",
+                          table, DM_REQUEST_ID_MAX, FINDINGS_PER_TABLE);
+}
+
 /* ---- prices ---- */
 
 static int by_start(const void *a, const void *b)
@@ -266,6 +290,8 @@ dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
         rc = requests_audit(audit, tables[1]);
     if (rc == DM_OK && !audit->quick && usable[1])
         rc = timings_audit(audit, tables[1], safe);
+    if (rc == DM_OK && !audit->quick)
+        rc = request_ids_audit(audit, safe);
     if (rc != DM_OK || !usable[2] || !usable[3])
         return rc;
     model = dm__conn_model_find(audit->conn, name);

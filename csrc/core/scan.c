@@ -125,6 +125,7 @@ dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_erro
     scan->step = 0;
     conn->scan = scan;
     (void)sqlite3_bind_int64(stmt, 1, scan->after_id);
+    (void)sqlite3_bind_int64(stmt, 2, scan->end_id);
     int code = sqlite3_step(stmt);
     conn->scan = NULL;
     if (!scan->stopped && code != SQLITE_ROW)

@@ -14,6 +14,13 @@ static const char program_sql[] = "CREATE TABLE IF NOT EXISTS program_runtime (\
                                   "    start_time REAL NOT NULL,\n"
                                   "    end_time REAL NOT NULL\n)";
 
+/* What tells this database from others, to which its rows may go: see request_ids.c. */
+static const char store_sql[] =
+    "CREATE TABLE IF NOT EXISTS datamanager_store (\n"
+    "    name TEXT PRIMARY KEY NOT NULL,\n"
+    "    value\n) WITHOUT ROWID;"
+    "INSERT OR IGNORE INTO datamanager_store VALUES('id',lower(hex(randomblob(8))))";
+
 dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
@@ -94,6 +101,8 @@ dm_status dm__schema_prepare(dm__conn *conn, dm_error *err)
     rc = dm__conn_exec(conn, err, "%s", mapping_sql);
     if (rc == DM_OK)
         rc = dm__conn_exec(conn, err, "%s", program_sql);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err, "%s", store_sql);
     if (rc == DM_OK && kind == DM__FILE_OLDER)
         rc = dm__schema_adopt(conn, err);
     if (rc == DM_OK)

@@ -52,6 +52,8 @@ static void store_stats(const dm__store *store, dm_stats *stats)
         .pool_size = store->pool_size,
         .connections = store->reader_count,
         .oldest_read_s = 0,
+        .cached_bytes = (int64_t)dm__cache_bytes(store->cache),
+        .cache_drops = (int64_t)atomic_load(&store->epoch),
     };
     int64_t now_ns = dm__monotonic_ns();
     for (const dm__conn *conn = store->lent; conn != NULL; conn = conn->next_lent) {

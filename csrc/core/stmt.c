@@ -44,6 +44,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT INTO datamanager_price_tiers(safe_name,change_id,tier_index,start_tokens,"
         "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    [DM__STMT_STORE_ID] = "SELECT value FROM datamanager_store WHERE name='id'",
     [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
     [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
     [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
@@ -56,17 +57,19 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         " SELECT timestamp,input_tokens,output_tokens,cache_n,prompt_n FROM datamanager_rows",
     /* NOT INDEXED: an index that others have made must not decide the order. */
     [DM__STMT_REQUESTS] = "SELECT datamanager_row(" REQUEST_COLUMNS ")"
-                          " FROM \"%w_requests\" NOT INDEXED WHERE id>?1",
+                          " FROM \"%w_requests\" NOT INDEXED WHERE id>?1 AND id<=?2",
     [DM__STMT_REQUESTS_NEWEST] = "SELECT datamanager_row(" REQUEST_COLUMNS ")"
                                  " FROM (SELECT " REQUEST_COLUMNS
                                  " FROM \"%w_requests\" NOT INDEXED ORDER BY id DESC LIMIT -1)",
     [DM__STMT_REQUEST] = "SELECT " REQUEST_COLUMNS " FROM \"%w_requests\" WHERE id=?1",
+    /* As AUTOINCREMENT finds it. */
+    [DM__STMT_REQUEST_NEXT] = "SELECT max(coalesce((SELECT max(seq) FROM sqlite_sequence WHERE"
+                              " name='%w_requests' COLLATE NOCASE),0),"
+                              "coalesce((SELECT max(id) FROM \"%w_requests\"),0))",
+    [DM__STMT_REQUEST_LAST] = "SELECT max(id) FROM \"%w_requests\"",
     [DM__STMT_USED_SINCE] = "SELECT EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>?1) OR "
                             "EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)",
-    [DM__STMT_SPAN] = "SELECT (SELECT min(timestamp) FROM \"%w_requests\"),"
-                      "(SELECT max(timestamp) FROM \"%w_requests\"),"
-                      "(SELECT min(start_time) FROM \"%w_runtime\"),"
-                      "(SELECT max(end_time) FROM \"%w_runtime\")",
+    [DM__STMT_RUN_SPAN] = "SELECT min(start_time),max(end_time) FROM \"%w_runtime\"",
     [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
     [DM__STMT_BILLING_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1,hourly_price=?2",
     [DM__STMT_TIERS] = "SELECT tier_index,start_tokens,end_tokens,input_price_per_million,"
@@ -80,18 +83,27 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_TIMING_INSERT] =
         "INSERT OR REPLACE INTO \"%w_timings\"(request_id,duration,first_token) VALUES(?1,?2,?3)",
     [DM__STMT_TIMINGS] =
-        "SELECT request_id,duration,first_token FROM \"%w_timings\" ORDER BY request_id",
+        "SELECT request_id,duration,first_token FROM \"%w_timings\" WHERE request_id>=?1"
+        " ORDER BY request_id",
+    [DM__STMT_REQUEST_ID_FIND] = "SELECT row_id FROM \"%w_request_ids\" WHERE request_id=?1",
+    [DM__STMT_REQUEST_ID_OF_ROW] = "SELECT 1 FROM \"%w_request_ids\" WHERE row_id=?1",
+    [DM__STMT_REQUEST_IDS] = "SELECT row_id,request_id FROM \"%w_request_ids\" ORDER BY row_id",
+    /* REPLACE: of an id that was looked up and is new, only what another's rows have left. */
+    [DM__STMT_REQUEST_ID_INSERT] =
+        "INSERT OR REPLACE INTO \"%w_request_ids\"(row_id,request_id) VALUES(?1,?2)",
 };
 
 static const char *stmt_table_suffix(dm__stmt_id id)
 {
-    if (id <= DM__STMT_RUNS)
+    if (id <= DM__STMT_RUN_SPAN)
         return "_runtime";
-    if (id <= DM__STMT_SPAN)
+    if (id <= DM__STMT_USED_SINCE)
         return "_requests";
     if (id <= DM__STMT_BILLING_SET)
         return "_billing";
-    return id <= DM__STMT_TIER_DELETE ? "_tier_pricing" : "_timings";
+    if (id <= DM__STMT_TIER_DELETE)
+        return "_tier_pricing";
+    return id <= DM__STMT_TIMINGS ? "_timings" : "_request_ids";
 }
 
 static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_id id)
@@ -210,6 +222,29 @@ void dm__rollback(dm__conn *conn)
         dm__stmt_get(conn, DM__STMT_ROLLBACK, &stmt, NULL) == DM_OK)
         (void)sqlite3_step(stmt); /* an error here means that SQLite has rolled back itself */
     dm__stmt_put(stmt);
+}
+
+/* ---- tables that are made when they are needed, and that others may drop ---- */
+
+dm_status dm__side_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
+                            dm__side_create create, sqlite3_stmt **stmt_out, dm_error *err)
+{
+    dm_status rc = dm__model_stmt_get(conn, model, id, stmt_out, err);
+    if (rc != (dm_status)DM__STALE)
+        return rc;
+    rc = create(conn, model->safe, err);
+    return rc == DM_OK ? dm__model_stmt_get(conn, model, id, stmt_out, err) : rc;
+}
+
+dm_status dm__side_stmt_run(dm__conn *conn, dm__model *model, dm__side_create create,
+                            sqlite3_stmt *stmt, dm_error *err)
+{
+    dm_status rc = dm__stmt_run(conn, stmt, err);
+    if (rc != (dm_status)DM__STALE)
+        return rc;
+    (void)sqlite3_reset(stmt);
+    rc = create(conn, model->safe, err);
+    return rc == DM_OK ? dm__stmt_run(conn, stmt, err) : rc;
 }
 
 /* ---- the connection's memory of models ---- */

@@ -1,8 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "dm_internal.h"
 
-#include <stdatomic.h>
-
 #define STOP_INTERVAL_NS (50 * DM__MS)
 
 static _Atomic(dm_stop_hook) stop_hook;
@@ -14,6 +12,8 @@ void dm_set_stop_hook(dm_stop_hook hook)
 
 bool dm__stop_asked(dm__stop *stop)
 {
+    if (stop->over != NULL && atomic_load_explicit(stop->over, memory_order_relaxed))
+        return true;
     int64_t now_ns = dm__monotonic_ns();
     if (stop->next_ns == 0)
         stop->next_ns = now_ns + STOP_INTERVAL_NS;

@@ -38,15 +38,20 @@ static int by_safe_name(const void *a, const void *b)
 static dm_model_storage *size_find(dm_storage *storage, const dm_model_name **sorted,
                                    const char *table)
 {
-    static const char *const suffixes[] = {"_runtime", "_requests", "_billing", "_tier_pricing",
-                                           "_timings"};
-    size_t length = strlen(table);
+    static const char *const suffixes[] = {"_runtime",      "_requests", "_billing",
+                                           "_tier_pricing", "_timings",  "_request_ids"};
+    static const char index[] = "sqlite_autoindex_"; /* then the table's name and "_1" */
+    size_t length = strlen(table), prefix = sizeof index - 1;
+    if (length > prefix + 2 && memcmp(table, index, prefix) == 0) {
+        table += prefix;
+        length -= prefix + 2;
+    }
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         dm_model_name key = {0};
         const dm_model_name *wanted = &key;
         size_t suffix = strlen(suffixes[i]);
         if (length <= suffix || length - suffix >= sizeof key.safe_name ||
-            sqlite3_stricmp(table + length - suffix, suffixes[i]) != 0)
+            sqlite3_strnicmp(table + length - suffix, suffixes[i], (int)suffix) != 0)
             continue;
         memcpy(key.safe_name, table, length - suffix);
         const dm_model_name **found =

@@ -10,6 +10,7 @@
 #define POOL_DEFAULT            10
 #define POOL_MAX                1000
 #define BUSY_TIMEOUT_DEFAULT_MS 30000
+#define CACHE_DEFAULT_BYTES     ((size_t)64 << 20)
 
 dm__mutex dm__stores_lock = DM__MUTEX_INITIALIZER;
 dm__store *dm__stores;
@@ -128,6 +129,12 @@ done:
     return rc;
 }
 
+dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument, dm_error *err)
+{
+    dm__witnessed witnessed = {m->store, read, argument, many};
+    return dm__read(m, true, dm__witnessed_read, &witnessed, err);
+}
+
 /* By its path, which may have become another file's. */
 static dm_status conn_aside(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
                             dm_error *err)
@@ -201,7 +208,7 @@ dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
     dm_status rc = dm__enter(m, err);
     if (rc != DM_OK)
         return rc;
-    change->ids = (dm_ids){0, 0};
+    change->ids = (dm_ids){0};
     dm__mutex_lock(&m->store->lock);
     dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
     dm__mutex_unlock(&m->store->lock);
@@ -222,6 +229,7 @@ static void store_free(dm__store *store)
         return;
     dm__mutex_destroy(&store->lock);
     dm__cond_destroy(&store->changed);
+    dm__cache_free(store->cache);
     dm__free(store->idle);
     dm__free(store->path);
     dm__free(store);
@@ -236,7 +244,8 @@ static dm__store *store_new(const char *path, const dm__file_id *id, bool read_o
     dm__cond_init(&store->changed);
     size_t size = strlen(path) + 1;
     store->path = dm__malloc(size);
-    if (store->path == NULL) {
+    store->cache = dm__cache_new();
+    if (store->path == NULL || store->cache == NULL) {
         store_free(store);
         return NULL;
     }
@@ -395,9 +404,14 @@ static dm_status store_path_set(dm__store *store, const char *path, dm_error *er
     return DM_OK;
 }
 
+static size_t cache_limit(int64_t cache_bytes)
+{
+    return cache_bytes == 0 ? CACHE_DEFAULT_BYTES : cache_bytes < 0 ? 0 : (size_t)cache_bytes;
+}
+
 /* Become one of the open handles: connect where nobody has, wait while somebody does. */
-static dm_status store_join(dm__store *store, const char *path, int pool_size, int64_t deadline_ns,
-                            dm_error *err)
+static dm_status store_join(dm__store *store, const char *path, const dm_options *options,
+                            int64_t deadline_ns, dm_error *err)
 {
     dm_status rc = store_usable(store, err);
     if (rc != DM_OK)
@@ -405,7 +419,7 @@ static dm_status store_join(dm__store *store, const char *path, int pool_size, i
     dm__mutex_lock(&store->lock);
     while (store->state != DM__STORE_OPEN && store->state != DM__STORE_CLOSED)
         dm__cond_wait(&store->changed, &store->lock);
-    rc = pool_grow(store, pool_size, err);
+    rc = pool_grow(store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT, err);
     if (rc == DM_OK && store->state == DM__STORE_CLOSED)
         rc = store_path_set(store, path, err);
     if (rc == DM_OK && store->state == DM__STORE_CLOSED) {
@@ -419,8 +433,10 @@ static dm_status store_join(dm__store *store, const char *path, int pool_size, i
         store->state = rc == DM_OK ? DM__STORE_OPEN : DM__STORE_CLOSED;
         dm__cond_broadcast(&store->changed);
     }
-    if (rc == DM_OK)
+    if (rc == DM_OK) {
         store->open_handles++;
+        dm__cache_limit_raise(store->cache, cache_limit(options->cache_bytes));
+    }
     dm__mutex_unlock(&store->lock);
     return rc;
 }
@@ -432,6 +448,8 @@ static dm_status options_check(const dm_options *options, dm_error *err)
                         POOL_MAX, options->pool_size);
     if (options->busy_timeout_ms < -1)
         return dm__fail(err, DM_INVALID, "busy_timeout must not be negative");
+    if (options->cache_bytes < -1)
+        return dm__fail(err, DM_INVALID, "cache_bytes must not be negative");
     for (size_t i = 0; i < options->model_count; i++) {
         dm_status rc = dm_model_name_check(options->models[i], err);
         if (rc != DM_OK)
@@ -464,8 +482,7 @@ static dm_status handle_open(const char *path, const dm_options *options, dm_man
     const char *full = in_memory ? path : resolved;
     m->store = store_find_or_add(full, &id, options->read_only);
     if (m->store != NULL)
-        rc = store_join(m->store, full, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT,
-                        dm__deadline_ns(m), err);
+        rc = store_join(m->store, full, options, dm__deadline_ns(m), err);
     free(resolved);
     if (m->store == NULL)
         return dm__no_memory(err);
@@ -510,11 +527,15 @@ static void store_disconnect(dm__store *store)
     if (store->writer == NULL && !store->read_only)
         store->writer = dm__pool_take(store); /* to find out who comes last */
     dm__mutex_unlock(&store->lock);
+    if (store->writer == NULL && !store->read_only && !store->in_memory && /* a fork closed all */
+        dm__conn_open(store->path, false, 0, &store->writer, NULL) != DM_OK)
+        store->writer = NULL; /* then the log stays, whole, for who opens the file next */
     bool moved = dm__store_moved(store, true);
     if (!moved)
         dm__store_checkpoint(store, true);
     dm__pool_close(store);
-    dm__writer_close(store, !moved); /* last: SQLite then removes the log */
+    dm__writer_close(store, !moved && !store->read_only); /* last: SQLite then removes the log */
+    dm__cache_empty(store->cache);
     dm__mutex_lock(&store->lock);
     dm__sqlite_end(store);
     store->state = DM__STORE_CLOSED;

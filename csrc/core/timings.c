@@ -14,17 +14,6 @@ dm_status dm__timings_create(dm__conn *conn, const char *safe, dm_error *err)
                          safe);
 }
 
-static dm_status insert_get(dm__conn *conn, dm__model *model, sqlite3_stmt **stmt_out,
-                            dm_error *err)
-{
-    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIMING_INSERT, stmt_out, err);
-    if (rc != (dm_status)DM__STALE)
-        return rc;
-    rc = dm__timings_create(conn, model->safe, err);
-    return rc == DM_OK ? dm__model_stmt_get(conn, model, DM__STMT_TIMING_INSERT, stmt_out, err)
-                       : rc;
-}
-
 static void bind_known(sqlite3_stmt *stmt, int at, double value)
 {
     (void)(isnan(value) ? sqlite3_bind_null(stmt, at) : sqlite3_bind_double(stmt, at, value));
@@ -45,12 +34,13 @@ dm_status dm__timing_insert(dm__conn *conn, dm__model *model, int64_t request_id
                             const dm_timing *timing, dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
-    dm_status rc = insert_get(conn, model, &stmt, err);
+    dm_status rc =
+        dm__side_stmt_get(conn, model, DM__STMT_TIMING_INSERT, dm__timings_create, &stmt, err);
     if (rc == DM_OK) {
         (void)sqlite3_bind_int64(stmt, 1, request_id);
         bind_known(stmt, 2, timing->duration_s);
         bind_known(stmt, 3, timing->first_token_s);
-        rc = dm__stmt_run(conn, stmt, err);
+        rc = dm__side_stmt_run(conn, model, dm__timings_create, stmt, err);
     }
     dm__stmt_put(stmt);
     return rc;
@@ -58,11 +48,14 @@ dm_status dm__timing_insert(dm__conn *conn, dm__model *model, int64_t request_id
 
 /* ---- reading: a second cursor, beside that over the requests ---- */
 
-dm_status dm__timings_open(dm__conn *conn, dm__model *model, dm__timings *timings, dm_error *err)
+dm_status dm__timings_open(dm__conn *conn, dm__model *model, int64_t first_id, dm__timings *timings,
+                           dm_error *err)
 {
     *timings = (dm__timings){.conn = conn, .id = INT64_MIN};
     (void)sqlite3_snprintf((int)sizeof timings->table, timings->table, "%s_timings", model->safe);
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIMINGS, &timings->stmt, err);
+    if (rc == DM_OK)
+        (void)sqlite3_bind_int64(timings->stmt, 1, first_id);
     return rc == (dm_status)DM__STALE ? DM_OK : rc; /* no table: nothing was timed */
 }
 

@@ -12,6 +12,7 @@
  *     cells      |  0        | 1 |   2   |     3     |
  */
 #include "dm_internal.h"
+#include "wide.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -231,8 +232,18 @@ static uint64_t sum_of(const int64_t *values, size_t count)
     return sum;
 }
 
+static dm_request_rows rows_from(const dm_request_columns *rows, size_t from, size_t count)
+{
+    return (dm_request_rows){.count = count,
+                             .timestamp_s = rows->timestamp_s + from,
+                             .input_tokens = rows->input_tokens + from,
+                             .output_tokens = rows->output_tokens + from,
+                             .cache_n = rows->cache_n + from,
+                             .prompt_n = rows->prompt_n + from};
+}
+
 /* At most CHUNK_ROWS rows of one cell. */
-static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
+static DM__WIDE void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
 {
     bucket_sums *bucket = at->bucket;
     const tariff *t = at->tariff;
@@ -242,11 +253,6 @@ static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *be
         bucket->output_tokens += sum_of(rows->output_tokens, rows->count);
         bucket->cache_n += sum_of(rows->cache_n, rows->count);
         bucket->prompt_n += sum_of(rows->prompt_n, rows->count);
-        for (size_t i = 0; i < rows->count; i++) {
-            double time_s = rows->timestamp_s[i];
-            bucket->first_s = time_s < bucket->first_s ? time_s : bucket->first_s;
-            bucket->last_s = time_s > bucket->last_s ? time_s : bucket->last_s;
-        }
     }
     bool goes_on = t->by_tiers && t->strategy == DM_STRATEGY_CUMULATIVE;
     if (goes_on || (t->by_tiers && bucket != NULL))
@@ -255,77 +261,90 @@ static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *be
         dm_cost_count(NULL, 0, DM_STRATEGY_CUMULATIVE, rows, before, NULL);
 }
 
+static void bounds_add(cell *at, double first_s, double last_s)
+{
+    if (at->bucket == NULL)
+        return;
+    at->bucket->first_s = first_s < at->bucket->first_s ? first_s : at->bucket->first_s;
+    at->bucket->last_s = last_s > at->bucket->last_s ? last_s : at->bucket->last_s;
+}
+
+static bool cell_holds(const cell *at, double time_s)
+{
+    return time_s >= at->from_s && time_s < at->to_s;
+}
+
+static cell *cell_enter(model_usage *usage, double time_s, dm_tokens_before *before)
+{
+    if (cell_holds(usage->at, time_s))
+        return usage->at;
+    cell *at = cell_of(usage, time_s);
+    for (cell *c = usage->at + 1; before != NULL && c <= at; c++)
+        if (c->begins_period)
+            *before = (dm_tokens_before){0, 0};
+    return usage->at = at;
+}
+
 static void rows_add(model_usage *usage, const dm_request_columns *rows, dm_tokens_before *before)
 {
     for (size_t from = 0, to; from < rows->count; from = to) {
-        double time_s = rows->timestamp_s[from];
-        cell *at = usage->at;
-        if (!(time_s >= at->from_s && time_s < at->to_s)) {
-            at = cell_of(usage, time_s);
-            if (before != NULL && at != usage->at)
-                for (cell *c = usage->at + 1; c <= at; c++)
-                    if (c->begins_period)
-                        *before = (dm_tokens_before){0, 0};
-            usage->at = at;
-        }
-        for (to = from + 1; to < rows->count && to - from < CHUNK_ROWS; to++)
-            if (!(rows->timestamp_s[to] >= at->from_s && rows->timestamp_s[to] < at->to_s))
+        double first_s = rows->timestamp_s[from], last_s = first_s;
+        cell *at = cell_enter(usage, first_s, before);
+        for (to = from + 1; to < rows->count && to - from < CHUNK_ROWS; to++) {
+            double time_s = rows->timestamp_s[to];
+            if (!cell_holds(at, time_s))
                 break;
-        dm_request_rows run = {.count = to - from,
-                               .timestamp_s = rows->timestamp_s + from,
-                               .input_tokens = rows->input_tokens + from,
-                               .output_tokens = rows->output_tokens + from,
-                               .cache_n = rows->cache_n + from,
-                               .prompt_n = rows->prompt_n + from};
+            first_s = time_s < first_s ? time_s : first_s;
+            last_s = time_s > last_s ? time_s : last_s;
+        }
+        dm_request_rows run = rows_from(rows, from, to - from);
         cell_add(at, &run, before);
+        bounds_add(at, first_s, last_s);
     }
 }
 
-static dm_status chunk_full(dm__scan *scan)
+static dm_status some_add(void *argument, const dm__rows_part *part, dm_error *err)
 {
-    rows_add(scan->argument, &scan->rows, NULL);
-    scan->rows.count = 0;
+    (void)err;
+    model_usage *usage = argument;
+    const dm_request_columns *rows = &part->rows;
+    cell *at = cell_enter(usage, part->first_s, NULL);
+    if (!cell_holds(at, part->last_s)) {
+        rows_add(usage, rows, NULL);
+        return DM_OK;
+    }
+    for (size_t from = 0; from < rows->count; from += CHUNK_ROWS) {
+        size_t left = rows->count - from;
+        dm_request_rows run = rows_from(rows, from, left < CHUNK_ROWS ? left : CHUNK_ROWS);
+        cell_add(at, &run, NULL);
+    }
+    bounds_add(at, part->first_s, part->last_s);
     return DM_OK;
 }
 
-static dm_status scan_streaming(dm__conn *conn, dm__model *model, dm__scan *scan,
-                                model_usage *usage, dm_error *err)
-{
-    scan->capacity = CHUNK_ROWS;
-    scan->full = chunk_full;
-    scan->argument = usage;
-    if (!dm__request_columns_alloc(&scan->rows, CHUNK_ROWS))
-        return dm__no_memory(err);
-    dm_status rc = dm__scan_run(conn, model, scan, err);
-    if (rc == DM_OK)
-        rows_add(usage, &scan->rows, NULL);
-    return rc;
-}
-
 /* All rows at once, in the order of time. */
-static dm_status scan_in_time_order(dm__conn *conn, dm__model *model, dm__scan *scan,
-                                    model_usage *usage, dm_error *err)
+static dm_status requests_add_in_order(dm__conn *conn, dm__model *model, model_usage *usage,
+                                       double start_s, double end_s, dm_error *err)
 {
+    dm_request_columns rows = {0};
     dm_tokens_before before = {0, 0};
-    scan->full = dm__request_columns_grow;
-    dm_status rc = dm__scan_run(conn, model, scan, err);
-    if (rc == DM_OK && !dm__request_columns_sort(&scan->rows))
+    dm_status rc = dm__rows_all(conn, model, start_s, end_s, &rows, err);
+    if (rc == DM_OK && !dm__request_columns_sort(&rows))
         rc = dm__no_memory(err);
     if (rc == DM_OK)
-        rows_add(usage, &scan->rows, &before);
+        rows_add(usage, &rows, &before);
+    dm_request_columns_reset(&rows);
     return rc;
 }
 
 static dm_status requests_add(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
 {
-    dm__scan scan = {.after_id = INT64_MIN,
-                     .start_s = usage->cells[0].from_s,
-                     .end_s = usage->cells[usage->cell_count - 1].to_s,
-                     .limit = SIZE_MAX};
-    dm_status rc = usage->cumulative ? scan_in_time_order(conn, model, &scan, usage, err)
-                                     : scan_streaming(conn, model, &scan, usage, err);
-    dm_request_columns_reset(&scan.rows);
-    return rc;
+    double start_s = usage->cells[0].from_s, end_s = usage->cells[usage->cell_count - 1].to_s;
+    if (usage->cumulative)
+        return requests_add_in_order(conn, model, usage, start_s, end_s, err);
+    dm__rows_query query = {
+        .start_s = start_s, .end_s = end_s, .each = some_add, .argument = usage};
+    return dm__rows_each(conn, model, &query, err);
 }
 
 /* ---- runs ---- */
@@ -431,21 +450,42 @@ static dm_status tariff_parts(const model_usage *usage, size_t tariff_at, dm_usa
     return rc;
 }
 
-static dm_status parts_store(const model_usage *usage, size_t model, dm_usage *out, dm_error *err)
+/* Of one model, until all are together. */
+typedef struct {
+    dm_usage_part *parts;
+    size_t count;
+} model_parts;
+
+static dm_status parts_store(const model_usage *usage, size_t model, model_parts *out,
+                             dm_error *err)
 {
-    size_t slices = 0, first = out->part_count;
+    size_t slices = 0;
     for (size_t i = 0; i < usage->tariff_count; i++)
         slices += usage->tariffs[i].slice_count;
-    dm_usage_part *parts = dm__realloc(out->parts, (first + slices + 1) * sizeof *parts);
-    if (parts == NULL)
+    dm__free(out->parts); /* of a first try */
+    *out = (model_parts){.parts = dm__malloc((slices + 1) * sizeof *out->parts)};
+    if (out->parts == NULL)
         return dm__no_memory(err);
-    out->parts = parts;
     dm_status rc = DM_OK;
     for (size_t i = 0; i < usage->tariff_count && rc == DM_OK; i++)
-        rc = tariff_parts(usage, i, parts, &out->part_count, err);
-    for (size_t i = first; i < out->part_count; i++)
-        parts[i].model = model;
+        rc = tariff_parts(usage, i, out->parts, &out->count, err);
+    for (size_t i = 0; i < out->count; i++)
+        out->parts[i].model = model;
     return rc;
+}
+
+static dm_status parts_join(const model_parts *parts, dm_usage *usage, dm_error *err)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < usage->models.count; i++)
+        count += parts[i].count;
+    usage->parts = dm__malloc((count + 1) * sizeof *usage->parts);
+    if (usage->parts == NULL)
+        return dm__no_memory(err);
+    for (size_t i = 0; i < usage->models.count; i++)
+        for (size_t p = 0; p < parts[i].count; p++)
+            usage->parts[usage->part_count++] = parts[i].parts[p];
+    return DM_OK;
 }
 
 /* ---- one model, all models ---- */
@@ -454,6 +494,7 @@ typedef struct {
     dm__model_read read;
     const dm_usage_query *query;
     dm_usage *usage;
+    model_parts *parts; /* of each model */
 } usage_read;
 
 static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_read *read,
@@ -478,7 +519,7 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
     if (rc == DM_OK)
         rc = rows_store(&usage, asked->usage->rows + read->index * usage.bucket_count, err);
     if (rc == DM_OK)
-        rc = parts_store(&usage, read->index, asked->usage, err);
+        rc = parts_store(&usage, read->index, &asked->parts[read->index], err);
     model_usage_reset(&usage);
     return rc;
 }
@@ -487,6 +528,23 @@ typedef struct {
     const dm_usage_query *query;
     dm_usage *usage;
 } query_read;
+
+static dm_status models_usage_read(dm__conn *conn, const dm_usage_query *query, dm_usage *usage,
+                                   dm_error *err)
+{
+    const size_t models = usage->models.count;
+    usage_read read = {.read = {.from = model_usage_read}, .query = query, .usage = usage};
+    read.parts = dm__calloc(models + 1, sizeof *read.parts);
+    if (read.parts == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__read_models(conn, &usage->models, &read.read, sizeof read, err);
+    if (rc == DM_OK)
+        rc = parts_join(read.parts, usage, err);
+    for (size_t i = 0; i < models; i++)
+        dm__free(read.parts[i].parts);
+    dm__free(read.parts);
+    return rc;
+}
 
 static dm_status usage_of_all(dm__conn *conn, void *argument, dm_error *err)
 {
@@ -504,8 +562,7 @@ static dm_status usage_of_all(dm__conn *conn, void *argument, dm_error *err)
     usage->row_count = usage->models.count * buckets;
     for (size_t i = 0; i < usage->row_count; i++)
         usage->rows[i].model = i / buckets, usage->rows[i].bucket = i % buckets;
-    usage_read read = {.read = {.from = model_usage_read}, .query = query, .usage = usage};
-    return dm__read_models(conn, &usage->models, &read.read, err);
+    return models_usage_read(conn, query, usage, err);
 }
 
 void dm_usage_reset(dm_usage *usage)
@@ -525,7 +582,8 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
     if (rc == DM_OK)
         rc = dm__ascending_check("billing periods", query->periods_s, query->period_count, err);
     if (rc == DM_OK)
-        rc = dm__read(m, true, usage_of_all, &read, err);
+        rc = dm__read_rows(m, query->model_count != 1 || query->models == NULL, usage_of_all, &read,
+                           err);
     if (rc == DM_OK)
         *usage_out = usage;
     else

@@ -39,6 +39,7 @@ void dm__writer_close(dm__store *store, bool checkpoint)
     dm__conn_close(store->checkpointer, false);
     dm__conn_close(store->writer, checkpoint);
     store->checkpointer = store->writer = NULL;
+    dm__witness_forget(store);
 }
 
 /* A reader that is idle has read the schema already, which takes longest. */
@@ -47,8 +48,9 @@ static dm_status writer_connect(dm__store *store, int64_t deadline_ns, dm_error 
     dm__mutex_lock(&store->lock);
     dm__conn *conn = dm__pool_take(store);
     dm__mutex_unlock(&store->lock);
-    dm_status rc = conn == NULL ? dm__conn_open(store->path, false, deadline_ns, &conn, err)
-                                : dm__conn_query_only_set(conn, false, err);
+    dm_status rc = conn == NULL
+                       ? dm__conn_open(store->path, store->read_only, deadline_ns, &conn, err)
+                       : dm__conn_query_only_set(conn, false, err);
     if (rc == DM_OK)
         store->writer = conn;
     else if (conn != NULL)
@@ -56,18 +58,18 @@ static dm_status writer_connect(dm__store *store, int64_t deadline_ns, dm_error 
     return rc;
 }
 
-static dm_status writer_ready(dm__store *store, dm_durability durability, int64_t deadline_ns,
+static dm_status writer_ready(dm__store *store, dm_durability durability, const dm__job *own,
                               dm_error *err)
 {
-    if (store->read_only)
+    if (store->read_only && !own->looks)
         return dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", store->path);
-    dm_status rc = store->writer == NULL ? writer_connect(store, deadline_ns, err) : DM_OK;
+    dm_status rc = store->writer == NULL ? writer_connect(store, own->deadline_ns, err) : DM_OK;
     if (rc != DM_OK)
         return rc;
     /* SQLite goes on acknowledging into a file that nobody will find again. */
     if (dm__store_moved(store, false))
         return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);
-    return dm__conn_durability_set(store->writer, durability, err);
+    return own->looks ? DM_OK : dm__conn_durability_set(store->writer, durability, err);
 }
 
 /* ---- jobs ---- */
@@ -177,6 +179,7 @@ static void group_commit(dm__conn *conn, dm__job *group)
     dm_status rc = dm__stmt_exec(conn, DM__STMT_COMMIT, &err);
     if (rc != DM_OK && !sqlite3_get_autocommit(conn->db))
         dm__rollback(conn);
+    conn->commits += rc == DM_OK;
     group_fail(group, rc, &err); /* with DM_OK: all that have not failed are done */
 }
 
@@ -216,6 +219,7 @@ static bool run_alone(dm__store *store, dm__job *job)
         job->read ? job->read(conn, job->read_argument, &job->err) : job_apply(conn, job, false);
     if (rc == (dm_status)DM__NEEDS_TRANSACTION || (rc == DM_BUSY && job->read == NULL))
         return false;
+    conn->commits += rc == DM_OK && job->read == NULL;
     job_finish(job, rc, &job->err);
     return true;
 }
@@ -231,6 +235,15 @@ static void writer_drop_if_broken(dm__store *store, const dm__job *group)
         dm__writer_close(store, false);
 }
 
+static bool group_is_rewriting(const dm__job *group)
+{
+    for (const dm__job *job = group; job != NULL; job = job->next)
+        for (size_t i = 0; i < job->change_count; i++)
+            if (dm__change_is_rewriting(job->changes[i]))
+                return true;
+    return false;
+}
+
 static void group_run(dm__store *store, dm__job *group, dm__job *own)
 {
     dm_durability durability = DM_DURABILITY_NORMAL;
@@ -238,13 +251,14 @@ static void group_run(dm__store *store, dm__job *group, dm__job *own)
         if (job->durability == DM_DURABILITY_FULL)
             durability = DM_DURABILITY_FULL;
     dm_error err;
-    dm_status rc = writer_ready(store, durability, own->deadline_ns, &err);
+    dm_status rc = writer_ready(store, durability, own, &err);
     if (rc != DM_OK) {
         group_fail(group, rc, &err);
         return;
     }
     if (group->next != NULL || !run_alone(store, group))
         group_run_transaction(store, group, own);
+    dm__witness_look(store, group_is_rewriting(group));
     writer_drop_if_broken(store, group);
 }
 
@@ -354,13 +368,17 @@ static void lead(dm__store *store, dm__job *own)
     own->leads = false;
     linger(store, own);
     dm__job *group = group_take(store);
-    dm__sqlite_begin(store);
+    if (own->inside)
+        store->inside_sqlite++;
+    else
+        dm__sqlite_begin(store);
     dm__mutex_unlock(&store->lock);
     group_run(store, group, own);
     dm__mutex_lock(&store->lock);
     group_return(store, group);
     dm__mutex_unlock(&store->lock);
-    dm__store_checkpoint(store, false); /* the callers of this group need not wait for it */
+    if (!own->looks) /* the callers of this group need not wait for it */
+        dm__store_checkpoint(store, false);
     writer_drop_if_broken(store, NULL);
     dm__mutex_lock(&store->lock);
     if (store->writer != NULL) {
@@ -412,7 +430,7 @@ dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err)
     dm__cond_init(&job->wake);
     dm__mutex_lock(&store->lock);
     queue_append(store, job);
-    store->write_waits += store->led;
+    store->write_waits += store->led && !job->looks;
     if (!store->led)
         store->led = job->leads = true;
     while (job->state != DM__JOB_DONE) {

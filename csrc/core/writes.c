@@ -73,12 +73,13 @@ dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error 
     return rc == DM_OK ? model_write(m, &change, err) : rc;
 }
 
-dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request,
-                         const dm_timing *timing, int64_t *id_out, dm_error *err)
+static dm_status request_write(dm_manager *m, dm_str model, const dm_request *request,
+                               const dm_timing *timing, dm_str id, int64_t *id_out, dm_error *err)
 {
-    dm__change change = {.kind = DM__CHANGE_REQUEST_ADD,
-                         .model = model,
-                         .as.request = {*request, timing == NULL ? DM_TIMING_UNKNOWN : *timing}};
+    dm__change change = {
+        .kind = DM__CHANGE_REQUEST_ADD,
+        .model = model,
+        .as.request = {*request, timing == NULL ? DM_TIMING_UNKNOWN : *timing, id}};
     dm_status rc = dm_request_check(request, err);
     if (rc == DM_OK)
         rc = dm_timing_check(&change.as.request.timing, err);
@@ -89,7 +90,22 @@ dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request,
     return rc;
 }
 
-static dm_status rows_check(const dm_request_rows *rows, dm_error *err)
+dm_status dm_request_add(dm_manager *m, dm_str model, const dm_request *request,
+                         const dm_timing *timing, int64_t *id_out, dm_error *err)
+{
+    return request_write(m, model, request, timing, (dm_str){NULL, 0}, id_out, err);
+}
+
+dm_status dm_request_add_once(dm_manager *m, dm_str model, const dm_request *request,
+                              const dm_timing *timing, dm_str request_id, int64_t *id_out,
+                              dm_error *err)
+{
+    dm_status rc = dm_request_id_check(request_id, err);
+    return rc == DM_OK ? request_write(m, model, request, timing, request_id, id_out, err) : rc;
+}
+
+/* `request_ids` may be NULL. */
+static dm_status rows_check(const dm_request_rows *rows, const dm_str *request_ids, dm_error *err)
 {
     for (size_t i = 0; i < rows->count; i++) {
         dm_request request = {rows->timestamp_s[i], rows->input_tokens[i], rows->output_tokens[i],
@@ -99,6 +115,8 @@ static dm_status rows_check(const dm_request_rows *rows, dm_error *err)
         dm_status rc = dm_request_check(&request, &row_err);
         if (rc == DM_OK)
             rc = dm_timing_check(&timing, &row_err);
+        if (rc == DM_OK && request_ids != NULL && request_ids[i].bytes != NULL)
+            rc = dm_request_id_check(request_ids[i], &row_err);
         if (rc != DM_OK)
             return dm__fail(err, rc, "row %zu: %.200s", i, row_err.text);
     }
@@ -108,12 +126,32 @@ static dm_status rows_check(const dm_request_rows *rows, dm_error *err)
 dm_status dm_requests_add(dm_manager *m, dm_str model, const dm_request_rows *rows, dm_ids *ids_out,
                           dm_error *err)
 {
-    dm__change change = {.kind = DM__CHANGE_REQUESTS_ADD, .model = model, .as.rows = *rows};
-    dm_status rc = rows_check(rows, err);
+    dm__change change = {
+        .kind = DM__CHANGE_REQUESTS_ADD, .model = model, .as.rows = {.columns = *rows}};
+    dm_status rc = rows_check(rows, NULL, err);
     if (rc == DM_OK)
         rc = model_write(m, &change, err);
     if (rc == DM_OK)
         *ids_out = change.ids;
+    return rc;
+}
+
+dm_status dm_requests_add_once(dm_manager *m, dm_str model, const dm_request_rows *rows,
+                               const dm_str *request_ids, int64_t *row_ids_out, int64_t *added_out,
+                               dm_error *err)
+{
+    dm_status rc = rows_check(rows, request_ids, err);
+    if (rc != DM_OK)
+        return rc;
+    int64_t *row_ids = dm__calloc(rows->count + 1, sizeof *row_ids);
+    dm__change change = {
+        .kind = DM__CHANGE_REQUESTS_ADD, .model = model, .as.rows = {*rows, request_ids, row_ids}};
+    rc = row_ids == NULL ? dm__no_memory(err) : model_write(m, &change, err);
+    if (rc == DM_OK) {
+        memcpy(row_ids_out, row_ids, rows->count * sizeof *row_ids);
+        *added_out = change.ids.count;
+    }
+    dm__free(row_ids);
     return rc;
 }
 

@@ -11,7 +11,17 @@ import io
 import os
 import sys
 
-from datamanager.cli import completion, host, prices, records, report, usage
+from datamanager.cli import (
+    care,
+    completion,
+    files,
+    host,
+    prices,
+    records,
+    report,
+    status,
+    usage,
+)
 from datamanager.cli.command import Parser, add_commands
 from datamanager.cli.errors import OUTPUT_GONE, STOPPED, explained
 
@@ -19,7 +29,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_GROUPS = (records, usage, prices, report, host, completion)
+_GROUPS = (records, status, usage, prices, report, files, care, host, completion)
 
 
 def _parser() -> Parser:
@@ -39,9 +49,9 @@ def _run(arguments: Sequence[str] | None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     options = _parser().parse_args(arguments)
-    options.run(options)
+    code: int | None = options.run(options)
     sys.stdout.flush()
-    return 0
+    return code or 0
 
 
 def _failed(error: KeyboardInterrupt | Exception) -> int:

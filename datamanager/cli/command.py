@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from contextlib import contextmanager
 from typing import NamedTuple
 
 from datamanager.cli.errors import USAGE, printable
@@ -11,7 +12,7 @@ from datamanager.cli.errors import USAGE, printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
     from typing import NoReturn
 
     from datamanager import DataManager
@@ -34,7 +35,7 @@ class Command(NamedTuple):
 
     name: str
     help: str
-    run: Callable[[Namespace], None] | None = None
+    run: Callable[[Namespace], int | None] | None = None  # None: 0, done
     arguments: Callable[[Parser], None] = lambda parser: None
     parts: tuple[Command, ...] = ()
 
@@ -108,24 +109,46 @@ def add_models(parser: Parser) -> None:
 # ---- the database ----
 
 
+def existing(path: str, hint: str = "") -> str:
+    """The path, if there is something."""
+    if not os.path.exists(path):
+        raise FileNotFoundError(f"{path}: there is no such file{hint}")
+    return path
+
+
 def path_of(options: Namespace) -> str:
     """The file that the options, the environment or the default name."""
     named = options.db or os.environ.get("DATAMANAGER_DB")
     return named or os.path.join("webui", "monitoring.db")
 
 
-def opened(options: Namespace, *, write: bool = False) -> DataManager:
-    """The database, which must be there: for reading unless ``write`` is set."""
-    from datamanager import DataManager, DataManagerError, ReadOnlyError
+@contextmanager
+def naming(what: str, path: str) -> Iterator[None]:
+    """Errors inside say of ``what`` they are, where they do not speak of the path."""
+    from datamanager import DataManagerError
 
-    path = path_of(options)
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: there is no such file (--db FILE names another)")
     try:
-        return DataManager(path, read_only=not write, busy_timeout=options.wait)
+        yield
     except DataManagerError as error:
         text = str(error)
-        if isinstance(error, ReadOnlyError) and not hasattr(error, "sqlite_errorcode"):
-            text += f": 'datamanager adopt {path}' does that"
-        error.args = (text if path in text else f"{path}: {text}",)
+        error.args = (text if path in text else f"{what}: {text}",)
         raise
+
+
+def open_file(options: Namespace, path: str, *, write: bool = False) -> DataManager:
+    """The database at the path, for reading unless ``write`` is set."""
+    from datamanager import DataManager, ReadOnlyError
+
+    with naming(path, path):
+        try:
+            return DataManager(path, read_only=not write, busy_timeout=options.wait)
+        except ReadOnlyError as error:
+            if not hasattr(error, "sqlite_errorcode"):
+                error.args = (f"{error}: 'datamanager adopt {path}' does that",)
+            raise
+
+
+def opened(options: Namespace, *, write: bool = False) -> DataManager:
+    """The database, which must be there."""
+    path = existing(path_of(options), " (--db FILE names another)")
+    return open_file(options, path, write=write)

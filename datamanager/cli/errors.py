@@ -6,7 +6,7 @@ import sys
 
 from datamanager.cli.terminal import Paint
 
-FAILED, USAGE, MISSING, BUSY, UNUSABLE, REFUSED, STORAGE = range(1, 8)
+FAILED, USAGE, MISSING, BUSY, UNUSABLE, REFUSED, STORAGE, WARNED = range(1, 9)
 STOPPED, OUTPUT_GONE = 130, 141  # as a shell counts a program that SIGINT or SIGPIPE ended
 
 # The first that the error is an instance of counts.

@@ -58,6 +58,7 @@ _SHOWN: dict[str, Callable[[Any, Zone], str]] = {
     "money": lambda value, zone: f"{value:,.6f}",
     "share": lambda value, zone: f"{value:.1%}",
     "seconds": lambda value, zone: duration(value),
+    "thousandths": lambda value, zone: f"{value:,.3f}",
     "flag": lambda value, zone: "yes" if value else "no",
 }
 
@@ -117,6 +118,14 @@ def fitted(header: Sequence[str], rows: Sequence[Sequence[str]], names: int, roo
     return layout(cut[0], cut[1:], names)
 
 
+def _wrapped(text: str, room: int | None) -> list[str]:
+    if room is None or width(text) <= room:
+        return [text]
+    import textwrap
+
+    return textwrap.wrap(text, room)
+
+
 def _table(listing: Listing, zone: Zone) -> Iterator[str]:
     shown = [(at, f) for at, f in enumerate(listing.fields) if f.title is not None]
     names = next(
@@ -139,7 +148,7 @@ def _table(listing: Listing, zone: Zone) -> Iterator[str]:
             rows[-1] = paint.bold(rows[-1])
     yield from rows
     if listing.note:
-        yield listing.note
+        yield from _wrapped(listing.note, room)
 
 
 # ---- JSON and CSV ----
@@ -202,6 +211,11 @@ def _csv(listing: Listing, zone: Zone, stream: TextIO) -> None:
 
 
 # ---- for commands ----
+
+
+def table_lines(options: Namespace, listing: Listing) -> list[str]:
+    """The listing as a table that fits the terminal."""
+    return list(_table(listing, Zone(options.tz)))
 
 
 def show(options: Namespace, listing: Listing) -> None:

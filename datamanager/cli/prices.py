@@ -46,7 +46,7 @@ def _rows(model: str, tariff: Tariff) -> Iterator[list[Any]]:
         yield start + [None] * len(TierPricing.__match_args__)
 
 
-def _show(options: Namespace, tariffs: Iterable[tuple[str, Tariff]]) -> None:
+def _show(options: Namespace, tariffs: Iterable[tuple[str, Tariff]], note: str = "") -> None:
     from datamanager import TierPricing
     from datamanager.cli.output import Field, Listing, fields_of, show, tier_kinds
 
@@ -68,7 +68,7 @@ def _show(options: Namespace, tariffs: Iterable[tuple[str, Tariff]]) -> None:
         *fields_of(TierPricing, kinds, titles),
     ]
     rows = (row for model, tariff in tariffs for row in _rows(model, tariff))
-    show(options, Listing(fields, rows, note="tier prices are per million tokens"))
+    show(options, Listing(fields, rows, note=f"tier prices are per million tokens{note}"))
 
 
 def _current(dm: DataManager, models: Sequence[str], at: float) -> list[tuple[str, Tariff]]:
@@ -153,15 +153,25 @@ def _changes(options: Namespace) -> dict[str, Any]:
     return changes
 
 
+def _since(options: Namespace) -> float | None:
+    """None: now."""
+    if options.since in (None, "ever"):
+        return None if options.since is None else 0.0
+    return _moment(options.since, options.tz)
+
+
 def _set(options: Namespace) -> None:
+    import time
+
     changes = _changes(options)
-    since = None if options.since is None else _moment(options.since, options.tz)
+    since = _since(options)
     with opened(options, write=True) as dm:
         if not options.new and options.model not in dm.get_models():
             dm.get_model_billing(options.model)  # raises that there is no such model
         dm.set_pricing(options.model, **changes, effective_from=since)
-        found = _current(dm, [options.model], _moment(options.since, options.tz))
-    _show(options, found)
+        found = _current(dm, [options.model], time.time() if since is None else since)
+    now = options.since is None and found[0][1].effective_from is not None
+    _show(options, found, "; what was used before keeps its prices ('--since ever')" * now)
 
 
 def _set_arguments(parser: Parser) -> None:
@@ -178,7 +188,9 @@ def _set_arguments(parser: Parser) -> None:
     )
     parser.add_argument("--strategy", choices=STRATEGIES, help="how its tiers are read")
     parser.add_argument(
-        "--since", metavar="WHEN", help="from when on it holds, past or future (default: now)"
+        "--since",
+        metavar="WHEN",
+        help="from when on it holds, past or future; 'ever' (default: now)",
     )
     parser.add_argument("--new", action="store_true", help="also if no model has this name yet")
     add_zone(parser)

@@ -64,15 +64,62 @@ def progress_to_a_file(items: Iterable[Item], total: int, text: str) -> Iterable
     return progress(items, total, text)
 
 
+class Meter:
+    """Tells on standard error how far a job is; ``text`` has {done} and {total}."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._live = sys.stderr.isatty()
+        self._told = time.monotonic()
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if now - self._told > (_REDRAW_S if self._live else _REPEAT_S) or done == total:
+            self._told = now
+            end = "\r" if self._live and done < total else "\n"
+            line = self._text.format(done=f"{done:,}", total=f"{total:,}")
+            print(line, end=end, file=sys.stderr, flush=True)
+
+
+def meter_of_a_call(text: str) -> Meter | None:
+    """One for a call that reports its progress; None where no terminal shows it."""
+    return Meter(text) if sys.stderr.isatty() else None
+
+
 def progress(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
-    """The items, telling on standard error how far they are; ``text`` has {done} and {total}."""
-    live = sys.stderr.isatty()
-    shown = time.monotonic()
+    """The items, telling how far they are."""
+    meter = Meter(text)
     for done, item in enumerate(items, 1):
         yield item
-        now = time.monotonic()
-        if now - shown > (_REDRAW_S if live else _REPEAT_S) or done == total:
-            shown = now
-            end = "\r" if live and done < total else "\n"
-            line = text.format(done=f"{done:,}", total=f"{total:,}")
-            print(line, end=end, file=sys.stderr, flush=True)
+        meter(done, total)
+
+
+_HOME, _CLEAR, _CLEAR_LINE, _CLEAR_BELOW = "\x1b[H", "\x1b[2J", "\x1b[K", "\x1b[J"
+
+
+class Screen:
+    """The whole terminal, on which each drawing takes the place of the one before.
+
+    Nothing of it has to be undone: whatever ends the program leaves an ordinary terminal.
+    """
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+        self._begin = _CLEAR + _HOME
+
+    def draw(self, lines: list[str]) -> None:
+        """As many of the lines as there is room for."""
+        import shutil
+
+        room = shutil.get_terminal_size().lines - 1
+        cut = lines if len(lines) <= room else [*lines[: room - 1], "…"]
+        text = "".join(f"{line}{_CLEAR_LINE}\n" for line in cut)
+        self._stream.write(f"{self._begin}{text}{_CLEAR_BELOW}")
+        self._stream.flush()
+        self._begin = _HOME
+
+
+def screen(stream: TextIO) -> Screen | None:
+    """One, where the terminal can draw over what it shows."""
+    able = stream.isatty() and os.environ.get("TERM") != "dumb"
+    return Screen(stream) if able else None

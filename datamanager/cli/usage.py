@@ -57,6 +57,14 @@ def _add_billing(parser: Parser) -> None:
     )
 
 
+def add_step(parser: Parser) -> None:
+    """By what time is cut."""
+    parser.add_argument("--by", metavar="STEP", help="hour, day, week, month, or seconds")
+    parser.add_argument(
+        "--zeros", action="store_true", help="with --by: also when nothing was used"
+    )
+
+
 def _add_question(parser: Parser) -> None:
     add_models(parser)
     add_database(parser)
@@ -71,7 +79,8 @@ def _add_question(parser: Parser) -> None:
     add_output(parser)
 
 
-def _step(text: str) -> str | float:
+def step(text: str) -> str | float:
+    """What ``--by`` says."""
     if text in _UNITS:
         return text
     try:
@@ -98,7 +107,7 @@ def asked(dm: DataManager, options: Namespace, by: str | None) -> tuple[UsageTab
         options.models or None,
         start=start,
         end=end,
-        by=None if by is None else _step(by),  # type: ignore[arg-type]
+        by=None if by is None else step(by),  # type: ignore[arg-type]
         tz=options.tz,
         strategy=options.strategy,
         prices="current" if options.current_prices else "historical",
@@ -145,10 +154,7 @@ def show_usage(options: Namespace, dm: DataManager, note: str) -> None:
 
 def _usage_arguments(parser: Parser) -> None:
     _add_question(parser)
-    parser.add_argument("--by", metavar="STEP", help="hour, day, week, month, or seconds")
-    parser.add_argument(
-        "--zeros", action="store_true", help="with --by: also when nothing was used"
-    )
+    add_step(parser)
 
 
 # ---- cost ----

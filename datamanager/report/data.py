@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from datamanager.invoice import Invoice, applied
+from datamanager.performance import PerformanceTable
 from datamanager.usage import UsageTable
 from datamanager.windows import Zone
 
@@ -40,6 +41,7 @@ class Report(NamedTuple):
     step: str  # of ``series``: hour, day, week or month
     models: UsageTable  # a row for each model
     series: UsageTable  # a row for each model and step
+    speed: PerformanceTable  # a row for each model whose requests were timed
     heat: list[list[int]]  # tokens by weekday (from Monday) and hour of the day
     strips: list[Strip]
     invoice: Invoice
@@ -89,6 +91,16 @@ def _strips(dm: DataManager, names: Sequence[str], start: float, end: float) -> 
     return [strip for strip in found if strip.spans]
 
 
+def _speed(dm: DataManager, names: Sequence[str], start: float, end: float) -> PerformanceTable:
+    return PerformanceTable(
+        [
+            row
+            for row in dm.performance(names, start=start, end=end)
+            if row.duration_max is not None or row.first_token_max is not None
+        ]
+    )
+
+
 def _span(dm: DataManager, names: Sequence[str]) -> tuple[float, float]:
     """Where the data begin and end; of no data, now."""
     first, last = dm._time_span(names)
@@ -124,6 +136,7 @@ def gather(
         step=step,
         models=dm.usage(names, **asked),
         series=hours if step == "hour" else dm.usage(names, by=step, **asked),  # type: ignore[arg-type]
+        speed=_speed(dm, names, begin, until),
         heat=_heat(zone, hours),
         strips=_strips(dm, names, begin, until),
         invoice=dm.invoice(names, **asked),

@@ -45,6 +45,10 @@ def _grid(grid: Grid) -> list[str]:
     return [_row(grid.header, 0), _row(marks, 0), *rows, *foot]
 
 
+def _speed(report: Report, t: Texts) -> list[str]:
+    return [*_grid(tables.latency(report, t)), "", t["latency_note"]]
+
+
 def markdown(report: Report, language: str) -> str:
     """The tables of the report."""
     t = texts(language)
@@ -52,6 +56,7 @@ def markdown(report: Report, language: str) -> str:
         (t["title"], [f"- {name}: {value}" for name, value in window_of(report, t)]),
         (t["summary"], [f"- {name}: {value}" for name, value in tables.summary(report, t)]),
         (t["models"], _grid(tables.models(report, t))),
+        *([(t["latency_by_model"], _speed(report, t))] if len(report.speed) else []),
         (t["invoice"], _grid(tables.invoice(report, t))),
         (t["prices"], [*_grid(tables.prices(report, t)), "", t["per_million"]]),
     ]
@@ -89,6 +94,7 @@ def json_of(report: Report) -> dict[str, Any]:
         "models": rows(report.models),
         "step": report.step,
         "series": rows(row for row in report.series if row.requests or row.runtime_seconds),
+        "performance": rows(report.speed),
         "tokens_by_weekday_and_hour": report.heat,
         "runs": [{"model": strip.model, "spans": strip.spans} for strip in report.strips],
         "invoice": {

@@ -80,6 +80,16 @@
     }));
   }
 
+  function latency() {
+    const shades = {duration: ["#9dbcf0", "#2f6fdb", "#173e82"], first_token: ["#f4c7a3", "#e07b39", "#8a4213"]};
+    const models = data.latency.models.map(name => plain(short(name)));
+    return data.latency.ranks.filter(rank => rank.seconds.some(value => value !== null)).map(rank => ({
+      type: "bar", name: plain(rank.name), x: models, y: rank.seconds,
+      marker: {color: shades[rank.kind].shift()},
+      hovertemplate: `%{x}<br>${plain(rank.name)}: %{y:,.3f} ${plain(texts.seconds)}<extra></extra>`,
+    }));
+  }
+
   function strips() {
     return data.strips.map((strip, number) => ({
       type: "bar", orientation: "h", showlegend: false, name: plain(short(strip.name)),
@@ -114,6 +124,10 @@
         xaxis: dates, legend: below, showlegend: true,
         yaxis: {tickformat: ".0%", rangemode: "tozero"},
       },
+      latency: {
+        barmode: "group", legend: {...below, y: -.25}, showlegend: true, xaxis: {automargin: true},
+        yaxis: {rangemode: "tozero", title: {text: plain(texts.seconds)}},
+      },
       strips: {
         xaxis: {...dates, nticks: narrow() ? 4 : 8, tickangle: 0}, height: 90 + 26 * names.length, barmode: "overlay",
         yaxis: {tickvals: names.map((_, at) => at), ticktext: names, autorange: "reversed",
@@ -131,6 +145,7 @@
     tokens_over_time: bars("tokens", series => sum(series.input, series.output)),
     share: pies(),
     hit_share_over_time: shares(),
+    latency: latency(),
     strips: strips(),
     heat: heat(isDark),
   });

@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     from datamanager.report.data import Report
 
 _MODELS_SHOWN = 12  # in plots; the rest are one
-_PLOTS = ("cost_over_time", "tokens_over_time", "share", "hit_share_over_time", "strips", "heat")
+_PLOTS = (
+    "cost_over_time",
+    "tokens_over_time",
+    "share",
+    "hit_share_over_time",
+    "latency",
+    "strips",
+    "heat",
+)
 # Nothing may be loaded, whatever the page says.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
@@ -114,6 +122,23 @@ def _local(report: Report, moment: float) -> str:
         return "9999-12-31T23:59:59"
 
 
+def _latency(report: Report, t: Texts) -> dict[str, Any]:
+    """Percentiles of the models whose requests were timed."""
+    rows = report.speed[:_MODELS_SHOWN]
+    return {
+        "models": [printable(row.model) for row in rows],
+        "ranks": [
+            {
+                "name": f"{t[kind]} {rank}",
+                "kind": kind,
+                "seconds": [getattr(row, f"{kind}_{rank}") for row in rows],
+            }
+            for kind in ("duration", "first_token")
+            for rank in tables.RANKS
+        ],
+    }
+
+
 def plotted(report: Report, t: Texts) -> dict[str, Any]:
     """What the script draws from. Times are those of the report's clock."""
     names = _weights(report)
@@ -135,9 +160,10 @@ def plotted(report: Report, t: Texts) -> dict[str, Any]:
             }
             for strip in strips
         ],
+        "latency": _latency(report, t),
         "heat": report.heat,
         "weekdays": t["weekdays"].split(),
-        "texts": {key: t[key] for key in ("cost", "tokens", "input", "output", "hit_share")},
+        "texts": {key: t[key] for key in ("cost", "tokens", "seconds")},
     }
 
 
@@ -180,14 +206,16 @@ def _section(name: str, title: str, content: str, note: str = "") -> str:
 
 
 def _tables(report: Report, t: Texts) -> str:
+    speed = [("speed", "latency_by_model", tables.latency(report, t), t["latency_note"])]
     parts = [
-        ("models", tables.models(report, t), t["sort"]),
-        ("invoice", tables.invoice(report, t), ""),
-        ("prices", tables.prices(report, t), t["per_million"]),
+        ("models", "models", tables.models(report, t), t["sort"]),
+        *(speed if len(report.speed) else []),
+        ("invoice", "invoice", tables.invoice(report, t), ""),
+        ("prices", "prices", tables.prices(report, t), t["per_million"]),
     ]
     return "\n".join(
-        _section(name, t[name], _grid(grid) if grid.rows else f"<p>{t['nothing']}</p>", note)
-        for name, grid, note in parts
+        _section(name, t[title], _grid(grid) if grid.rows else f"<p>{t['nothing']}</p>", note)
+        for name, title, grid, note in parts
     )
 
 

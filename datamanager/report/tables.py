@@ -106,6 +106,32 @@ def models(report: Report, t: Texts) -> Grid:
     )
 
 
+RANKS = ("p50", "p95", "p99")
+
+
+def latency(report: Report, t: Texts) -> Grid:
+    """Percentiles in seconds, and tokens per second."""
+    times = [
+        (f"{kind}_{rank}", f"{t[kind]} {rank}")
+        for kind in ("duration", "first_token")
+        for rank in RANKS
+    ]
+    rates = [(f"{kind}_tokens_per_second", t[f"{kind}_speed"]) for kind in ("prompt", "generation")]
+
+    def shown(value: float | None, digits: int) -> str:
+        return "–" if value is None else f"{value:,.{digits}f}"
+
+    rows = [
+        [
+            printable(row.model),
+            *(shown(getattr(row, name), 3) for name, _ in times),
+            *(shown(getattr(row, name), 1) for name, _ in rates),
+        ]
+        for row in report.speed
+    ]
+    return Grid([t["model"], *(title for _, title in (*times, *rates))], rows, 1)
+
+
 def _item(report: Report, line: InvoiceLine, t: Texts) -> str:
     if line.tier_index is None:
         hours = f"{(line.runtime_seconds or 0) / 3600:,.4f} {t['hours']}"

@@ -30,6 +30,18 @@ _ROWS: dict[str, tuple[str, str]] = {
     "strips": ("When they ran", "运行时段"),
     "program": ("(the program)", "（程序）"),
     "heat": ("Tokens by weekday and hour", "按星期和小时的 token"),
+    "latency": ("Latency", "延迟"),
+    "latency_by_model": ("Latency by model", "各模型延迟"),
+    "latency_note": (
+        "Seconds from the arrival of a request to its last and to its first token:"
+        " so many in a hundred had at most this. Of the requests that were timed.",
+        "从请求到达至最后一个和第一个 token 的秒数：百分之多少的请求不超过此值。只计有计时的请求。",
+    ),
+    "duration": ("Duration", "时长"),
+    "first_token": ("First token", "首 token"),
+    "prompt_speed": ("Prompt tokens/s", "提示 token/秒"),
+    "generation_speed": ("Output tokens/s", "生成 token/秒"),
+    "seconds": ("seconds", "秒"),
     "first": ("First request", "首次请求"),
     "last": ("Last request", "末次请求"),
     "invoice": ("Invoice", "账单"),

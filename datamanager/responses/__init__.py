@@ -9,7 +9,7 @@ dialect; tables say which of them mean what. What the servers write was read in
   ``types/message_delta_usage.py``; the guide "Streaming messages"
 - llama.cpp: ``tools/server/server-task.cpp``, ``server-context.cpp`` and ``README.md``
 - Ollama: ``docs/api.md``, ``docs/api/usage.mdx``, ``api/types.go`` and ``anthropic/anthropic.go``
-- vLLM: ``vllm/entrypoints/openai/engine/protocol.py`` (its usage) and ``serving.py`` (its metrics)
+- vLLM: ``vllm/entrypoints/openai/engine/protocol.py`` and the page "Per-Request Metrics"
 """
 
 from __future__ import annotations
@@ -29,23 +29,24 @@ if TYPE_CHECKING:
 
 
 class ResponseUsage(NamedTuple):
-    """What one response used: the five values of a request, and how long it took."""
+    """What a response says about its request: the five values of a row, and how long it took."""
 
     timestamp: float | None
     input_tokens: int
     output_tokens: int
     cache_n: int
     prompt_n: int
-    duration: float | None
-    first_token: float | None
+    duration: float | None = None
+    first_token: float | None = None
 
 
 def usage_from_response(obj: object) -> ResponseUsage:
     """What a finished response says it used: the five values of a request, and its timings.
 
-    ``obj`` is the response as a dict or as JSON (text or bytes), or its stream: the dicts, lines or
-    text of the events, all or the last ones. The dialects are OpenAI's (chat completions,
-    completions, responses, embeddings), Anthropic's (messages), llama.cpp's, Ollama's and vLLM's.
+    ``obj`` is the response as a dict, as JSON (text or bytes) or as an object of a client library,
+    or its stream: such things one after the other, or its lines or whole text; the last events are
+    enough, of Anthropic's also the first. The dialects are OpenAI's (chat completions, completions,
+    responses, embeddings), Anthropic's (messages), llama.cpp's, Ollama's and vLLM's.
 
     ``timestamp`` is when the response says it was made; None where it does not. Where it says
     nothing of a cache, ``cache_n`` is 0 and ``prompt_n`` all of the input. ``duration`` and
@@ -65,7 +66,11 @@ def usage_from_response(obj: object) -> ResponseUsage:
 
 
 def add_response(
-    dm: DataManager, model_name: str, obj: object, timestamp: Moment | None
+    dm: DataManager,
+    model_name: str,
+    obj: object,
+    timestamp: Moment | None,
+    request_id: str | None,
 ) -> int | None:
     usage = usage_from_response(obj)
     at = to_moment(timestamp, "timestamp")
@@ -76,4 +81,5 @@ def add_response(
         [at, *usage[1:5]],
         duration=usage.duration,
         first_token=usage.first_token,
+        request_id=request_id,
     )

@@ -56,8 +56,13 @@ def _agreed(facts: Facts, paths: Iterable[str]) -> int | None:
     return found[0][1] if found else None
 
 
-def _with_whole_input(facts: Facts) -> Facts:
-    """The same, where Anthropic's usage.input_tokens leaves out what the cache served or took."""
+def _in_one_dialect(facts: Facts) -> Facts:
+    """The same with one name for each count, and with an input that counts what was cached."""
+    if _tokens(facts, "usage.prompt_tokens") is not None:
+        # Gateways add the names of OpenAI's responses to its chat completions, as zeros.
+        other = ("input_tokens", "output_tokens")
+        usage = {name: value for name, value in facts["usage"].items() if name not in other}
+        return {**facts, "usage": usage}
     uncached = _tokens(facts, "usage.input_tokens")
     cached = [_tokens(facts, path) for path in _ANTHROPIC]
     if uncached is None or cached == [None, None]:
@@ -74,12 +79,15 @@ def _with_whole_input(facts: Facts) -> Facts:
 def _missing(facts: Facts, meaning: str) -> InvalidDataError:
     error = f" but an error, {shown(facts['error'])}" if "error" in facts else ""
     fields = ", ".join(_MEANINGS[meaning])
-    return InvalidDataError(f"the response has no {meaning}{error}: there is none of {fields}")
+    hint = '; a stream needs stream_options={"include_usage": true}' if "choices" in facts else ""
+    return InvalidDataError(
+        f"the response has no {meaning}{error}: there is none of {fields}{hint}"
+    )
 
 
 def counts(facts: Facts) -> tuple[int, int, int, int]:
     """Input, output, cached and computed: as the response says or as follows from the others."""
-    facts = _with_whole_input(facts)
+    facts = _in_one_dialect(facts)
     given = {meaning: _agreed(facts, paths) for meaning, paths in _MEANINGS.items()}
     used, made, cached, computed, total = given.values()
     if used is None and cached is not None and computed is not None:

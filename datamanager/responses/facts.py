@@ -45,7 +45,7 @@ def _events_in(text: str) -> Iterator[Any]:
 
 
 def _events(obj: object) -> Iterator[Any]:
-    if isinstance(obj, Mapping):
+    if isinstance(obj, Mapping) or hasattr(obj, "model_dump"):
         yield obj
     elif isinstance(obj, str):
         yield from _events_in(obj)
@@ -67,6 +67,8 @@ def _without_null(facts: Facts) -> dict[str, Any]:
 
 def _opened(event: object) -> dict[str, Any]:
     """The response that an event holds, or the event itself; without what is null."""
+    if hasattr(event, "model_dump"):  # pydantic's, as client libraries give it
+        event = event.model_dump()
     if not isinstance(event, Mapping):
         raise InvalidDataError(f"a response must be a JSON object, not {shown(event)}")
     facts = dict(event)

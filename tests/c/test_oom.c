@@ -72,7 +72,7 @@ static void disarm(void)
 
 /* ---- what is in a file: a hash over all tables and rows ---- */
 
-static char path[128], older[128], fresh[128];
+static char path[128], older[128], fresh[128], exported_file[128];
 static dm_error err;
 static dm_manager *m;
 
@@ -195,9 +195,43 @@ static dm_status call_requests_add(void)
     static double times[8];
     static int64_t zeros[8];
     dm_request_rows rows = {8, times, zeros, zeros, zeros, zeros, times, NULL};
-    dm_ids ids = {-77, -77};
+    dm_ids ids = {.first_id = -77};
     dm_status rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
     return check_id(rc, ids.first_id);
+}
+static const dm_str request_ids[] = {DM_STR("a"), {NULL, 0}, DM_STR("b"), DM_STR("a")};
+static dm_status call_request_add_once(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_request_add_once(m, DM_STR("new"), &request, NULL, DM_STR("b"), &id, &err);
+    return check_id(rc, id);
+}
+static dm_status call_requests_add_once(void)
+{
+    static double times[4];
+    static int64_t zeros[4];
+    dm_request_rows rows = {4, times, zeros, zeros, zeros, zeros, times, NULL};
+    int64_t ids[] = {-77, -77, -77, -77}, added = -77;
+    dm_status rc = dm_requests_add_once(m, DM_STR("new"), &rows, request_ids, ids, &added, &err);
+    if (rc == DM_OK) /* none inside a batch */
+        CHECK_INT(ids[0] == 0 || (ids[3] == ids[0] && ids[1] > 0 && ids[2] > ids[0]), 1);
+    return check_id(rc, ids[0]);
+}
+static dm_status call_batch_once(void)
+{
+    dm_ids *ids = NULL;
+    size_t count = 77;
+    dm_status rc = dm_batch_begin(m, &err);
+    if (rc != DM_OK)
+        return rc;
+    rc = call_requests_add_once();
+    if (rc == DM_OK)
+        rc = call_request_add_once();
+    dm_status ended = dm_batch_end(m, rc == DM_OK, &ids, &count, &err);
+    if (ended == DM_OK && rc == DM_OK)
+        CHECK_INT(ids[0].row_ids[2], ids[1].first_id);
+    dm_ids_free(ids);
+    return rc == DM_OK ? ended : rc;
 }
 static dm_status call_register(void)
 {
@@ -333,6 +367,33 @@ static dm_status call_performance(void)
         dm_performance_reset(&performance);
     return rc;
 }
+static int64_t exported;
+static bool export_begin(void *argument, const char *file)
+{
+    (void)argument, (void)file;
+    exported = 0;
+    return false;
+}
+static bool export_take(void *argument, const dm_export_part *part)
+{
+    (void)argument;
+    exported += (int64_t)part->rows.count;
+    return part->request_ids[0].length == 0;
+}
+static bool export_end(void *argument)
+{
+    (void)argument;
+    return false;
+}
+static dm_status call_export(void)
+{
+    const dm_export query = {.start_s = -INFINITY, .end_s = INFINITY};
+    const dm_export_writer writer = {export_begin, export_take, export_end, NULL};
+    int64_t count = -77;
+    dm_status rc = dm_requests_export(m, exported_file, true, &query, &writer, &count, &err);
+    CHECK_INT(count, rc == DM_OK ? exported : -77);
+    return rc;
+}
 static dm_status call_span(void)
 {
     double first_s = -77, last_s = -77;
@@ -397,6 +458,10 @@ static const struct {
     {"request_add to a new model", path, without_new, call_request_add_new},
     {"request_add with a timing", path, NULL, call_request_add_timed},
     {"requests_add", path, NULL, call_requests_add},
+    {"request_add_once to a new model", path, without_new, call_request_add_once},
+    {"requests_add_once to a new model", path, without_new, call_requests_add_once},
+    {"requests_add_once again", path, NULL, call_requests_add_once},
+    {"batch of both", path, without_new, call_batch_once},
     {"model_register", path, without_new, call_register},
     {"model_delete", path, with_new, call_delete},
     {"tier_put", path, NULL, call_tier_put},
@@ -412,6 +477,7 @@ static const struct {
     {"usage", path, NULL, call_usage},
     {"performance", path, NULL, call_performance},
     {"time_span", path, NULL, call_span},
+    {"requests_export", path, NULL, call_export},
     {"open a second handle", path, NULL, call_open_second},
     {"open a fresh file", fresh, without_fresh, call_open_fresh},
     {"open an older file", older, with_older, call_open_older},
@@ -469,6 +535,7 @@ int main(void)
     (void)snprintf(path, sizeof path, "%s/a.db", folder);
     (void)snprintf(older, sizeof older, "%s/older.db", folder);
     (void)snprintf(fresh, sizeof fresh, "%s/fresh.db", folder);
+    (void)snprintf(exported_file, sizeof exported_file, "%s/a.csv", folder);
     if (getenv("DM_TEST_STRIDE") != NULL)
         stride = atol(getenv("DM_TEST_STRIDE"));
     failing_install();
@@ -491,6 +558,7 @@ int main(void)
     remove_file(path);
     remove_file(older);
     remove_file(fresh);
-    (void)rmdir(folder);
+    remove_file(exported_file);
+    CHECK_INT(rmdir(folder), 0);
     return check_report();
 }

@@ -170,7 +170,7 @@ static void test_interrupt(void)
     size_t rows = 4000000; /* far more than can be written before the hook is asked first */
     int64_t *zeros = calloc(rows, 8);
     dm_request_rows many = {rows, (const double *)zeros, zeros, zeros, zeros, zeros, NULL, NULL};
-    dm_ids ids = {-1, -1};
+    dm_ids ids = {.first_id = -1, .count = -1};
     CHECK_OK(dm_request_add(m, DM_STR("stop"), &request, NULL, &id, &err));
     dm_set_stop_hook(stop_always);
     CHECK_STATUS(dm_requests_add(m, DM_STR("stop"), &many, &ids, &err), DM_INTERRUPTED);

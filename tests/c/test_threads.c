@@ -46,7 +46,7 @@ static void add_requests(dm_manager *m, unsigned i)
     double times[BULK] = {0};
     int64_t zeros[BULK] = {0};
     dm_request_rows rows = {BULK, times, zeros, zeros, zeros, zeros, NULL, NULL};
-    dm_ids ids = {0, 0};
+    dm_ids ids = {0};
     rc = dm_requests_add(m, DM_STR("m"), &rows, &ids, &err);
     expect(rc, DM_OK, &err);
     atomic_fetch_add(&requests_stored, rc == DM_OK ? ids.count : 0);
@@ -113,6 +113,48 @@ static void read_all(dm_manager *m)
     dm_model_names_reset(&names);
 }
 
+/* So many that a partner takes some of them. */
+#define QUIET_MODELS 6
+#define QUIET_ROWS   6000
+
+static void quiet_models_fill(void)
+{
+    dm_error err;
+    double *times = calloc(QUIET_ROWS, sizeof *times);
+    int64_t *ones = calloc(QUIET_ROWS, sizeof *ones);
+    for (size_t i = 0; i < QUIET_ROWS; i++)
+        times[i] = (double)i, ones[i] = 1;
+    for (int i = 0; i < QUIET_MODELS; i++) {
+        char name[] = "quiet 0";
+        name[6] = (char)('0' + i);
+        dm_request_rows rows = {QUIET_ROWS, times, ones, ones, ones, ones, times, NULL};
+        dm_ids ids;
+        CHECK_OK(dm_requests_add(shared, (dm_str){name, 7}, &rows, &ids, &err));
+    }
+    free(times);
+    free(ones);
+}
+
+static void ask(dm_manager *m)
+{
+    dm_error err;
+    static const double edges[] = {0, 1000, 4000, 1e9};
+    dm_usage_query query = {.edges_s = edges, .edge_count = 4};
+    dm_usage usage = {0};
+    dm_performance performance = {0};
+    expect(dm_usage_get(m, &query, &usage, &err), DM_OK, &err);
+    expect(dm_performance_get(m, NULL, 0, edges, 4, &performance, &err), DM_OK, &err);
+    int64_t quiet = 0, timed = 0;
+    for (size_t i = 0; i < usage.row_count; i++)
+        if (usage.models.models[usage.rows[i].model].original_name[0] == 'q')
+            quiet += usage.rows[i].input_tokens;
+    for (size_t i = 0; i < performance.row_count; i++)
+        timed += performance.rows[i].duration_s.count;
+    atomic_fetch_add(&wrong, quiet != QUIET_MODELS * QUIET_ROWS || timed != quiet);
+    dm_usage_reset(&usage);
+    dm_performance_reset(&performance);
+}
+
 /* Whatever a call meets on the handle that is closed under it, it is that and nothing else. */
 static void use_closing_handle(void)
 {
@@ -140,6 +182,8 @@ static void *work(void *number)
             change_prices(m, i);
         if (i % 8 == 0)
             come_and_go(m);
+        if (i % 8 == 1)
+            ask(m);
         dm_free(own);
     }
     atomic_fetch_sub(&at_work, 1);
@@ -179,6 +223,7 @@ int main(void)
     CHECK_OK(dm_open(path, &options, &closed_midway, &err));
     dm_str name = DM_STR("m");
     CHECK_OK(dm_model_register(shared, &name, 1, &err));
+    quiet_models_fill();
     pthread_t threads[THREADS];
     at_work = THREADS;
     (void)pthread_barrier_init(&after_close, NULL, THREADS + 1);

@@ -1,0 +1,191 @@
+"""``backup``, ``restore``, ``check``, ``vacuum``, ``storage`` and ``rename``: care of the file."""
+
+from __future__ import annotations
+
+from datamanager.cli.command import (
+    Command,
+    add_database,
+    add_output,
+    existing,
+    naming,
+    open_file,
+    opened,
+    path_of,
+)
+from datamanager.cli.errors import UNUSABLE, WARNED, UsageError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from datamanager import Finding
+    from datamanager.cli.command import Parser
+
+
+def _add_care(parser: Parser) -> None:
+    add_database(parser)
+    add_output(parser)
+
+
+# ---- backup and restore ----
+
+
+def _backup(options: Namespace) -> None:
+    import os
+
+    from datamanager.cli.output import say
+    from datamanager.cli.terminal import meter_of_a_call
+
+    with opened(options) as dm:
+        meter = meter_of_a_call("copied {done} of {total} pages")
+        dm.backup(options.to, meter, overwrite=options.overwrite)
+    size = os.stat(options.to).st_size
+    say(options, {"path": options.to, "bytes": size}, f"{options.to} holds it all, {size:,} bytes")
+
+
+def _backup_arguments(parser: Parser) -> None:
+    parser.add_argument("to", metavar="FILE", help="a new file")
+    parser.add_argument("--overwrite", action="store_true", help="also if there is a file")
+    _add_care(parser)
+
+
+def _restore(options: Namespace) -> None:
+    from datamanager import restore
+    from datamanager.cli.output import say
+    from datamanager.cli.terminal import meter_of_a_call
+
+    source, path = existing(options.backup), path_of(options)
+    open_file(options, source).close()  # so that what is said of a file names the right one
+    meter = meter_of_a_call("copied {done} of {total} pages")
+    with naming(f"restoring {source} into {path}", path):
+        kept = restore(source, path, meter, busy_timeout=options.wait)
+    done = f"{path} holds what {source} holds"
+    text = done if kept is None else f"{done}; what it held before is in {kept}"
+    say(options, {"path": path, "kept": kept}, text)
+
+
+def _restore_arguments(parser: Parser) -> None:
+    parser.add_argument("backup", metavar="BACKUP", help="what 'datamanager backup' wrote")
+    _add_care(parser)
+
+
+# ---- check ----
+
+
+def _code(found: Sequence[Finding]) -> int:
+    """For the shell, by the worst that is left."""
+    left = {finding.severity for finding in found if not finding.repaired}
+    return UNUSABLE if "error" in left else WARNED if left else 0
+
+
+def _line(finding: Finding) -> str:
+    """The text alone may be longer than a terminal is wide, so findings are no table."""
+    import sys
+
+    from datamanager.cli.terminal import Paint
+    from datamanager.tables import printable
+
+    paint = Paint(sys.stdout)
+    severity = paint.red("error") if finding.severity == "error" else paint.bold(finding.severity)
+    row = "" if finding.row is None else f", row {finding.row}"
+    place = "" if finding.table is None else f" {printable(finding.table)}{row}:"
+    return f"{severity}:{place} {printable(finding.text)}" + " (repaired)" * finding.repaired
+
+
+def _check(options: Namespace) -> int:
+    from datamanager import Finding
+    from datamanager.cli.output import Listing, fields_of, show, values
+    from datamanager.cli.terminal import note
+
+    with note("checking"), opened(options, write=options.repair) as dm:
+        found = dm.check(options.quick, repair=options.repair)
+    if options.form == "table":
+        print("\n".join(map(_line, found)) or "nothing is wrong")
+    else:
+        kinds = dict.fromkeys(("severity", "table", "text"), "text")
+        show(options, Listing(fields_of(Finding, kinds, {}), map(values, found)))
+    return _code(found)
+
+
+def _check_arguments(parser: Parser) -> None:
+    parser.add_argument(
+        "--quick", action="store_true", help="without the value of every field and the indexes"
+    )
+    parser.add_argument(
+        "--repair", action="store_true", help="first mend what loses nothing when it is mended"
+    )
+    _add_care(parser)
+
+
+# ---- room ----
+
+
+def _vacuum(options: Namespace) -> None:
+    from datamanager.cli.output import say
+    from datamanager.cli.terminal import note
+
+    with note("writing the file anew"), opened(options, write=True) as dm:
+        before, after = dm.vacuum()
+    path = path_of(options)
+    say(
+        options,
+        {"before": before, "after": after},
+        f"{path}: {before:,} bytes before, {after:,} now",
+    )
+
+
+def _storage(options: Namespace) -> None:
+    from datamanager.cli.output import Field, Listing, show
+
+    with opened(options) as dm:
+        found = dm.get_storage_stats()
+    models = found.pop("models")
+    fields = [
+        Field("model", "text", "model"),
+        Field("requests", "count", "requests"),
+        Field("runs", "count", "runs"),
+        Field("bytes", "count", "bytes"),
+    ]
+    rows = [[name, *(room[f.name] for f in fields[1:])] for name, room in models.items()]
+    text = (
+        f"{found['file_bytes']:,} bytes in the file, {found['free_bytes']:,} of them free;"
+        f" {found['log_bytes']:,} in the log"
+    )
+    show(options, Listing(fields, rows, about=found, note=text))
+
+
+# ---- rename ----
+
+
+def _rename(options: Namespace) -> None:
+    from datamanager.cli.output import say
+
+    with opened(options, write=True) as dm:
+        merges = options.new in dm.get_models() and options.new != options.old
+        if merges and not options.merge:
+            raise UsageError(
+                f"there is a model {options.new!r}: --merge puts the records of both together"
+            )
+        dm.rename_model(options.old, options.new)
+    text = f"{options.old} is {options.new} now" + (", with the records of both" if merges else "")
+    say(options, {"model": options.new, "merged": merges}, text)
+
+
+def _rename_arguments(parser: Parser) -> None:
+    parser.add_argument("old", metavar="MODEL", help="what it is called")
+    parser.add_argument("new", metavar="NAME", help="what it shall be called")
+    parser.add_argument("--merge", action="store_true", help="also into a model that there is")
+    _add_care(parser)
+
+
+COMMANDS = (
+    Command("backup", "write the database as it is at one moment to a file", _backup,
+            _backup_arguments),
+    Command("restore", "put a backup in the place of what the database holds", _restore,
+            _restore_arguments),
+    Command("check", "say what is wrong in the database", _check, _check_arguments),
+    Command("vacuum", "write the file anew, without what is free in it", _vacuum, _add_care),
+    Command("storage", "what takes how much room", _storage, _add_care),
+    Command("rename", "give a model and its records another name", _rename, _rename_arguments),
+)  # fmt: skip

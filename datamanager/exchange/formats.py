@@ -1,0 +1,37 @@
+"""What the files are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from datamanager._core import InvalidDataError
+
+FORMATS = ("csv", "jsonl", "parquet")
+_SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+
+REQUIRED = ("timestamp", "input_tokens", "output_tokens")
+COUNTS = ("input_tokens", "output_tokens", "cache_n", "prompt_n")
+FIELDS = ("model", "timestamp", *COUNTS, "duration", "first_token", "request_id")
+
+
+def format_of(path: str, given: str | None) -> str:
+    """The format that is given, or that the file's name ends in."""
+    import os
+
+    found = _SUFFIXES.get(os.path.splitext(path)[1].lower()) if given is None else given
+    if found not in FORMATS:
+        what = f"format must be one of {', '.join(FORMATS)}"
+        if given is None:
+            raise InvalidDataError(f"{what}: the name of {path} does not say which")
+        raise InvalidDataError(f"{what}, not {given!r}")
+    return str(found)
+
+
+def arrow() -> Any:
+    """pyarrow with its Parquet module."""
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        text = "Parquet files need pyarrow: pip install 'datamanager[parquet]'"
+        raise ImportError(text) from None
+    return pyarrow

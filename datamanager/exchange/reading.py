@@ -1,0 +1,153 @@
+"""Readers of files: the records in them, with the numbers of their lines."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+
+from datamanager._core import InvalidDataError
+from datamanager.exchange.formats import arrow
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Iterator
+
+_LINE_MAX = 1 << 20  # characters; a longer one is no request, and would have to be in memory
+_TOO_LONG = f"the line has more than {_LINE_MAX} characters"
+_ROWS_AT_ONCE = 4096  # of Parquet
+
+
+class Record(NamedTuple):
+    """What a line holds, by the file's own names; or why it cannot be read."""
+
+    line: int  # from 1; of Parquet the row
+    values: dict[str, Any]
+    fault: str = ""
+
+
+class Reader:
+    """The records of a file. ``columns`` are its names, where it has the same for all records;
+    ``done`` of ``total`` has been read."""
+
+    columns: list[str] | None = None
+    total = 0
+
+    @property
+    def done(self) -> int:
+        raise NotImplementedError
+
+    def __iter__(self) -> Iterator[Record]:
+        raise NotImplementedError
+
+
+class _Text(Reader):
+    """Bytes that are no UTF-8 become what no name may hold: where they matter they are refused."""
+
+    def __init__(self, file: TextIO) -> None:
+        self._file = file
+        self.total = os.fstat(file.fileno()).st_size
+        self._line = 0  # how many have been read
+        self._too_long = False
+
+    @property
+    def done(self) -> int:
+        """Bytes; a buffer's more than have been looked at."""
+        return self._file.buffer.tell() if self._file.seekable() else 0
+
+    def _next(self) -> str:
+        """The next line; one that is too long is cut, and its rest skipped."""
+        line = rest = self._file.readline(_LINE_MAX)
+        while len(rest) == _LINE_MAX and not rest.endswith(("\n", "\r")):
+            rest = self._file.readline(_LINE_MAX)
+            self._too_long = True
+        self._line += bool(line)
+        return line
+
+
+class _Csv(_Text):
+    def __init__(self, file: TextIO) -> None:
+        super().__init__(file)
+        self._rows = csv.reader(iter(self._next, ""), strict=True)
+        try:
+            self.columns = next(self._rows, [])
+        except csv.Error as error:
+            raise InvalidDataError(f"the header cannot be read: {error}") from None
+
+    def __iter__(self) -> Iterator[Record]:
+        assert self.columns is not None
+        while True:
+            line = self._line + 1
+            self._too_long = False
+            try:
+                row = next(self._rows)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                upto = f" (up to line {self._line})" if self._line > line else ""
+                yield Record(line, {}, f"{error}{upto}")
+                continue
+            if self._too_long:
+                yield Record(line, {}, _TOO_LONG)
+            elif len(row) == len(self.columns):
+                yield Record(line, dict(zip(self.columns, row, strict=True)))
+            elif row:  # not an empty line
+                yield Record(line, {}, f"there are {len(row)} values, not {len(self.columns)}")
+
+
+class _Jsonl(_Text):
+    def __iter__(self) -> Iterator[Record]:
+        while line := self._next():
+            if self._too_long:
+                yield Record(self._line, {}, _TOO_LONG)
+                self._too_long = False
+                continue
+            try:
+                values = json.loads(line) if line.strip() else None
+            except (ValueError, RecursionError) as error:
+                yield Record(self._line, {}, f"no JSON: {error}")
+                continue
+            if isinstance(values, dict):
+                yield Record(self._line, values)
+            elif line.strip():
+                yield Record(self._line, {}, "no JSON object")
+
+
+class _Parquet(Reader):
+    def __init__(self, path: str, wanted: Container[str]) -> None:
+        self._arrow = arrow()
+        try:
+            self._file = self._arrow.parquet.ParquetFile(path)
+        except self._arrow.ArrowInvalid as error:
+            raise InvalidDataError(f"{path} is no Parquet file: {error}") from None
+        self.columns = list(self._file.schema_arrow.names)
+        self.total = self._file.metadata.num_rows
+        self._wanted = [name for name in self.columns if name in wanted]
+        self._done = 0
+
+    @property
+    def done(self) -> int:
+        """Rows."""
+        return self._done
+
+    def _plain(self, column: Any) -> Any:
+        """Times as Python's datetime can hold them."""
+        kind = column.type
+        if not self._arrow.types.is_timestamp(kind):
+            return column
+        return column.cast(self._arrow.timestamp("us", kind.tz), safe=False)
+
+    def __iter__(self) -> Iterator[Record]:
+        for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=self._wanted):
+            columns = [self._plain(column).to_pylist() for column in batch.columns]
+            for values in zip(*columns, strict=True):
+                self._done += 1
+                yield Record(self._done, dict(zip(self._wanted, values, strict=True)))
+
+
+def reader(path: str, format: str, file: TextIO | None, wanted: Container[str]) -> Reader:
+    """Of an open text file; Parquet, of which only what is wanted is read, is opened by its
+    library."""
+    if file is None:
+        return _Parquet(path, wanted)
+    return _Csv(file) if format == "csv" else _Jsonl(file)
