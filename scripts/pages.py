@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import datamanager
 from datamanager import cli
@@ -134,7 +134,7 @@ def _record(name: str, kind: Any) -> Iterator[str]:
         types = (
             ast.unparse(node.returns) if isinstance(node, ast.FunctionDef) and node.returns else ""
         )
-        types = types or str(kind.__annotations__[field])
+        types = types or inspect.formatannotation(get_type_hints(kind)[field], "decimal")
         yield f"| `{field}` | `{_plain(types)}` |".replace(" | None`", r" \| None`")
     yield ""
 

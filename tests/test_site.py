@@ -61,6 +61,7 @@ def test_the_reference_is_whole(sources: Path) -> None:
     rows = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
     assert {n for n in public if f"datamanager.{n}" not in headings} <= headings | rows
     assert "`model` | `str \\| None`" in text
+    assert "`cost_exact` | `Decimal`" in text and "ForwardRef" not in text
 
 
 def test_every_call_says_what_it_does(sources: Path) -> None:
