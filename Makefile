@@ -12,7 +12,7 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs consumers test ctest lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,7 +49,10 @@ consumers: build ## pandas, polars, pyarrow, DuckDB and NumPy at their lowest ve
 	@scripts/consumers $(PY)
 
 test: build ctest ## every test; builds with warnings as errors
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile
+
+pythons: ## the quick tests on every other Python from 3.11 on that is installed
+	@scripts/pythons $(PY)
 
 ctest: ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)

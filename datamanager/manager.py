@@ -234,6 +234,35 @@ class DataManager(_core.Manager):
         window = windows.window(minutes, start, end)
         return performance.performance(self, models, window, by, buckets, tz)
 
+    def add_response(
+        self,
+        model_name: str,
+        obj: object,
+        *,
+        timestamp: float | None = None,
+        request_id: str | None = None,
+    ) -> int | None:
+        """Record a request by the response of the server that answered it, and return its id.
+
+        ``usage_from_response`` says what ``obj`` may be. ``timestamp`` is that of the response, or
+        now, unless it is given; its times, where it has any, are kept too. With a ``request_id`` it
+        is there once, however often it is recorded. None inside a batch.
+        """
+        import time
+
+        from datamanager.responses import usage_from_response
+
+        used = usage_from_response(obj)
+        moments = (timestamp, used.timestamp, time.time())
+        when = next(moment for moment in moments if moment is not None)
+        return self.add_model_request(
+            model_name,
+            [when, used.input_tokens, used.output_tokens, used.cache_n, used.prompt_n],
+            duration=used.duration,
+            first_token=used.first_token,
+            request_id=request_id,
+        )
+
     def export(
         self,
         dest: str | os.PathLike[str],

@@ -161,7 +161,8 @@ def _errors() -> Iterator[str]:
 
 def python_page() -> str:
     """Everything that ``import datamanager`` gives."""
-    records = {n: v for n, v in vars(datamanager).items() if hasattr(v, "__match_args__")}
+    public = {name: getattr(datamanager, name) for name in datamanager.__all__}
+    records = {name: v for name, v in public.items() if hasattr(v, "__match_args__")}
     records[InvoiceLine.__name__] = InvoiceLine
     parts = ["# Python\n", "Made from the docstrings and the stubs of `datamanager`.\n"]
     parts += ["## DataManager\n", f"{CODE}python"]
@@ -174,7 +175,7 @@ def python_page() -> str:
         else:
             parts.append(f"### `{name}`\n\n{_doc(value)}\n")
     parts.append("## Functions\n")
-    for name in ("cost", "restore", "sqlite_info"):
+    for name in ("cost", "restore", "sqlite_info", "usage_from_response"):
         value = getattr(datamanager, name)
         parts += _call(f"datamanager.{name}", value, name, 3)
     parts.append("## Records\n")

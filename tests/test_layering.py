@@ -13,7 +13,7 @@ from datamanager import _core
 
 SOURCES = sorted((ROOT / "csrc").glob("*/*.[ch]"))
 PURE = {"cost.c", "money.c"}
-PURE_INCLUDES = {"dm.h", "float.h", "stdarg.h", "stdio.h", "stdlib.h", "string.h"}
+PURE_INCLUDES = {"dm.h", "float.h", "stdarg.h", "stdio.h", "stdlib.h", "string.h", "wide.h"}
 SQL = re.compile(
     r"\b(SELECT .+ FROM|INSERT INTO|UPDATE \w+ SET|DELETE FROM|CREATE TABLE|PRAGMA \w+)"
 )

@@ -56,6 +56,10 @@ SIGNATURES = {
         "at: 'Moment | None' = None, *, strategy: 'Strategy | None' = None, "
         "tz: 'str | tzinfo | None' = None, billing_anchor: 'date | None' = None) -> 'Cost'"
     ),
+    "add_response": (
+        "(self, model_name: 'str', obj: 'object', *, timestamp: 'float | None' = None, "
+        "request_id: 'str | None' = None) -> 'int | None'"
+    ),
     "analyze": "(self, model_name: 'str', days: 'float' = 7) -> 'dict[str, Any]'",
     "performance": (
         "(self, models: 'str | Iterable[str] | None' = None, *, start: 'Moment | None' = None, "

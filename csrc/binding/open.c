@@ -52,6 +52,9 @@ static int options_read(module_state *state, PyObject *const *given, dm_options 
     if (pool_size < 1 || pool_size > 1000)
         return raise_invalid(state, "pool_size must be a whole number from 1 to 1000, not %R",
                              given[1]);
+    if (cache_bytes < 0)
+        return raise_invalid(state, "cache_bytes must be a whole number of at least 0, not %R",
+                             given[4]);
     options->pool_size = (int)pool_size;
     options->cache_bytes = given[4] != NULL && cache_bytes == 0 ? -1 : cache_bytes;
     return 0;

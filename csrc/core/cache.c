@@ -11,6 +11,7 @@
  *     rows     (had to go)     | kept              | kept
  */
 #include "dm_internal.h"
+#include "wide.h"
 
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -109,10 +110,9 @@ static size_t block_bytes(const dm__block *block)
     return sizeof *block + block->count * row;
 }
 
-DM__WIDE void dm__block_read(const dm__block *block, dm_request_columns *rows)
+static DM__WIDE void columns_widen(const dm__block *block, dm_request_columns *rows)
 {
-    const size_t count = rows->count = block->count;
-    memcpy(rows->timestamp_s, block->timestamp_s, count * sizeof *rows->timestamp_s);
+    const size_t count = block->count;
     for (size_t i = 0; i < count; i++)
         rows->input_tokens[i] = block->input_tokens[i];
     for (size_t i = 0; i < count; i++)
@@ -121,6 +121,13 @@ DM__WIDE void dm__block_read(const dm__block *block, dm_request_columns *rows)
         rows->cache_n[i] = block->cache_n[i];
     for (size_t i = 0; i < count; i++)
         rows->prompt_n[i] = block->prompt_n[i];
+}
+
+void dm__block_read(const dm__block *block, dm_request_columns *rows)
+{
+    rows->count = block->count;
+    memcpy(rows->timestamp_s, block->timestamp_s, rows->count * sizeof *rows->timestamp_s);
+    columns_widen(block, rows);
 }
 
 void dm__block_read_ids(const dm__block *block, int64_t *ids)

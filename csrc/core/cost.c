@@ -12,7 +12,7 @@
  *     volume       the number of input tokens is one point; its slice takes the whole request
  */
 #include "dm.h"
-#include "platform.h"
+#include "wide.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -242,25 +242,27 @@ static void count_volume(tariff t, const dm_request_rows *rows, size_t row, dm_s
     counts[i].output += rows->output_tokens[row];
 }
 
-DM__WIDE void dm_cost_count(const dm_price_slice *slices, size_t slice_count, dm_strategy strategy,
-                            const dm_request_rows *rows, dm_tokens_before *before,
-                            dm_slice_tokens *counts)
+static DM__WIDE void count_by_slices(tariff t, const dm_request_rows *rows,
+                                     dm_tokens_before *before, dm_slice_tokens *counts)
 {
-    tariff t = {slices, slice_count};
-    if (strategy == DM_STRATEGY_VOLUME) {
-        for (size_t row = 0; row < rows->count; row++)
-            count_volume(t, rows, row, counts);
-        return;
-    }
-    bool goes_on = strategy == DM_STRATEGY_CUMULATIVE;
     block b;
     for (size_t row = 0; row < rows->count; row += b.rows) {
         b.rows = rows->count - row < BLOCK_ROWS ? rows->count - row : BLOCK_ROWS;
-        block_begin(&b, rows->input_tokens + row, goes_on ? &before->input : NULL);
+        block_begin(&b, rows->input_tokens + row, before == NULL ? NULL : &before->input);
         count_input(&b, t, rows->cache_n + row, counts);
-        block_begin(&b, rows->output_tokens + row, goes_on ? &before->output : NULL);
+        block_begin(&b, rows->output_tokens + row, before == NULL ? NULL : &before->output);
         count_output(&b, t, counts);
     }
+}
+
+void dm_cost_count(const dm_price_slice *slices, size_t slice_count, dm_strategy strategy,
+                   const dm_request_rows *rows, dm_tokens_before *before, dm_slice_tokens *counts)
+{
+    tariff t = {slices, slice_count};
+    if (strategy != DM_STRATEGY_VOLUME)
+        count_by_slices(t, rows, strategy == DM_STRATEGY_CUMULATIVE ? before : NULL, counts);
+    for (size_t row = 0; row < rows->count && strategy == DM_STRATEGY_VOLUME; row++)
+        count_volume(t, rows, row, counts);
 }
 
 dm_status dm_cost_sum(const dm_price_slice *slices, size_t slice_count,

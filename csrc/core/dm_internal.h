@@ -21,6 +21,7 @@
 #define DM_INTERNAL_H
 
 #include "dm.h"
+#include "dm_rows.h"
 #include "platform.h"
 
 #include <math.h>
@@ -79,55 +80,6 @@ bool dm__stop_asked(dm__stop *stop);
 /* Sleep a little before another try for a lock. DM_BUSY after the deadline, DM_INTERRUPTED. */
 dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 #define DM__STOP_ROWS 4096 /* loops over rows ask once in so many */
-
-/* ---- cache.c: request rows in memory ---- */
-
-#define DM__CHUNK_ROWS 4096
-
-typedef struct dm__cache dm__cache;
-typedef struct dm__block dm__block; /* the rows of a chunk */
-
-/* What one snapshot may take from memory: what is there of this epoch. */
-typedef struct {
-    dm__cache *cache; /* NULL: nothing */
-    uint64_t epoch;
-} dm__recall;
-
-/* Rows that follow each other by id; all but a model's last have DM__CHUNK_ROWS. */
-typedef struct {
-    int64_t after_id, last_id; /* there are no other rows between */
-    double first_s, last_s;    /* the least and the greatest time */
-    uint32_t count;
-    dm__block *block; /* NULL: not in memory */
-} dm__chunk;
-
-typedef struct {
-    dm__chunk *chunks;
-    size_t count;
-} dm__view;
-
-dm__cache *dm__cache_new(void); /* NULL without memory */
-void dm__cache_free(dm__cache *cache);
-void dm__cache_empty(dm__cache *cache);
-/* Bytes of rows; at first 0, and never less than before. */
-void dm__cache_limit_raise(dm__cache *cache, size_t limit);
-size_t dm__cache_bytes(dm__cache *cache);
-/* The chunks of a model that a snapshot whose last row is `last_id` sees; for dm__view_reset.
- * False without memory. */
-bool dm__cache_view(const dm__recall *recall, const char *safe, int64_t last_id,
-                    dm__view *view) DM_CHECKED;
-void dm__view_reset(dm__view *view);
-/* Chunk number `at`, all that a snapshot sees from `after_id` to the last of `rows`, of which there
- * is one at least. Where there is no room for it, or somebody was faster, nothing happens. */
-void dm__cache_put(const dm__recall *recall, const char *safe, size_t at, int64_t after_id,
-                   const dm_request_columns *rows);
-/* NULL: none of them has any. */
-void dm__cache_timings_put(const dm__recall *recall, const char *safe, size_t at, dm__block *block,
-                           const dm_timing *timings);
-/* All columns but the ids; `rows` has room for DM__CHUNK_ROWS. */
-void dm__block_read(const dm__block *block, dm_request_columns *rows);
-void dm__block_read_ids(const dm__block *block, int64_t *ids);
-const dm_timing *dm__block_timings(const dm__block *block, bool *known);
 
 /* ---- conn.c ---- */
 
@@ -492,55 +444,6 @@ dm_status dm__feed_install(dm__conn *conn, dm_error *err) DM_CHECKED;
 dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm__feed *feed, dm_ids *ids_out,
                        dm_error *err) DM_CHECKED;
 
-/* ---- scan.c: over the request rows of a model ---- */
-
-typedef struct dm__scan {
-    int64_t after_id, end_id; /* only rows with a greater id, up to `end_id` */
-    bool newest_first;        /* then ids are not looked at */
-    double start_s, end_s;
-    size_t limit; /* end when `rows` holds so many; SIZE_MAX: none */
-    /* Where rows go, and room for how many. `full` makes room: it grows the arrays, or deals with
-     * the rows and sets their count to 0. Called without a lock, inside SQLite. */
-    dm_request_columns rows;
-    size_t capacity;
-    dm_status (*full)(struct dm__scan *scan);
-    void *argument; /* of `full` */
-    /* of scan.c */
-    dm_status rc;
-    bool stopped;
-    uint64_t step;
-    int64_t bad_row_id;
-} dm__scan;
-
-dm_status dm__scan_install(dm__conn *conn, dm_error *err) DM_CHECKED;
-/* Run to the end; what is left in `rows` then is the caller's to deal with. */
-dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_error *err) DM_CHECKED;
-
-/* ---- rows.c: the request rows of a model ---- */
-
-/* Some rows of the window, by id; at least one. */
-typedef struct {
-    dm_request_columns rows;  /* the walk's; ids only where they are wanted */
-    const dm_timing *timings; /* NULL: none of them has any */
-    double first_s, last_s;   /* the least and the greatest time */
-} dm__rows_part;
-
-typedef struct {
-    double start_s, end_s;
-    bool ids, timings; /* wanted */
-    dm_status (*each)(void *argument, const dm__rows_part *part, dm_error *err);
-    void *argument;
-} dm__rows_query;
-
-dm_status dm__rows_each(dm__conn *conn, dm__model *model, const dm__rows_query *query,
-                        dm_error *err) DM_CHECKED;
-/* All rows of the window, by id; `columns` is empty, and to be reset also after a failure. */
-dm_status dm__rows_all(dm__conn *conn, dm__model *model, double start_s, double end_s,
-                       dm_request_columns *columns, dm_error *err) DM_CHECKED;
-/* Widens the bounds to the times of all rows; at first they may be NaN. */
-dm_status dm__rows_span(dm__conn *conn, dm__model *model, double bounds_s[2],
-                        dm_error *err) DM_CHECKED;
-
 /* A read of one model's tables, for dm__read: `from` may be called again, from the start. */
 typedef struct dm__model_read {
     dm_str name;
@@ -555,17 +458,6 @@ dm_status dm__read_model(dm__conn *conn, dm__model_read *read, dm_error *err) DM
 /* The same as a dm__read_fn. */
 dm_status dm__model_read_run(dm__conn *conn, void *read, dm_error *err) DM_CHECKED;
 dm_status dm__window_check(const dm_window *window, dm_error *err) DM_CHECKED;
-
-/* Of a dm__scan: room for more rows, twice as many as now. */
-dm_status dm__request_columns_grow(dm__scan *scan);
-/* False without memory; then nothing has changed. `capacity` is that of `columns`. */
-bool dm__request_columns_append(dm_request_columns *columns, size_t *capacity,
-                                const dm_request_columns *rows) DM_CHECKED;
-/* `columns` is empty. False without memory; then it is to be reset. */
-bool dm__request_columns_alloc(dm_request_columns *columns, size_t count);
-void dm__request_columns_reverse(dm_request_columns *columns);
-/* By time, then by id. False without memory; then nothing has changed. */
-bool dm__request_columns_sort(dm_request_columns *columns);
 
 /* `names`, which is empty, becomes `models`, or where that is NULL all that there are. */
 dm_status dm__models_asked(dm__conn *conn, const dm_str *models, size_t count,

@@ -9,15 +9,6 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A function with loops over columns: compiled for wider vectors as well, and chosen as the program
- * is loaded by what the processor has. (Sanitizers are not ready that early.) */
-#if defined(__x86_64__) && defined(__GLIBC__) && defined(__OPTIMIZE__) &&                          \
-    !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) && !defined(__clang__)
-#define DM__WIDE __attribute__((target_clones("avx512f", "avx2", "default"), flatten))
-#else
-#define DM__WIDE
-#endif
-
 typedef pthread_mutex_t dm__mutex;
 typedef pthread_cond_t dm__cond; /* waits count on the monotonic clock */
 typedef pthread_t dm__thread;

@@ -536,7 +536,7 @@ static void store_disconnect(dm__store *store)
     if (!moved)
         dm__store_checkpoint(store, true);
     dm__pool_close(store);
-    dm__writer_close(store, !moved); /* last: SQLite then removes the log */
+    dm__writer_close(store, !moved && !store->read_only); /* last: SQLite then removes the log */
     dm__cache_empty(store->cache);
     dm__mutex_lock(&store->lock);
     dm__sqlite_end(store);

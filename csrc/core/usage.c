@@ -12,6 +12,7 @@
  *     cells      |  0        | 1 |   2   |     3     |
  */
 #include "dm_internal.h"
+#include "wide.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -242,7 +243,7 @@ static dm_request_rows rows_from(const dm_request_columns *rows, size_t from, si
 }
 
 /* At most CHUNK_ROWS rows of one cell. */
-DM__WIDE static void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
+static DM__WIDE void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
 {
     bucket_sums *bucket = at->bucket;
     const tariff *t = at->tariff;
