@@ -52,6 +52,8 @@ static dm_status requests_add(dm__conn *conn, dm__model *model, dm__change *chan
                        ? dm__requests_insert(conn, model, rows, &change->ids, err)
                        : dm__requests_insert_once(conn, model, rows, change->as.rows.request_ids,
                                                   row_ids, &change->ids, err);
+    if (rows->duration_s == NULL && rows->first_token_s == NULL)
+        return rc;
     int64_t next_id = change->ids.first_id;
     for (size_t i = 0; i < rows->count && rc == DM_OK; i++) {
         dm_timing timing = dm__timing_of_row(rows, i);
