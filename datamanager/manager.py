@@ -84,7 +84,8 @@ class DataManager(_core.Manager):
     that returned survives a power cut) or ``"normal"`` (it survives a crash of the process).
     ``pool_size`` is the most reader connections of the store, ``busy_timeout`` the most seconds
     that a call waits for locks. ``read_only`` never writes. ``cache_bytes`` is the memory for
-    request rows that were read; 0 keeps none.
+    request rows that were read; 0 keeps none. ``checksums``, where the file is made, gives each
+    request one, by which ``check`` finds values that have changed.
 
     Raises CannotOpenError, ForeignDatabaseError, NewerDatabaseError, DamagedDatabaseError,
     BusyError, and InvalidDataError for an option out of range.
@@ -100,6 +101,7 @@ class DataManager(_core.Manager):
         busy_timeout: float = 30.0,
         read_only: bool = False,
         cache_bytes: int = 64 << 20,
+        checksums: bool = False,
     ) -> None:
         super().__init__(
             db_path,
@@ -109,6 +111,7 @@ class DataManager(_core.Manager):
             busy_timeout=busy_timeout,
             read_only=read_only,
             cache_bytes=cache_bytes,
+            checksums=checksums,
         )
         _open.add(self)
         _warn_of_two_copies()

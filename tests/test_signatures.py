@@ -122,7 +122,7 @@ def test_signature(name: str) -> None:
 
 def test_constructor() -> None:
     names = list(inspect.signature(DataManager).parameters)
-    wanted = "db_path models durability pool_size busy_timeout read_only cache_bytes"
+    wanted = "db_path models durability pool_size busy_timeout read_only cache_bytes checksums"
     assert names == wanted.split()
 
 

@@ -28,6 +28,8 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 
+#define DM__STORE_VALUE_SIZE 17 /* of a word in datamanager_store */
+
 /* Only inside the core, never returned by a public function. */
 enum {
     DM__STALE = DM_STATUS_COUNT, /* the model's tables are gone: look its name up again */
@@ -102,7 +104,7 @@ typedef enum {
     DM__STMT_PRICE_CHANGES,
     DM__STMT_PRICE_CHANGE_PUT,
     DM__STMT_PRICE_TIER_PUT,
-    DM__STMT_STORE_ID,
+    DM__STMT_STORE_VALUE,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
     DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,
@@ -129,6 +131,7 @@ typedef enum {
     DM__STMT_REQUEST_ID_OF_ROW,
     DM__STMT_REQUEST_IDS,
     DM__STMT_REQUEST_ID_INSERT,
+    DM__STMT_CHECKSUMS_ADD, /* of all from a row on */
     DM__STMT_COUNT
 } dm__stmt_id;
 
@@ -142,6 +145,8 @@ typedef struct dm__model {
     uint64_t hash;
     uint64_t used; /* the connection's clock when last found, for eviction */
     char safe[DM_SAFE_NAME_SIZE];
+    bool has_checksums;
+    int insert_prepared; /* how often its insert had been prepared again when that was found out */
     sqlite3_stmt *stmts[DM__MODEL_STMT_COUNT];
     size_t name_length;
     char name[]; /* not terminated */
@@ -278,9 +283,6 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 
 /* ---- request_ids.c ---- */
 
-#define DM__STORE_ID_SIZE    17 /* 16 hex digits */
-#define DM__EXPORTED_ID_SIZE 64
-
 /* In the caller's transaction: the first makes the table. */
 dm_status dm__request_ids_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 /* The row of that id; 0 where there is none. */
@@ -293,25 +295,6 @@ dm_status dm__request_id_insert(dm__conn *conn, dm__model *model, int64_t row_id
 dm_status dm__requests_insert_once(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                                    const dm_str *request_ids, int64_t *row_ids, dm_ids *ids_out,
                                    dm_error *err) DM_CHECKED;
-
-/* Of rows as they are exported: the ids that they have, and for a row without one an id that stands
- * for it, which this file finds again. */
-typedef struct {
-    dm__conn *conn;
-    sqlite3_stmt *stmt; /* NULL: no row has one */
-    char table[DM_SAFE_NAME_SIZE + 16];
-    char store[DM__STORE_ID_SIZE];
-    int64_t row_id; /* where the statement is */
-    char text[DM__EXPORTED_ID_SIZE];
-} dm__request_ids;
-
-/* To be closed after a success, in the same transaction. */
-dm_status dm__request_ids_open(dm__conn *conn, dm__model *model, dm__request_ids *ids,
-                               dm_error *err) DM_CHECKED;
-/* Row ids must ascend from call to call; the text is there until the next. */
-dm_status dm__request_ids_find(dm__request_ids *ids, int64_t row_id, const dm_request *request,
-                               dm_str *id_out, dm_error *err) DM_CHECKED;
-void dm__request_ids_close(dm__request_ids *ids);
 
 /* ---- timings.c ---- */
 

@@ -163,7 +163,8 @@ static dm_status unnamed_audit(dm__audit *audit)
     static const char *const tables[][2] = {
         {"_requests", "prompt_n"},        {"_runtime", "start_time"},
         {"_billing", "use_tier_pricing"}, {"_tier_pricing", "start_tokens"},
-        {"_timings", "first_token"},      {"_request_ids", "row_id"}};
+        {"_timings", "first_token"},      {"_request_ids", "row_id"},
+        {"_checksums", "checksum"}};
     dm_status rc = DM_OK;
     for (size_t i = 0; i < sizeof tables / sizeof *tables && rc == DM_OK; i++)
         rc = dm__audit_each(audit, tables[i][1], unnamed_finding,

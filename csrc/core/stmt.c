@@ -44,7 +44,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT INTO datamanager_price_tiers(safe_name,change_id,tier_index,start_tokens,"
         "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
-    [DM__STMT_STORE_ID] = "SELECT value FROM datamanager_store WHERE name='id'",
+    [DM__STMT_STORE_VALUE] = "SELECT value FROM datamanager_store WHERE name=?1",
     [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
     [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
     [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
@@ -91,6 +91,10 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     /* REPLACE: of an id that was looked up and is new, only what another's rows have left. */
     [DM__STMT_REQUEST_ID_INSERT] =
         "INSERT OR REPLACE INTO \"%w_request_ids\"(row_id,request_id) VALUES(?1,?2)",
+    [DM__STMT_CHECKSUMS_ADD] =
+        "INSERT OR REPLACE INTO \"%w_checksums\"(request_id,checksum) SELECT id,"
+        "datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
+        " FROM \"%w_requests\" NOT INDEXED WHERE id>=?1",
 };
 
 static const char *stmt_table_suffix(dm__stmt_id id)
@@ -103,7 +107,9 @@ static const char *stmt_table_suffix(dm__stmt_id id)
         return "_billing";
     if (id <= DM__STMT_TIER_DELETE)
         return "_tier_pricing";
-    return id <= DM__STMT_TIMINGS ? "_timings" : "_request_ids";
+    if (id <= DM__STMT_TIMINGS)
+        return "_timings";
+    return id <= DM__STMT_REQUEST_ID_INSERT ? "_request_ids" : "_checksums";
 }
 
 static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_id id)
@@ -309,6 +315,7 @@ dm_status dm__conn_model_remember(dm__conn *conn, dm_str name, const char *safe,
         return dm__no_memory(err);
     if (conn->model_count >= DM__MODELS_MAX)
         forget_least_recent(conn);
+    model->has_checksums = dm__checksums_exist(conn, safe);
     model->hash = name_hash(name);
     model->used = ++conn->clock;
     model->name_length = name.length;

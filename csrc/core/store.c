@@ -508,7 +508,9 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
         dm__free(m);
         return rc;
     }
-    if (options->model_count > 0 && !options->read_only)
+    if (options->checksums && !options->read_only)
+        rc = dm__checksums_want(m, err);
+    if (rc == DM_OK && options->model_count > 0 && !options->read_only)
         rc = dm_model_register(m, options->models, options->model_count, err);
     if (rc != DM_OK)
         dm_free(m);
