@@ -23,6 +23,7 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -43,9 +44,10 @@ static size_t state_count;
 static uint64_t seed = 1;
 static bool threaded;
 
-static struct {
+typedef struct {
     long cuts, lost, damaged, wrong, missing;
-} seen;
+} counts;
+static counts seen;
 static bool loud; /* a finding is an error: print it */
 
 static const char *base_name(const char *path)
@@ -329,20 +331,86 @@ static void run_once(dm_durability durability, long cuts, bool first)
         cut_verify(seed * 1000003u + (uint64_t)i);
 }
 
-static void run_many(const char *what, dm_durability durability, long cuts)
+/* In a process of its own: what it found, and how many checks passed, go through the pipe. */
+typedef struct {
+    counts seen;
+    int passed, failed;
+} share;
+
+static void folders_make(int number)
 {
-    struct timespec begun, ended;
-    memset(&seen, 0, sizeof seen);
-    (void)clock_gettime(CLOCK_MONOTONIC, &begun);
+    (void)snprintf(live, sizeof live, "%s/live%d", root, number);
+    (void)snprintf(cut_folder, sizeof cut_folder, "%s/cut%d", root, number);
+    if (mkdir(live, 0700) != 0 || mkdir(cut_folder, 0700) != 0)
+        abort();
+}
+
+static void folders_remove(void)
+{
+    disk_empty_folder(live);
+    disk_empty_folder(cut_folder);
+    (void)rmdir(live);
+    (void)rmdir(cut_folder);
+}
+
+static void run_share(int number, dm_durability durability, long cuts, int to)
+{
+    share done = {0};
+    folders_make(number);
+    seed += (uint64_t)number * 1000000;
+    check_passed = check_failed = 0;
     for (long run = 0; seen.cuts < cuts; run++, seed++) {
         long link = run % CHAIN; /* the last is one of threads */
         threaded = link == CHAIN - 1;
         run_once(durability, cuts - seen.cuts < CUTS ? cuts - seen.cuts : CUTS, link == 0);
     }
+    folders_remove();
+    done = (share){seen, check_passed, check_failed};
+    (void)fflush(stdout);
+    _exit(write(to, &done, sizeof done) != sizeof done);
+}
+
+static void share_add(const share *done)
+{
+    seen.cuts += done->seen.cuts;
+    seen.lost += done->seen.lost;
+    seen.damaged += done->seen.damaged;
+    seen.wrong += done->seen.wrong;
+    seen.missing += done->seen.missing;
+    check_passed += done->passed;
+    check_failed += done->failed;
+}
+
+static void run_shares(dm_durability durability, long cuts, int jobs)
+{
+    int ends[2], status;
+    share done;
+    if (pipe(ends) != 0)
+        abort();
+    (void)fflush(stdout);
+    for (int i = 0; i < jobs; i++)
+        if (fork() == 0)
+            run_share(i, durability, (cuts + jobs - 1) / jobs, ends[1]);
+    for (int i = 0; i < jobs; i++) {
+        CHECK_INT(wait(&status) > 0 && status == 0, 1);
+        if (status == 0 && read(ends[0], &done, sizeof done) == sizeof done)
+            share_add(&done);
+    }
+    (void)close(ends[0]);
+    (void)close(ends[1]);
+}
+
+static void run_many(const char *what, dm_durability durability, long cuts)
+{
+    struct timespec begun, ended;
+    memset(&seen, 0, sizeof seen);
+    (void)clock_gettime(CLOCK_MONOTONIC, &begun);
+    run_shares(durability, cuts, (int)sysconf(_SC_NPROCESSORS_ONLN));
     (void)clock_gettime(CLOCK_MONOTONIC, &ended);
     printf("%-28s %7ld cuts: lost %ld, damaged %ld, never so %ld, copies lost %ld; %.1f s\n", what,
            seen.cuts, seen.lost, seen.damaged, seen.wrong, seen.missing,
            (double)(ended.tv_sec - begun.tv_sec) + (double)(ended.tv_nsec - begun.tv_nsec) * 1e-9);
+    (void)fflush(stdout);
 }
 
 /* ---- folders ---- */
@@ -421,19 +489,13 @@ int main(void)
         seed = strtoull(begin, NULL, 10);
     if (mkdtemp(root) == NULL && mkdtemp(strcpy(root, "/tmp/dm-power-XXXXXX")) == NULL)
         return 2;
-    (void)snprintf(live, sizeof live, "%s/live", root);
-    (void)snprintf(cut_folder, sizeof cut_folder, "%s/cut", root);
-    if (mkdir(live, 0700) != 0 || mkdir(cut_folder, 0700) != 0)
-        return 2;
     loud = true;
     run_many("full", DM_DURABILITY_FULL, cuts);
     CHECK_INT(seen.lost + seen.damaged + seen.wrong + seen.missing, 0);
     run_controls();
+    folders_make(0);
     test_new_folders();
-    disk_empty_folder(live);
-    disk_empty_folder(cut_folder);
-    (void)rmdir(live);
-    (void)rmdir(cut_folder);
+    folders_remove();
     (void)rmdir(root);
     return check_report();
 }
