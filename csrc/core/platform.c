@@ -190,23 +190,6 @@ int dm__file_create(const char *path)
     return rc;
 }
 
-int dm__folders_create(const char *path)
-{
-    char *copy = strdup(path);
-    if (copy == NULL)
-        return ENOMEM;
-    int rc = 0;
-    for (char *slash = strchr(copy + 1, '/'); slash != NULL && rc == 0;
-         slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
-            rc = errno;
-        *slash = '/';
-    }
-    free(copy);
-    return rc;
-}
-
 char *dm__path_resolve(const char *path)
 {
     return realpath(path, NULL);
@@ -242,6 +225,25 @@ int dm__folder_sync(const char *path)
     int rc = descriptor_sync(folder, O_DIRECTORY);
     free(folder);
     return rc == EINVAL ? 0 : rc; /* a file system that cannot sync a folder */
+}
+
+int dm__folders_create(const char *path)
+{
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return ENOMEM;
+    int rc = 0;
+    for (char *slash = strchr(copy + 1, '/'); slash != NULL && rc == 0;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(copy, 0777) == 0)
+            rc = dm__folder_sync(copy); /* or a power cut takes it away with all that is in it */
+        else if (errno != EEXIST)
+            rc = errno;
+        *slash = '/';
+    }
+    free(copy);
+    return rc;
 }
 
 int dm__file_remove(const char *path)
