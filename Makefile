@@ -7,7 +7,7 @@ CORE := $(sort $(wildcard csrc/core/*.c))
 HEADERS := $(wildcard csrc/*/*.h) tests/c/check.h
 SOURCES := $(CORE) $(sort $(wildcard csrc/binding/*.c)) $(HEADERS)
 CTESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/test_*.c)))
-FAULTS := power
+FAULTS := power io kills
 FAULTS_SHARED := tests/faults/calls.c tests/faults/disk.c tests/faults/work.c
 CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Werror

@@ -7,7 +7,11 @@
 
 #include "dm.h"
 
-#define WORK_PATH 128 /* room for a path */
+#define WORK_PATH   128 /* room for a path */
+#define WORK_BULK   40  /* requests that are added in one call */
+#define WORK_MODELS 4
+
+extern const dm_str work_models[WORK_MODELS];
 
 typedef struct {
     char folder[WORK_PATH / 2], path[WORK_PATH], backup[WORK_PATH];
@@ -34,6 +38,7 @@ typedef struct {
     const char *name;
     unsigned weight; /* how often, among the others */
     dm_status (*run)(work *w);
+    int64_t adds; /* requests, all or none; the next numbers of `serial` are theirs */
 } work_operation;
 
 extern const work_operation work_operations[];
