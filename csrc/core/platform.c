@@ -327,13 +327,17 @@ static char *unfinished_name(const char *beside)
     return name;
 }
 
-/* Between making and locking it a sweep may have taken the file away. */
-static bool unfinished_is_ours(int lock)
+/* EEXIST: between making and locking it a sweep has taken the file away. */
+static int unfinished_own(int lock)
 {
     struct stat status;
+    if (fchmod(lock, 0600) != 0)
+        return errno;
     if (flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        return false;
-    return fstat(lock, &status) == 0 && status.st_nlink == 1;
+        return EEXIST;
+    if (fstat(lock, &status) != 0)
+        return errno;
+    return status.st_nlink == 1 ? 0 : EEXIST;
 }
 
 int dm__unfinished_create(const char *beside, dm__unfinished *file_out)
@@ -343,15 +347,17 @@ int dm__unfinished_create(const char *beside, dm__unfinished *file_out)
         if (name == NULL)
             return ENOMEM;
         int lock = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-        int rc = lock < 0 || fchmod(lock, 0600) != 0 ? errno : 0;
-        if (rc == 0 && unfinished_is_ours(lock)) {
+        int rc = lock < 0 ? errno : unfinished_own(lock);
+        if (rc == 0) {
             *file_out = (dm__unfinished){name, lock};
             return 0;
         }
-        if (lock >= 0)
+        if (lock >= 0) {
+            (void)unlink(name);
             (void)close(lock);
+        }
         free(name);
-        if (rc != 0 && rc != EEXIST)
+        if (rc != EEXIST)
             return rc;
     }
 }
