@@ -327,39 +327,49 @@ static char *unfinished_name(const char *beside)
     return name;
 }
 
-/* EEXIST: between making and locking it a sweep has taken the file away. */
-static int unfinished_own(int lock)
+/* Between making and locking it a sweep may have taken the file away: EAGAIN. A file system without
+ * locks has to do without. */
+static int unfinished_lock(int lock)
 {
     struct stat status;
     if (fchmod(lock, 0600) != 0)
         return errno;
     if (flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        return EEXIST;
+        return EAGAIN;
     if (fstat(lock, &status) != 0)
         return errno;
-    return status.st_nlink == 1 ? 0 : EEXIST;
+    return status.st_nlink == 1 ? 0 : EAGAIN;
+}
+
+/* EAGAIN and EEXIST: another name is wanted. */
+static int unfinished_try(char *name, dm__unfinished *file_out)
+{
+    int lock = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (lock < 0)
+        return errno;
+    int rc = unfinished_lock(lock);
+    if (rc == 0) {
+        *file_out = (dm__unfinished){name, lock};
+        return 0;
+    }
+    if (rc != EAGAIN)
+        (void)unlink(name);
+    (void)close(lock);
+    return rc;
 }
 
 int dm__unfinished_create(const char *beside, dm__unfinished *file_out)
 {
-    for (;;) {
+    int rc;
+    do {
         char *name = unfinished_name(beside);
         if (name == NULL)
             return ENOMEM;
-        int lock = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-        int rc = lock < 0 ? errno : unfinished_own(lock);
-        if (rc == 0) {
-            *file_out = (dm__unfinished){name, lock};
-            return 0;
-        }
-        if (lock >= 0) {
-            (void)unlink(name);
-            (void)close(lock);
-        }
-        free(name);
-        if (rc != EEXIST)
-            return rc;
-    }
+        rc = unfinished_try(name, file_out);
+        if (rc != 0)
+            free(name);
+    } while (rc == EAGAIN || rc == EEXIST);
+    return rc;
 }
 
 static void unfinished_forget(dm__unfinished *file)

@@ -73,6 +73,8 @@ static int fail_one(const file_call *call)
 {
     if (!is_among(call->kind, failing.calls) || (failing.reached && !failing.for_ever))
         return 0;
+    if (failing.verdict == CALL_LIE && strstr(call->path, "-shm") != NULL)
+        return 0; /* it is mapped: who relies on its size crashes, and sees nothing */
     if (failing.left-- > 0)
         return 0;
     if (!failing.reached)
@@ -228,10 +230,15 @@ static bool learn(subject *s)
 
 /* ---- what is there afterwards ---- */
 
+static struct {
+    long trials, failed, wrong;
+} seen;
+
+/* Every eighth time with all values and indexes: that takes longer than all the rest. */
 static bool sound(void)
 {
     dm_findings findings = {0};
-    dm_status rc = dm_check(w.m, false, false, &findings, &err);
+    dm_status rc = dm_check(w.m, seen.trials % 8 != 0, false, &findings, &err);
     for (size_t i = 0; rc == DM_OK && i < findings.count; i++)
         if (findings.findings[i].severity == DM_SEVERITY_ERROR) {
             (void)snprintf(err.text, sizeof err.text, "%s", findings.findings[i].text);
@@ -264,8 +271,12 @@ static const char *wrong(const subject *s, dm_status rc)
         return what;
     dm_free(w.m);
     w.m = NULL;
-    if (work_open(&w) != DM_OK || work_hash(w.m, &after, &err) != DM_OK)
+    if (work_open(&w) != DM_OK) {
+        err = w.err;
         return "cannot be opened again";
+    }
+    if (work_hash(w.m, &after, &err) != DM_OK)
+        return "cannot be read again";
     if (before != after)
         return "is another when it is opened again";
     if (!sound())
@@ -280,10 +291,6 @@ static void tell(const subject *s, const char *error, long k, dm_status rc, cons
         printf("%s, call %ld (%s) has %s%s: it %s; first: %s, now: %s\n", s->name, k, failing.at,
                error, failing.for_ever ? " for ever" : "", what, dm_status_name(rc), err.text);
 }
-
-static struct {
-    long trials, failed, wrong;
-} seen;
 
 static void try_it(const subject *s, const char *error, long k)
 {
@@ -406,7 +413,7 @@ static void fill_up(void)
     }
     memset(&seen, 0, sizeof seen);
     for (size_t i = 0; i < subject_count; i++)
-        for (long left = 0; left < 240 << 10; left += 8 << 10) {
+        for (long left = 0; left < 960 << 10; left += 32 << 10) {
             make_ready(&subjects[i]);
             CHECK_INT(fill(left), true);
             (void)snprintf(failing.at, sizeof failing.at, "%ld bytes left", left);
@@ -437,7 +444,7 @@ static void start_make(void)
     work_init(&w, start, DM_DURABILITY_FULL, 1);
     CHECK_OK(work_open(&w));
     CHECK_OK(dm_model_register(w.m, names, 4, &err));
-    for (int i = 0; i < 60; i++)
+    for (int i = 0; i < 28; i++)
         CHECK_OK(work_run(&w, (size_t)i % 7));
     CHECK_OK(dm_backup(w.m, w.backup, true, NULL, &err));
     for (int i = 0; i < 10; i++)
@@ -445,9 +452,14 @@ static void start_make(void)
     work_end(&w);
 }
 
+/* DM_ONLY: the name of one operation. */
 static void subjects_add(void)
 {
+    const char *only = getenv("DM_ONLY");
+    subject_count = only == NULL ? subject_count : 0;
     for (size_t i = 0; i < work_operation_count; i++) {
+        if (only != NULL && strcmp(only, work_operations[i].name) != 0)
+            continue;
         subject added = {work_operations[i].name, NULL, true, NULL, i, 77 + i, 0, 0};
         subjects[subject_count++] = added;
     }

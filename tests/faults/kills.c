@@ -7,6 +7,7 @@
  * was added together is whole.
  *
  * The control: processes that acknowledge before they commit. Rows must be found lost. */
+#include "processes.h"
 #include "work.h"
 
 #include "../c/check.h"
@@ -14,17 +15,13 @@
 #include <dirent.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <spawn.h>
 #include <stdlib.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
 #define WORKERS 3
 #define ROUND   50 /* kills, then all is verified and a new database begun */
-
-extern char **environ;
 
 static char folder[64] = "/dev/shm/dm-kills-XXXXXX";
 static work w; /* of this process */
@@ -175,22 +172,13 @@ static int be(const char *role, int number)
 
 static pid_t start(const char *role, int number)
 {
-    char text[16];
-    (void)snprintf(text, sizeof text, "%d", number);
-    char *arguments[] = {"kills", (char *)role, text, folder, NULL};
-    pid_t pid = -1;
-    if (posix_spawn(&pid, "/proc/self/exe", NULL, NULL, arguments, environ) != 0)
-        abort();
-    return pid;
+    return process_start(role, number, folder);
 }
 
 /* It must not have ended by itself. */
 static void stop(pid_t pid)
 {
-    int status = 0;
-    (void)kill(pid, SIGKILL);
-    (void)waitpid(pid, &status, 0);
-    CHECK_INT(WIFSIGNALED(status) ? WTERMSIG(status) : -WEXITSTATUS(status), SIGKILL);
+    CHECK_INT(process_kill(pid), -SIGKILL);
 }
 
 /* The moment of a kill, not a synchronisation. */
@@ -214,13 +202,6 @@ static void each_file(void (*call)(const char *name))
             call(next->d_name);
     if (found != NULL)
         (void)closedir(found);
-}
-
-static void file_remove(const char *name)
-{
-    char path[512];
-    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
-    (void)unlink(path);
 }
 
 static int ascending(const void *a, const void *b)
@@ -305,7 +286,7 @@ static void verify_and_begin_anew(void)
     rows_unknown += (long)serial_count - (long)rows_known;
     verify_sound();
     work_end(&w);
-    each_file(file_remove);
+    folder_empty(folder);
 }
 
 static void report(const char *what)
@@ -389,7 +370,7 @@ static void kill_restorers(long count)
         }
     }
     stop(reader);
-    each_file(file_remove);
+    folder_empty(folder);
     printf("%-24s %5ld kills: all of one copy or all of the other\n", "restore", kills);
 }
 

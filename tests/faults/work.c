@@ -244,7 +244,7 @@ static dm_status run_restore(work *w)
     char *kept = NULL;
     if (w->backup_hash == 0)
         return DM_OK;
-    dm_status rc = dm_restore(w->backup, w->path, 0, NULL, &kept, &w->err);
+    dm_status rc = dm_restore(w->backup, w->path, w->options.busy_timeout_ms, NULL, &kept, &w->err);
     if (rc == DM_OK) {
         dm_text_free(w->kept);
         w->kept = kept;
