@@ -7,12 +7,14 @@ CORE := $(sort $(wildcard csrc/core/*.c))
 HEADERS := $(wildcard csrc/*/*.h) tests/c/check.h
 SOURCES := $(CORE) $(sort $(wildcard csrc/binding/*.c)) $(HEADERS)
 CTESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/test_*.c)))
+FAULTS := power io kills
+FAULTS_SHARED := tests/faults/calls.c tests/faults/disk.c tests/faults/work.c
 CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Werror
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -57,6 +59,10 @@ pythons: ## the quick tests on every other Python from 3.11 on that is installed
 ctest: ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
+faults: ## power cuts, failing calls, kills and the like, each with a control that must be caught
+	@FOLDER=tests/faults SHARED="$(FAULTS_SHARED)" \
+		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(FAULTS)
+
 asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/ctest gcc asan "$(CFLAGS_C) -fsanitize=address,undefined -fno-sanitize-recover=all" "$(LIBS)" $(CTESTS)
 	@scripts/asan $(PY)
@@ -74,12 +80,12 @@ lint: build ## format, lint, types, stubs
 	$(VENV)/bin/ruff check datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml datamanager._core
-	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
+	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
 
 format: build ## format all code
 	$(VENV)/bin/ruff format datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/ruff check --fix datamanager tests bench examples scripts setup.py
-	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
+	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
 
 sdist-check: ## the sdist installs in a clean venv and passes the quick tests there
 	@scripts/sdist-check $(PYTHON)

@@ -117,6 +117,12 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
         "the request that was timed is missing",
         False,
     ),
+    "timings with another column": (
+        f"ALTER TABLE {TIMINGS} RENAME COLUMN request_id TO another",
+        ("error", TIMINGS, None),
+        "not as it should be: no such column",
+        False,
+    ),
     "end before start": (
         f"UPDATE {RUNS} SET end_time=1 WHERE id=1",
         ("error", RUNS, 1),

@@ -56,8 +56,9 @@ typedef struct dm__store {
     dm__conn **idle;
     int idle_count, reader_count, pool_size;
 
-    /* writer.c; `writer` and `checkpointer` are used by the leader alone */
+    /* writer.c; these three are used by the leader alone */
     dm__conn *writer, *checkpointer;
+    bool writer_suspect; /* an error has been seen: it is to be replaced */
     dm__job *queue_head, *queue_tail;
     unsigned queued;
     bool led;            /* some thread leads */
