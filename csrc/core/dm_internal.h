@@ -171,6 +171,7 @@ typedef struct dm__conn {
     unsigned commits;         /* since they were last looked at */
     int log_frames;           /* in the write-ahead log after our last commit */
     int checkpoint_held;      /* of them, what the last checkpoint had to leave */
+    int log_length;           /* frames in all at that checkpoint */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
     const struct dm__feed *feed; /* the rows that go in now */

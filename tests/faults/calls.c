@@ -24,6 +24,7 @@ const char *const call_names[CALL_KINDS] = {
 
 int (*calls_before)(const file_call *call);
 void (*calls_after)(const file_call *call);
+bool calls_hurried;
 
 static const char *watched;
 static struct {
@@ -436,9 +437,8 @@ char *realpath(const char *restrict path, char *restrict resolved)
     return real(path, resolved);
 }
 
-/* SQLite waits for ten seconds in all where a lock fails that should not. */
 int usleep(useconds_t duration)
 {
-    (void)duration;
-    return 0;
+    REAL(int, "usleep", useconds_t);
+    return calls_hurried ? 0 : real(duration);
 }

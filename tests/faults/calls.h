@@ -55,6 +55,9 @@ typedef struct {
 extern int (*calls_before)(const file_call *call);
 extern void (*calls_after)(const file_call *call); /* those that changed something, or synced */
 
+/* SQLite does not sleep: where a lock fails that should not, it would for ten seconds in all. */
+extern bool calls_hurried;
+
 /* Only files below it, and those that were opened since. Not copied; NULL: none. */
 void calls_watch(const char *folder);
 

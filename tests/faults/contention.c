@@ -6,6 +6,9 @@
  *     four that write as fast as they can, and then with a pause of 2 ms between;
  *     two that write while others read, each for most of a second: how long the log gets.
  *
+ * In memory, where nothing is told but the price of waiting for each other; on a disk with
+ * DM_FOLDER, where other users of it count as well.
+ *
  * The controls are SQLite alone: opening without taking turns, its own handler of a busy file, and
  * a log without a limit. */
 #include "processes.h"
@@ -21,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static char folder[64] = "/tmp/dm-contention-XXXXXX";
+static char folder[64];
 static char path[WORK_PATH];
 static dm_error err;
 static double seconds = 5; /* of each part */
@@ -123,7 +126,7 @@ static void test_fresh_files(int files)
     printf("%d fresh files, %d processes each: %d failed\n", files, OPENERS, failed);
     CHECK_INT(failed, 0);
     int control = 0, tried = 0;
-    for (failed = 0; control < files * 4 && failed == 0; control++, tried += OPENERS) {
+    for (failed = 0; control < 100 + files && failed == 0; control++, tried += OPENERS) {
         failed = open_at_once("open plain");
         folder_empty(folder);
     }
@@ -381,11 +384,15 @@ static int be(const char *role, int number)
 int main(int argc, char **argv)
 {
     const char *wanted = getenv("DM_SECONDS"), *files = getenv("DM_FILES");
+    const char *place = getenv("DM_FOLDER");
     if (wanted != NULL)
         seconds = atof(wanted);
     if (argc == 4)
         (void)snprintf(folder, sizeof folder, "%s", argv[3]);
-    else if (mkdtemp(folder) == NULL)
+    else
+        (void)snprintf(folder, sizeof folder, "%s/dm-contention-XXXXXX",
+                       place == NULL ? "/dev/shm" : place);
+    if (argc != 4 && mkdtemp(folder) == NULL)
         return 2;
     (void)snprintf(path, sizeof path, "%s/usage.db", folder);
     if (argc == 4)

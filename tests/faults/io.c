@@ -478,6 +478,7 @@ int main(void)
     if (mkdir(start, 0700) != 0 || mkdir(live, 0700) != 0)
         return 2;
     start_make();
+    calls_hurried = true;
     work_init(&w, live, DM_DURABILITY_FULL, 1);
     w.options.busy_timeout_ms = 1;
     w.options.cache_bytes = -1;
