@@ -7,12 +7,15 @@ CORE := $(sort $(wildcard csrc/core/*.c))
 HEADERS := $(wildcard csrc/*/*.h) tests/c/check.h
 SOURCES := $(CORE) $(sort $(wildcard csrc/binding/*.c)) $(HEADERS)
 CTESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/test_*.c)))
+FUZZ_SECONDS := 30
+FAULTS := contention power io kills
+FAULTS_SHARED := $(addprefix tests/faults/,calls.c disk.c processes.c work.c)
 CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Werror
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs consumers test ctest lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -49,10 +52,28 @@ consumers: build ## pandas, polars, pyarrow, DuckDB and NumPy at their lowest ve
 	@scripts/consumers $(PY)
 
 test: build ctest ## every test; builds with warnings as errors
-	$(PY) -m pytest
+	$(PY) -m pytest -n auto --dist loadfile --ignore=tests/faults
+
+pythons: ## the quick tests on every other Python from 3.11 on that is installed
+	@scripts/pythons $(PY)
 
 ctest: ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
+
+faults: build ## power cuts, failing calls, kills and the like, each with a control that must be caught
+	@FOLDER=tests/faults SHARED="$(FAULTS_SHARED)" \
+		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(FAULTS)
+	$(PY) -m pytest tests/faults
+	@scripts/fuzz $(FUZZ_SECONDS)
+
+faults-long: export DM_CUTS := 1000000
+faults-long: export DM_PAIRS := 100000
+faults-long: export DM_KILLS := 20000
+faults-long: export DM_FILES := 1000
+faults-long: export DM_SECONDS := 300
+faults-long: export DM_MUTATIONS := 20000
+faults-long: FUZZ_SECONDS := 3600
+faults-long: faults ## the same for a night
 
 asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/ctest gcc asan "$(CFLAGS_C) -fsanitize=address,undefined -fno-sanitize-recover=all" "$(LIBS)" $(CTESTS)
@@ -71,12 +92,12 @@ lint: build ## format, lint, types, stubs
 	$(VENV)/bin/ruff check datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml datamanager._core
-	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
+	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
 
 format: build ## format all code
 	$(VENV)/bin/ruff format datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/ruff check --fix datamanager tests bench examples scripts setup.py
-	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] bench/c/*.c
+	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
 
 sdist-check: ## the sdist installs in a clean venv and passes the quick tests there
 	@scripts/sdist-check $(PYTHON)

@@ -1,5 +1,7 @@
 """The usage and billing store of a local LLM manager: see docs/manual.md."""
 
+from typing import TYPE_CHECKING
+
 from datamanager._core import (
     Batch,
     BusyError,
@@ -40,6 +42,9 @@ from datamanager._core import (
 )
 from datamanager.manager import DataManager, sqlite_info
 
+if TYPE_CHECKING:
+    from datamanager.responses import ResponseUsage, usage_from_response
+
 __version__ = "0.1.0"
 
 __all__ = [
@@ -71,6 +76,7 @@ __all__ = [
     "PerformanceRow",
     "Pruned",
     "ReadOnlyError",
+    "ResponseUsage",
     "RunNotFoundError",
     "StorageError",
     "Tariff",
@@ -81,4 +87,14 @@ __all__ = [
     "cost",
     "restore",
     "sqlite_info",
+    "usage_from_response",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What few need is imported when it is asked for: it would take most of the start-up."""
+    if name in ("ResponseUsage", "usage_from_response"):
+        from datamanager import responses
+
+        return getattr(responses, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -653,6 +653,7 @@ class Manager:
         busy_timeout: float = 30.0,
         read_only: bool = False,
         cache_bytes: int = 67108864,
+        checksums: bool = False,
     ) -> None: ...
     @property
     def db_path(self) -> str: ...

@@ -85,7 +85,8 @@ class DataManager(_core.Manager):
     that returned survives a power cut) or ``"normal"`` (it survives a crash of the process).
     ``pool_size`` is the most reader connections of the store, ``busy_timeout`` the most seconds
     that a call waits for locks. ``read_only`` never writes. ``cache_bytes`` is the memory for
-    request rows that were read; 0 keeps none.
+    request rows that were read; 0 keeps none. ``checksums``, where the file is made, gives each
+    request one, by which ``check`` finds values that have changed.
 
     Raises CannotOpenError, ForeignDatabaseError, NewerDatabaseError, DamagedDatabaseError,
     BusyError, and InvalidDataError for an option out of range.
@@ -101,6 +102,7 @@ class DataManager(_core.Manager):
         busy_timeout: float = 30.0,
         read_only: bool = False,
         cache_bytes: int = 64 << 20,
+        checksums: bool = False,
     ) -> None:
         super().__init__(
             db_path,
@@ -110,6 +112,7 @@ class DataManager(_core.Manager):
             busy_timeout=busy_timeout,
             read_only=read_only,
             cache_bytes=cache_bytes,
+            checksums=checksums,
         )
         _open.add(self)
         _warn_of_two_copies()
@@ -257,6 +260,24 @@ class DataManager(_core.Manager):
 
         window = windows.window(minutes, start, end)
         return performance.performance(self, models, window, by, buckets, tz)
+
+    def add_response(
+        self,
+        model_name: str,
+        obj: object,
+        *,
+        timestamp: Moment | None = None,
+        request_id: str | None = None,
+    ) -> int | None:
+        """Record a request by the response of the server that answered it, and return its id.
+
+        ``usage_from_response`` says what ``obj`` may be. ``timestamp`` is that of the response, or
+        now, unless it is given; its times, where it has any, are kept too. With a ``request_id`` it
+        is there once, however often it is recorded. None inside a batch.
+        """
+        from datamanager import responses
+
+        return responses.add_response(self, model_name, obj, timestamp, request_id)
 
     def export(
         self,

@@ -16,7 +16,7 @@ import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import datamanager
 from datamanager import cli
@@ -134,7 +134,7 @@ def _record(name: str, kind: Any) -> Iterator[str]:
         types = (
             ast.unparse(node.returns) if isinstance(node, ast.FunctionDef) and node.returns else ""
         )
-        types = types or str(kind.__annotations__[field])
+        types = types or inspect.formatannotation(get_type_hints(kind)[field], "decimal")
         yield f"| `{field}` | `{_plain(types)}` |".replace(" | None`", r" \| None`")
     yield ""
 
@@ -161,7 +161,8 @@ def _errors() -> Iterator[str]:
 
 def python_page() -> str:
     """Everything that ``import datamanager`` gives."""
-    records = {n: v for n, v in vars(datamanager).items() if hasattr(v, "__match_args__")}
+    public = {name: getattr(datamanager, name) for name in datamanager.__all__}
+    records = {name: v for name, v in public.items() if hasattr(v, "__match_args__")}
     records[InvoiceLine.__name__] = InvoiceLine
     parts = ["# Python\n", "Made from the docstrings and the stubs of `datamanager`.\n"]
     parts += ["## DataManager\n", f"{CODE}python"]
@@ -174,7 +175,7 @@ def python_page() -> str:
         else:
             parts.append(f"### `{name}`\n\n{_doc(value)}\n")
     parts.append("## Functions\n")
-    for name in ("cost", "restore", "sqlite_info"):
+    for name in ("cost", "restore", "sqlite_info", "usage_from_response"):
         value = getattr(datamanager, name)
         parts += _call(f"datamanager.{name}", value, name, 3)
     parts.append("## Records\n")

@@ -31,7 +31,8 @@ WIDE = "通义千问-32B-指令微调版"
 
 def environment(**changes: str) -> dict[str, str]:
     """This process's, without what would change the output."""
-    kept = {k: v for k, v in os.environ.items() if k not in ("NO_COLOR", "DATAMANAGER_DB", "TERM")}
+    own = ("NO_COLOR", "DATAMANAGER_DB", "TERM", "COLUMNS", "LINES")
+    kept = {name: value for name, value in os.environ.items() if name not in own}
     return {**kept, "TERM": "xterm-256color", "COLUMNS": "", **changes}
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import COMMAND, HOSTILE, damaged, environment, fill, run
+from commands import COMMAND, HOSTILE, damaged, environment, fill, older, run
 from terminals import Terminal
 from test_cli_files import UNUSABLE, refused
 from test_cli_forms import json_of, valid
@@ -88,8 +88,14 @@ def test_a_restore_makes_what_is_missing(path: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("make", "code"),
-    [(None, 3), (damaged, 5), (lambda path: path.write_text("no database"), 5), (Path.mkdir, 6)],
-    ids=["missing", "damaged", "text", "folder"],
+    [
+        (None, 3),
+        (damaged, 5),
+        (lambda path: path.write_text("no database"), 5),
+        (older, 6),
+        (Path.mkdir, 6),
+    ],
+    ids=["missing", "damaged", "text", "older", "folder"],
 )
 def test_what_is_not_restored(path: Path, tmp_path: Path, make: Any, code: int) -> None:
     source, before = tmp_path / "source", path.read_bytes()
@@ -98,6 +104,7 @@ def test_what_is_not_restored(path: Path, tmp_path: Path, make: Any, code: int) 
     done = run("restore", str(source), "--db", str(path))
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (code, "", 1), done.stderr
     assert str(source) in done.stderr and path.read_bytes() == before
+    assert make is not older or f"'datamanager adopt {source}' does that" in done.stderr
     assert [name for name in os.listdir(tmp_path) if "before-restore" in name] == []
 
 

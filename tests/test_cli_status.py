@@ -7,6 +7,7 @@ import io
 import re
 import signal
 import subprocess
+import threading
 import time
 from pathlib import Path
 
@@ -122,6 +123,20 @@ def test_watch_into_a_pipe(path: Path, form: list[str]) -> None:
     assert process.returncode == 130
 
 
+def test_a_pipe_does_not_wait(path: Path) -> None:
+    """For a second result, a day later."""
+    words = [*COMMAND, "status", "--watch", "86400", "--db", str(path)]
+    env = environment(PYTHONUNBUFFERED="")
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, env=env) as process:
+        assert process.stdout is not None
+        watchdog = threading.Timer(60, process.kill)
+        watchdog.start()
+        assert [process.stdout.readline().split()[0] for _ in range(3)][1:] == ["(the", "m"]
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+        watchdog.cancel()
+
+
 def test_watch_on_a_terminal_that_cannot(path: Path) -> None:
     with watching(path, TERM="dumb") as terminal:
         terminal.wait_for(b"(the program)")
@@ -148,10 +163,12 @@ def test_performance(path: Path) -> None:
 def test_performance_over_time(path: Path) -> None:
     options = ["--by", "day", "--tz", "Asia/Shanghai"]
     with DataManager(path) as dm:
+        dm.add_model_request("m", [BEGIN + 9 * 86_400, 1, 1, 0, 1])
         wanted = dm.performance(by="day", tz="Asia/Shanghai")
     found = json_of(path, "performance", *options)["rows"]
     assert [row["start"] for row in found] == [row.start for row in wanted if row.requests]
-    every = json_of(path, "performance", *options, "--zeros", "--since", "2025-10-01")["rows"]
+    every = json_of(path, "performance", *options, "--zeros")["rows"]
+    assert [row["start"] for row in every] == [row.start for row in wanted]
     assert len(every) > len(found)
     done = run("performance", *options, "--csv", "--db", str(path))
     days = [row["start"] for row in csv.DictReader(io.StringIO(done.stdout))]

@@ -214,3 +214,20 @@ def test_windows(dm: datamanager.DataManager) -> None:
 def test_bad_options(path: str, options: dict[str, Any]) -> None:
     with pytest.raises(InvalidDataError):
         datamanager.DataManager(path, **options)
+
+
+@pytest.mark.parametrize("column", ["timestamp", "duration", "request_id"])
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_a_column_that_cannot_be_read_is_not_one_that_is_missing(
+    dm: datamanager.DataManager, column: str, error: type[BaseException]
+) -> None:
+    class Columns(dict[str, list[int]]):
+        def __getitem__(self, name: str) -> list[int]:
+            if name == column:
+                raise error
+            return super().__getitem__(name)
+
+    names = ["timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n"]
+    with pytest.raises(error):
+        dm.add_model_requests("m", Columns({name: [1] for name in names}))
+    assert dm.get_models() == []

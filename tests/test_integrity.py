@@ -117,6 +117,12 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
         "the request that was timed is missing",
         False,
     ),
+    "timings with another column": (
+        f"ALTER TABLE {TIMINGS} RENAME COLUMN request_id TO another",
+        ("error", TIMINGS, None),
+        "not as it should be: no such column",
+        False,
+    ),
     "end before start": (
         f"UPDATE {RUNS} SET end_time=1 WHERE id=1",
         ("error", RUNS, 1),
@@ -394,6 +400,9 @@ def test_ctrl_c_is_seen_inside(path: str) -> None:
             pass
         signal.raise_signal(signal.SIGINT)
 
+    # Who runs the tests may have told their processes to ignore it.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+
     with DataManager(path) as dm:
         dm.add_model_requests(NAME, [ROW] * 1_000_000)
         sender = threading.Thread(target=interrupt)
@@ -403,3 +412,4 @@ def test_ctrl_c_is_seen_inside(path: str) -> None:
         sender.join()
         assert dm.stats()["reading"] == 0
         assert dm.add_model_request("other", ROW) == 1
+    signal.signal(signal.SIGINT, before)

@@ -218,6 +218,9 @@ ADDING: Calls = {
         lambda dm: dm.add_model_request("m", ROWS[1], duration=2, first_token=1.0),
         lambda dm: dm.add_model_request("m", ROWS[0], request_id="once"),
     ],
+    "add_response": [
+        lambda dm: dm.add_response("m", {"usage": {"prompt_tokens": 1, "completion_tokens": 1}})
+    ],
     "add_model_requests": [
         lambda dm: dm.add_model_requests("m", iter(ROWS)),
         lambda dm: dm.add_model_requests("m", COLUMNS),

@@ -28,6 +28,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "get_model_runtime": ("m",),
     "add_model_request": ("m", [1, 2, 3, 4, 5]),
     "add_model_requests": ("m", [[1, 2, 3, 4, 5]]),
+    "add_response": ("m", {"usage": {"prompt_tokens": 1, "completion_tokens": 1}}),
     "get_model_requests": ("m",),
     "add_tier_pricing": ("m", [1, 0, 9, 1, 1, False, None]),
     "update_tier_pricing": ("m", [1, 0, 9, 1, 1, False, None]),

@@ -382,6 +382,14 @@ def test_rename_and_merge(path: str) -> None:
         assert dm.usage("renamed")[0].requests == 1 and wrong(dm) == []
 
 
+@pytest.mark.parametrize("keep", ["hour", None])
+def test_checksums_go_with_their_requests(path: str, keep: Any) -> None:
+    with filled(path, checksums=True) as dm:
+        gone = dm.prune(BEGIN + 3 * DAY, keep, tz="UTC").total.requests
+        left = sum(len(dm.get_model_requests(name)) for name in ("m", "hourly"))
+        assert (gone > 0, left > 0, wrong(dm)) == (True, True, [])
+
+
 def test_backup_and_restore(path: str, tmp_path: Path) -> None:
     copy = str(tmp_path / "copy.db")
     with filled(path) as dm:

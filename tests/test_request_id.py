@@ -241,6 +241,19 @@ def test_what_another_program_deletes(dm: DataManager, path: str) -> None:
     assert len(dm.get_model_requests("m")) == 1 and dm.check() == []
 
 
+def test_tables_that_another_program_makes_anew(dm: DataManager, path: str) -> None:
+    """Their rows are numbered from 1 again: ids of before are not those of the new ones."""
+    dm.add_model_requests("m", [ROW] * 3, request_ids=["a", "b", "c"])
+    table = f"{dm.get_safe_model_name('m')}_requests"
+    with closing(sqlite3.connect(path)) as file, file:
+        (sql,) = file.execute("SELECT sql FROM sqlite_schema WHERE name = ?", [table]).fetchone()
+        file.execute(f"DROP TABLE {table}")
+        file.execute(sql)
+    assert dm.add_model_request("m", ROW, request_id="c") == 1
+    assert dm.add_model_requests("m", [ROW] * 2, request_ids=["c", "b"]) == [1, 2]
+    assert len(dm.get_model_requests("m")) == 2
+
+
 def test_the_side_table_may_be_dropped(dm: DataManager, path: str) -> None:
     dm.add_model_request("m", ROW, request_id="a")
     with closing(sqlite3.connect(path)) as file, file:

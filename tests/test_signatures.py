@@ -56,6 +56,10 @@ SIGNATURES = {
         "at: 'Moment | None' = None, *, strategy: 'Strategy | None' = None, "
         "tz: 'str | tzinfo | None' = None, billing_anchor: 'date | None' = None) -> 'Cost'"
     ),
+    "add_response": (
+        "(self, model_name: 'str', obj: 'object', *, timestamp: 'Moment | None' = None, "
+        "request_id: 'str | None' = None) -> 'int | None'"
+    ),
     "analyze": "(self, model_name: 'str', days: 'float' = 7) -> 'dict[str, Any]'",
     "performance": (
         "(self, models: 'str | Iterable[str] | None' = None, *, start: 'Moment | None' = None, "
@@ -124,7 +128,7 @@ def test_signature(name: str) -> None:
 
 def test_constructor() -> None:
     names = list(inspect.signature(DataManager).parameters)
-    wanted = "db_path models durability pool_size busy_timeout read_only cache_bytes"
+    wanted = "db_path models durability pool_size busy_timeout read_only cache_bytes checksums"
     assert names == wanted.split()
 
 

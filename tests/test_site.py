@@ -61,6 +61,7 @@ def test_the_reference_is_whole(sources: Path) -> None:
     rows = set(re.findall(r"^\| `(\w+)` \|", text, re.M))
     assert {n for n in public if f"datamanager.{n}" not in headings} <= headings | rows
     assert "`model` | `str \\| None`" in text
+    assert "`cost_exact` | `Decimal`" in text and "ForwardRef" not in text
 
 
 def test_every_call_says_what_it_does(sources: Path) -> None:
@@ -123,8 +124,10 @@ def test_dead_links_are_refused(sources: Path, tmp_path: Path, text: str) -> Non
     shutil.copytree(sources / "static", copy / "static")
     for name in ("conf.py", "manual.md", "cli.schema.json", "billing.md", "billing.zh.md"):
         shutil.copy(sources / name, copy)
-    (copy / "manual.zh.md").write_text("# x\n\n## y\n")
-    index = "# x\n\n{}\n\n```{{toctree}}\nmanual\nmanual.zh\nbilling\nbilling.zh\n```\n"
+    for name in ("manual.zh.md", "decisions.md"):
+        (copy / name).write_text("# x\n\n## y\n")
+    pages = "\n".join(sorted(page.stem for page in copy.glob("*.md")))
+    index = f"# x\n\n{{}}\n\n```{{{{toctree}}}}\n{pages}\n```\n"
     (copy / "index.md").write_text(index.format("[x](manual.md#fork)"))
     done = built(copy)
     assert done.returncode == 0, done.stderr

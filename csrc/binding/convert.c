@@ -32,7 +32,6 @@ static int to_text(module_state *state, PyObject *object, const char *field, dm_
     out->length = (size_t)length;
     if (out->bytes != NULL)
         return 0;
-    PyErr_Clear();
     return raise_invalid(state, "%s must not hold lone surrogates: %R", field, object);
 }
 
@@ -58,7 +57,6 @@ static int to_real(module_state *state, PyObject *object, const char *field, con
     *out = PyFloat_AsDouble(object);
     if (*out != -1.0 || !PyErr_Occurred())
         return 0;
-    PyErr_Clear();
     return raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
 }
 
@@ -83,7 +81,6 @@ int to_price(module_state *state, PyObject *object, const char *field, double *o
 
 static int refuse_count(module_state *state, PyObject *object, const char *field)
 {
-    PyErr_Clear();
     return raise_invalid(state, "%s must be " WHOLE_NUMBER ", not %R", field, object);
 }
 
@@ -123,7 +120,6 @@ int to_flag(module_state *state, PyObject *object, const char *field, bool *out)
         int64_t whole = -1;
         if (to_count(state, object, field, &whole) == 0 && whole <= 1)
             value = (long)whole;
-        PyErr_Clear();
     }
     if (value != 0 && value != 1)
         return raise_invalid(state, "%s must be True or False, not %R", field, object);
@@ -144,7 +140,6 @@ static PyObject *to_items(module_state *state, PyObject *object, const char *wha
     if (items == NULL) {
         if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError))
             return NULL;
-        PyErr_Clear();
         (void)raise_invalid(state, "%s must be a sequence of %zd values (%s), not %R", what, count,
                             fields, object);
         return NULL;
@@ -233,7 +228,6 @@ int to_path(module_state *state, PyObject *object, const char *field, PyObject *
         return 0;
     if (!PyErr_ExceptionMatches(PyExc_ValueError))
         return -1;
-    PyErr_Clear();
     return raise_invalid(state, "%s must not hold a NUL character: %R", field, object);
 }
 
@@ -259,7 +253,6 @@ int to_strategy(module_state *state, PyObject *object, dm_strategy *out)
 {
     dm_error err = {0};
     const char *name = PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : NULL;
-    PyErr_Clear();
     if (name != NULL && dm_strategy_parse(name, out, &err) == DM_OK)
         return 0;
     return raise_invalid(state, "strategy must be 'graduated', 'volume' or 'cumulative', not %R",

@@ -7,6 +7,8 @@
 
 PyObject *decimal_new(module_state *state, dm_amount amount)
 {
+    if (PyErr_Occurred()) /* another of the same record has failed */
+        return NULL;
     if (state->decimal_type == NULL) {
         PyObject *module = PyImport_ImportModule("decimal");
         PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "Decimal");

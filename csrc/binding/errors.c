@@ -99,8 +99,18 @@ void *raise_error(module_state *state, dm_status rc, const dm_error *err)
     return NULL;
 }
 
+bool error_is_refusal(void)
+{
+    if (PyErr_ExceptionMatches(PyExc_MemoryError) || !PyErr_ExceptionMatches(PyExc_Exception))
+        return false;
+    PyErr_Clear();
+    return true;
+}
+
 int raise_invalid(module_state *state, const char *format, ...)
 {
+    if (PyErr_Occurred() && !error_is_refusal())
+        return -1;
     va_list arguments;
     va_start(arguments, format);
     PyErr_FormatV(state->errors[DM_INVALID], format, arguments);

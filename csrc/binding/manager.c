@@ -558,7 +558,8 @@ static PyGetSetDef manager_getset[] = {
 static PyType_Slot manager_slots[] = {
     {Py_tp_doc,
      "Manager(db_path=None, *, models=None, durability='full', pool_size=10, busy_timeout=30.0, "
-     "read_only=False, cache_bytes=67108864)\n--\n\nA handle on the usage and billing store in one "
+     "read_only=False, cache_bytes=67108864, checksums=False)\n--\n\nA handle on the usage and "
+     "billing store in one "
      "SQLite file."},
     {Py_tp_init, manager_init},
     {Py_tp_dealloc, manager_dealloc},

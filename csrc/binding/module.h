@@ -51,8 +51,12 @@ int hooks_install(void);
 int errors_add(PyObject *module, module_state *state);
 /* The only place where a status becomes an exception. Returns NULL. */
 void *raise_error(module_state *state, dm_status rc, const dm_error *err);
-/* InvalidDataError. Returns -1. */
+/* InvalidDataError. Returns -1. An error that is set gives way to it, unless it is not about the
+ * value: no memory, Ctrl-C. */
 int raise_invalid(module_state *state, const char *format, ...);
+/* The same where a refusal means that there is nothing: the error that is set goes, unless false.
+ */
+bool error_is_refusal(void);
 
 /* ---- args.c ---- */
 

@@ -46,7 +46,8 @@ static int options_read(module_state *state, PyObject *const *given, dm_options 
         (given[1] != NULL && to_count(state, given[1], "pool_size", &pool_size) < 0) ||
         to_timeout(state, given[2], &options->busy_timeout_ms) < 0 ||
         (given[3] != NULL && to_flag(state, given[3], "read_only", &options->read_only) < 0) ||
-        (given[4] != NULL && to_count(state, given[4], "cache_bytes", &cache_bytes) < 0))
+        (given[4] != NULL && to_count(state, given[4], "cache_bytes", &cache_bytes) < 0) ||
+        (given[5] != NULL && to_flag(state, given[5], "checksums", &options->checksums) < 0))
         return -1;
     if (pool_size < 1 || pool_size > 1000)
         return raise_invalid(state, "pool_size must be a whole number from 1 to 1000, not %R",
@@ -96,13 +97,14 @@ static int manager_open(manager_object *self, module_state *state, PyObject *pat
 
 int manager_init(PyObject *object, PyObject *args, PyObject *keywords)
 {
-    static char *names[] = {"db_path",      "models",    "durability",  "pool_size",
-                            "busy_timeout", "read_only", "cache_bytes", NULL};
+    static char *names[] = {"db_path",   "models",      "durability", "pool_size", "busy_timeout",
+                            "read_only", "cache_bytes", "checksums",  NULL};
     manager_object *self = (manager_object *)object;
     module_state *state = state_of_type(Py_TYPE(object));
-    PyObject *path = Py_None, *models = NULL, *given[5] = {0}, *kept = NULL;
-    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$OOOOOO:DataManager", names, &path, &models,
-                                     &given[0], &given[1], &given[2], &given[3], &given[4]))
+    PyObject *path = Py_None, *models = NULL, *given[6] = {0}, *kept = NULL;
+    if (!PyArg_ParseTupleAndKeywords(args, keywords, "|O$OOOOOOO:DataManager", names, &path,
+                                     &models, &given[0], &given[1], &given[2], &given[3], &given[4],
+                                     &given[5]))
         return -1;
     if (is_open_already(self, state))
         return -1;

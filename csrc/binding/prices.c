@@ -123,7 +123,6 @@ int to_tiers(module_state *state, PyObject *object, dm_tier **tiers_out, size_t 
     if (items == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError))
             return -1;
-        PyErr_Clear();
         return raise_invalid(state, "tiers must be an iterable of tiers, not %R", object);
     }
     Py_ssize_t count = PyTuple_GET_SIZE(items);

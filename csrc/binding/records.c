@@ -57,6 +57,18 @@ static int field_set(const record_spec *spec, record_object *self, int i, PyObje
     return PyErr_Occurred() ? -1 : 0;
 }
 
+/* Borrowed; NULL where there is none. Not PyDict_GetItemString, to which no memory is none. */
+static int keyword_get(PyObject *keywords, const char *name, PyObject **value_out)
+{
+    *value_out = NULL;
+    if (keywords == NULL)
+        return 0;
+    PyObject *key = PyUnicode_FromString(name);
+    *value_out = key == NULL ? NULL : PyDict_GetItemWithError(keywords, key);
+    Py_XDECREF(key);
+    return *value_out == NULL && PyErr_Occurred() ? -1 : 0;
+}
+
 static PyObject *record_new(PyTypeObject *type, PyObject *args, PyObject *keywords)
 {
     record_object *self = (record_object *)type->tp_alloc(type, 0);
@@ -70,8 +82,9 @@ static PyObject *record_new(PyTypeObject *type, PyObject *args, PyObject *keywor
         goto failed;
     }
     for (int i = 0; i < spec->field_count; i++) {
-        PyObject *value =
-            keywords == NULL ? NULL : PyDict_GetItemString(keywords, spec->fields[i].name);
+        PyObject *value;
+        if (keyword_get(keywords, spec->fields[i].name, &value) < 0)
+            goto failed;
         used += value != NULL;
         if (value != NULL && i < given) {
             PyErr_Format(PyExc_TypeError, "%s() got multiple values for argument '%s'", spec->name,

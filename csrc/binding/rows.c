@@ -93,7 +93,6 @@ static int rows_of_iterable(module_state *state, PyObject *object, row_columns *
     size_t capacity = 0;
     PyObject *iterator = PyObject_GetIter(object), *row = NULL;
     if (iterator == NULL) {
-        PyErr_Clear();
         return raise_invalid(state,
                              "rows must be an iterable of rows or a mapping of columns, "
                              "not %R",
@@ -233,7 +232,6 @@ static int column_of_sequence(module_state *state, PyObject *object, row_columns
 {
     PyObject *items = PyUnicode_Check(object) ? NULL : PySequence_Tuple(object);
     if (items == NULL) {
-        PyErr_Clear();
         return raise_invalid(state, "column %s must be a sequence of numbers, not %.100s",
                              column_names[i], Py_TYPE(object)->tp_name);
     }
@@ -271,8 +269,9 @@ static int column_find(module_state *state, PyObject *mapping, row_columns *colu
 {
     PyObject *column = PyMapping_GetItemString(mapping, column_names[i]);
     if (column == NULL) {
-        PyErr_Clear();
-        return i >= ROW_LENGTH ? 0 : raise_invalid(state, "rows has no column %s", column_names[i]);
+        if (i >= ROW_LENGTH)
+            return error_is_refusal() ? 0 : -1;
+        return raise_invalid(state, "rows has no column %s", column_names[i]);
     }
     size_t count = 0;
     int rc = column_read(state, column, columns, i, &count);
@@ -292,7 +291,6 @@ static int request_ids_read(module_state *state, PyObject *object, row_columns *
 {
     columns->texts = PyUnicode_Check(object) ? NULL : PySequence_Tuple(object);
     if (columns->texts == NULL) {
-        PyErr_Clear();
         return raise_invalid(state, "request_ids must be a sequence of str or None, not %.100s",
                              Py_TYPE(object)->tp_name);
     }
@@ -318,10 +316,8 @@ static int request_ids_read(module_state *state, PyObject *object, row_columns *
 static int request_ids_find(module_state *state, PyObject *mapping, row_columns *columns)
 {
     PyObject *column = PyMapping_GetItemString(mapping, "request_id");
-    if (column == NULL) {
-        PyErr_Clear();
-        return 0;
-    }
+    if (column == NULL)
+        return error_is_refusal() ? 0 : -1;
     int rc = request_ids_read(state, column, columns);
     Py_DECREF(column);
     return rc < 0 ? -1 : 1;

@@ -24,8 +24,11 @@ bool dm__change_is_rewriting(const dm__change *change)
     return change->kind == DM__CHANGE_MODEL_DELETE || change->kind == DM__CHANGE_MODEL_RENAME;
 }
 
-static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
+static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *change,
+                             bool in_transaction, dm_error *err)
 {
+    if (!in_transaction && model->has_checksums)
+        return (dm_status)DM__NEEDS_TRANSACTION;
     const dm_timing *timing = &change->as.request.timing;
     dm_str id = change->as.request.id;
     int64_t *row_id = &change->ids.first_id;
@@ -49,6 +52,8 @@ static dm_status requests_add(dm__conn *conn, dm__model *model, dm__change *chan
                        ? dm__requests_insert(conn, model, rows, &change->ids, err)
                        : dm__requests_insert_once(conn, model, rows, change->as.rows.request_ids,
                                                   row_ids, &change->ids, err);
+    if (rows->duration_s == NULL && rows->first_token_s == NULL)
+        return rc;
     int64_t next_id = change->ids.first_id;
     for (size_t i = 0; i < rows->count && rc == DM_OK; i++) {
         dm_timing timing = dm__timing_of_row(rows, i);
@@ -62,7 +67,8 @@ static dm_status requests_add(dm__conn *conn, dm__model *model, dm__change *chan
     return rc;
 }
 
-static dm_status apply_to_model(dm__conn *conn, dm__model *model, dm__change *change, dm_error *err)
+static dm_status apply_to_model(dm__conn *conn, dm__model *model, dm__change *change,
+                                bool in_transaction, dm_error *err)
 {
     switch (change->kind) {
     case DM__CHANGE_MODEL_START:
@@ -70,7 +76,7 @@ static dm_status apply_to_model(dm__conn *conn, dm__model *model, dm__change *ch
     case DM__CHANGE_MODEL_END:
         return dm__run_end(conn, model, change->as.time_s, err);
     case DM__CHANGE_REQUEST_ADD:
-        return request_add(conn, model, change, err);
+        return request_add(conn, model, change, in_transaction, err);
     case DM__CHANGE_REQUESTS_ADD:
         return requests_add(conn, model, change, err);
     default:
@@ -97,7 +103,7 @@ static dm_status model_apply(dm__conn *conn, dm__change *change, bool in_transac
                  ? dm__model_find(conn, change->model, &model, err)
                  : dm__model_find_or_register(conn, change->model, in_transaction, &model, err);
         if (rc == DM_OK)
-            rc = apply_to_model(conn, model, change, err);
+            rc = apply_to_model(conn, model, change, in_transaction, err);
         if (rc != (dm_status)DM__STALE)
             return rc;
         /* Deleted by another process, or registered in a transaction that was undone. */

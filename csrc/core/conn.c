@@ -50,6 +50,8 @@ static dm_status conn_configure(dm__conn *conn, dm_error *err)
     dm_status rc = dm__scan_install(conn, err);
     if (rc == DM_OK)
         rc = dm__feed_install(conn, err);
+    if (rc == DM_OK)
+        rc = dm__checksums_install(conn, err);
     /* Undoing must not need memory: there may be none. */
     sqlite3_stmt *rollback = NULL;
     if (rc == DM_OK)

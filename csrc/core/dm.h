@@ -295,6 +295,8 @@ typedef struct {
     bool read_only;       /* never writes to the database; refuses one that must be adopted */
     const dm_str *models; /* names to register; may be NULL */
     size_t model_count;
+    bool checksums; /* of requests, for dm_check; a file that has models must have been
+                       made so */
 } dm_options;
 
 typedef struct dm_manager dm_manager;

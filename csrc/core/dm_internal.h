@@ -28,6 +28,8 @@
 #include <sqlite3.h>
 #include <stdatomic.h>
 
+#define DM__STORE_VALUE_SIZE 17 /* of a word in datamanager_store */
+
 /* Only inside the core, never returned by a public function. */
 enum {
     DM__STALE = DM_STATUS_COUNT, /* the model's tables are gone: look its name up again */
@@ -103,7 +105,6 @@ typedef enum {
     DM__STMT_PRICE_CHANGES,
     DM__STMT_PRICE_CHANGE_PUT,
     DM__STMT_PRICE_TIER_PUT,
-    DM__STMT_STORE_ID,
     DM__STMT_PRUNED_REQUESTS,
     DM__STMT_PRUNED_RUNS,
     DM__STMT_PRUNED_SPAN,
@@ -113,6 +114,7 @@ typedef enum {
     DM__STMT_PRUNED_PART_PUT,
     DM__STMT_PRUNED_RUN_OF_BUCKET,
     DM__STMT_PRUNED_RUN_PUT,
+    DM__STMT_STORE_VALUE,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
     DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,
@@ -142,6 +144,8 @@ typedef enum {
     DM__STMT_REQUEST_ID_OF_ROW,
     DM__STMT_REQUEST_IDS,
     DM__STMT_REQUEST_ID_INSERT,
+    DM__STMT_CHECKSUMS_ADD, /* of all from a row on */
+    DM__STMT_CHECKSUM_DELETE,
     DM__STMT_COUNT
 } dm__stmt_id;
 
@@ -155,6 +159,8 @@ typedef struct dm__model {
     uint64_t hash;
     uint64_t used; /* the connection's clock when last found, for eviction */
     char safe[DM_SAFE_NAME_SIZE];
+    bool has_checksums;
+    int insert_prepared; /* how often its insert had been prepared again when that was found out */
     sqlite3_stmt *stmts[DM__MODEL_STMT_COUNT];
     size_t name_length;
     char name[]; /* not terminated */
@@ -179,6 +185,7 @@ typedef struct dm__conn {
     unsigned commits;         /* since they were last looked at */
     int log_frames;           /* in the write-ahead log after our last commit */
     int checkpoint_held;      /* of them, what the last checkpoint had to leave */
+    int log_length;           /* frames in all at that checkpoint */
     dm__stop stop;
     struct dm__scan *scan;       /* the one that runs now */
     const struct dm__feed *feed; /* the rows that go in now */
@@ -207,6 +214,11 @@ dm_status dm__conn_durability_set(dm__conn *conn, dm_durability durability,
                                   dm_error *err) DM_CHECKED;
 
 /* ---- stmt.c ---- */
+
+/* Our statements are right: what SQLite finds wrong in one is a table that is not as it should be,
+ * DM_CORRUPT_DATA. */
+dm_status dm__prepare_failed(dm__conn *conn, int sqlite_code, const char *sql,
+                             dm_error *err) DM_CHECKED;
 
 /* The prepared statement, reset and without bindings; stays the connection's. Give it back with
  * dm__stmt_put, which a NULL may be passed to. */
@@ -298,9 +310,6 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 
 /* ---- request_ids.c ---- */
 
-#define DM__STORE_ID_SIZE    17 /* 16 hex digits */
-#define DM__EXPORTED_ID_SIZE 64
-
 /* In the caller's transaction: the first makes the table. */
 dm_status dm__request_ids_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 /* The row of that id; 0 where there is none. */
@@ -313,25 +322,6 @@ dm_status dm__request_id_insert(dm__conn *conn, dm__model *model, int64_t row_id
 dm_status dm__requests_insert_once(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                                    const dm_str *request_ids, int64_t *row_ids, dm_ids *ids_out,
                                    dm_error *err) DM_CHECKED;
-
-/* Of rows as they are exported: the ids that they have, and for a row without one an id that stands
- * for it, which this file finds again. */
-typedef struct {
-    dm__conn *conn;
-    sqlite3_stmt *stmt; /* NULL: no row has one */
-    char table[DM_SAFE_NAME_SIZE + 16];
-    char store[DM__STORE_ID_SIZE];
-    int64_t row_id; /* where the statement is */
-    char text[DM__EXPORTED_ID_SIZE];
-} dm__request_ids;
-
-/* To be closed after a success, in the same transaction. */
-dm_status dm__request_ids_open(dm__conn *conn, dm__model *model, dm__request_ids *ids,
-                               dm_error *err) DM_CHECKED;
-/* Row ids must ascend from call to call; the text is there until the next. */
-dm_status dm__request_ids_find(dm__request_ids *ids, int64_t row_id, const dm_request *request,
-                               dm_str *id_out, dm_error *err) DM_CHECKED;
-void dm__request_ids_close(dm__request_ids *ids);
 
 /* ---- timings.c ---- */
 

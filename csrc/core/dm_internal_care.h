@@ -1,10 +1,58 @@
 /* SPDX-License-Identifier: MIT
  *
- * Checks and copies of databases. A part of dm_internal.h, which includes it. */
+ * Checks and copies of databases, whole and in parts. A part of dm_internal.h, which includes it.
+ */
 #ifndef DM_INTERNAL_CARE_H
 #define DM_INTERNAL_CARE_H
 
 #include "dm_internal.h"
+
+/* ---- request_ids.c, for export.c ---- */
+
+#define DM__EXPORTED_ID_SIZE 64
+
+/* Of rows as they are exported: the ids that they have, and for a row without one an id that stands
+ * for it, which this file finds again. */
+typedef struct {
+    dm__conn *conn;
+    sqlite3_stmt *stmt; /* NULL: no row has one */
+    char table[DM_SAFE_NAME_SIZE + 16];
+    char store[DM__STORE_VALUE_SIZE];
+    int64_t row_id; /* where the statement is */
+    char text[DM__EXPORTED_ID_SIZE];
+} dm__request_ids;
+
+/* To be closed after a success, in the same transaction. */
+dm_status dm__request_ids_open(dm__conn *conn, dm__model *model, dm__request_ids *ids,
+                               dm_error *err) DM_CHECKED;
+/* Row ids must ascend from call to call; the text is there until the next. */
+dm_status dm__request_ids_find(dm__request_ids *ids, int64_t row_id, const dm_request *request,
+                               dm_str *id_out, dm_error *err) DM_CHECKED;
+void dm__request_ids_close(dm__request_ids *ids);
+
+/* ---- checksums.c ---- */
+
+dm_status dm__checksums_install(dm__conn *conn, dm_error *err) DM_CHECKED;
+bool dm__checksums_exist(dm__conn *conn, const char *safe);
+dm_status dm__checksums_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+/* Of a model that has them: of its rows from `first_id` on. */
+dm_status dm__checksums_add(dm__conn *conn, dm__model *model, int64_t first_id,
+                            dm_error *err) DM_CHECKED;
+/* Of the row that `insert` has just inserted, if the model has them. */
+dm_status dm__checksum_follow(dm__conn *conn, dm__model *model, sqlite3_stmt *insert,
+                              int64_t row_id, dm_error *err) DM_CHECKED;
+/* Was the database made with them? */
+dm_status dm__checksums_wanted(dm__conn *conn, bool *wanted, dm_error *err) DM_CHECKED;
+/* Make it so; DM_INVALID where it has models without them. */
+dm_status dm__checksums_want(dm_manager *m, dm_error *err) DM_CHECKED;
+
+/* ---- schema.c ---- */
+
+/* datamanager_store: what is said of the database as a whole, words of letters and digits. */
+dm_status dm__store_table_create(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Empty where it is not said, or others have dropped the table. */
+dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__STORE_VALUE_SIZE],
+                               dm_error *err) DM_CHECKED;
 
 /* ---- integrity.c ---- */
 

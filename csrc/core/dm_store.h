@@ -56,8 +56,10 @@ typedef struct dm__store {
     dm__conn **idle;
     int idle_count, reader_count, pool_size;
 
-    /* writer.c; `writer` and `checkpointer` are used by the leader alone */
+    /* writer.c; used by the leader alone: these four */
     dm__conn *writer, *checkpointer;
+    bool writer_suspect; /* an error has been seen: it is to be replaced */
+    int log_bearable;    /* frames from which on readers are waited for, to begin it again */
     dm__job *queue_head, *queue_tail;
     unsigned queued;
     bool led;            /* some thread leads */

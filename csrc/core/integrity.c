@@ -93,7 +93,7 @@ dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn e
     bool row = true;
     int code = sqlite3_prepare_v2(audit->conn->db, sql, -1, &stmt, NULL);
     dm_status rc =
-        code == SQLITE_OK ? DM_OK : dm__fail_sqlite(audit->err, audit->conn->db, code, sql);
+        code == SQLITE_OK ? DM_OK : dm__prepare_failed(audit->conn, code, sql, audit->err);
     while (rc == DM_OK && (rc = dm__stmt_step(audit->conn, stmt, &row, audit->err)) == DM_OK && row)
         rc = each(audit, stmt, table);
     (void)sqlite3_finalize(stmt);
@@ -164,7 +164,8 @@ static dm_status unnamed_audit(dm__audit *audit)
     static const char *const tables[][2] = {
         {"_requests", "prompt_n"},        {"_runtime", "start_time"},
         {"_billing", "use_tier_pricing"}, {"_tier_pricing", "start_tokens"},
-        {"_timings", "first_token"},      {"_request_ids", "row_id"}};
+        {"_timings", "first_token"},      {"_request_ids", "row_id"},
+        {"_checksums", "checksum"}};
     dm_status rc = DM_OK;
     for (size_t i = 0; i < sizeof tables / sizeof *tables && rc == DM_OK; i++)
         rc = dm__audit_each(audit, tables[i][1], unnamed_finding,

@@ -40,8 +40,9 @@ static dm_status side_tables_drop(dm__conn *conn, const char *safe, dm_error *er
 {
     dm_status rc = dm__conn_exec(conn, err,
                                  "DROP TABLE IF EXISTS \"%w_timings\";"
-                                 "DROP TABLE IF EXISTS \"%w_request_ids\"",
-                                 safe, safe);
+                                 "DROP TABLE IF EXISTS \"%w_request_ids\";"
+                                 "DROP TABLE IF EXISTS \"%w_checksums\"",
+                                 safe, safe, safe);
     return rc == DM_OK ? dm__kept_forget(conn, safe, err) : rc;
 }
 
@@ -49,11 +50,13 @@ dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *er
 {
     char requests[DM_SAFE_NAME_SIZE + 16];
     (void)sqlite3_snprintf((int)sizeof requests, requests, "%s_requests", safe);
-    dm_status rc =
-        dm__table_has_column(conn, requests, "id") ? DM_OK : side_tables_drop(conn, safe, err);
-    return rc == DM_OK
-               ? dm__conn_exec(conn, err, model_tables_sql, safe, safe, safe, safe, safe, safe)
-               : rc;
+    bool is_new = !dm__table_has_column(conn, requests, "id"), wanted = false;
+    dm_status rc = is_new ? side_tables_drop(conn, safe, err) : DM_OK;
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err, model_tables_sql, safe, safe, safe, safe, safe, safe);
+    if (rc == DM_OK && is_new)
+        rc = dm__checksums_wanted(conn, &wanted, err);
+    return rc == DM_OK && wanted ? dm__checksums_create(conn, safe, err) : rc;
 }
 
 static const struct {

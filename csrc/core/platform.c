@@ -190,23 +190,6 @@ int dm__file_create(const char *path)
     return rc;
 }
 
-int dm__folders_create(const char *path)
-{
-    char *copy = strdup(path);
-    if (copy == NULL)
-        return ENOMEM;
-    int rc = 0;
-    for (char *slash = strchr(copy + 1, '/'); slash != NULL && rc == 0;
-         slash = strchr(slash + 1, '/')) {
-        *slash = '\0';
-        if (mkdir(copy, 0777) != 0 && errno != EEXIST)
-            rc = errno;
-        *slash = '/';
-    }
-    free(copy);
-    return rc;
-}
-
 char *dm__path_resolve(const char *path)
 {
     return realpath(path, NULL);
@@ -242,6 +225,25 @@ int dm__folder_sync(const char *path)
     int rc = descriptor_sync(folder, O_DIRECTORY);
     free(folder);
     return rc == EINVAL ? 0 : rc; /* a file system that cannot sync a folder */
+}
+
+int dm__folders_create(const char *path)
+{
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return ENOMEM;
+    int rc = 0;
+    for (char *slash = strchr(copy + 1, '/'); slash != NULL && rc == 0;
+         slash = strchr(slash + 1, '/')) {
+        *slash = '\0';
+        if (mkdir(copy, 0777) == 0)
+            rc = dm__folder_sync(copy); /* or a power cut takes it away with all that is in it */
+        else if (errno != EEXIST)
+            rc = errno;
+        *slash = '/';
+    }
+    free(copy);
+    return rc;
 }
 
 int dm__file_remove(const char *path)
@@ -325,33 +327,49 @@ static char *unfinished_name(const char *beside)
     return name;
 }
 
-/* Between making and locking it a sweep may have taken the file away. */
-static bool unfinished_is_ours(int lock)
+/* Between making and locking it a sweep may have taken the file away: EAGAIN. A file system without
+ * locks has to do without. */
+static int unfinished_lock(int lock)
 {
     struct stat status;
+    if (fchmod(lock, 0600) != 0)
+        return errno;
     if (flock(lock, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        return false;
-    return fstat(lock, &status) == 0 && status.st_nlink == 1;
+        return EAGAIN;
+    if (fstat(lock, &status) != 0)
+        return errno;
+    return status.st_nlink == 1 ? 0 : EAGAIN;
+}
+
+/* EAGAIN and EEXIST: another name is wanted. */
+static int unfinished_try(char *name, dm__unfinished *file_out)
+{
+    int lock = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
+    if (lock < 0)
+        return errno;
+    int rc = unfinished_lock(lock);
+    if (rc == 0) {
+        *file_out = (dm__unfinished){name, lock};
+        return 0;
+    }
+    if (rc != EAGAIN)
+        (void)unlink(name);
+    (void)close(lock);
+    return rc;
 }
 
 int dm__unfinished_create(const char *beside, dm__unfinished *file_out)
 {
-    for (;;) {
+    int rc;
+    do {
         char *name = unfinished_name(beside);
         if (name == NULL)
             return ENOMEM;
-        int lock = open(name, O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-        int rc = lock < 0 || fchmod(lock, 0600) != 0 ? errno : 0;
-        if (rc == 0 && unfinished_is_ours(lock)) {
-            *file_out = (dm__unfinished){name, lock};
-            return 0;
-        }
-        if (lock >= 0)
-            (void)close(lock);
-        free(name);
-        if (rc != 0 && rc != EEXIST)
-            return rc;
-    }
+        rc = unfinished_try(name, file_out);
+        if (rc != 0)
+            free(name);
+    } while (rc == EAGAIN || rc == EEXIST);
+    return rc;
 }
 
 static void unfinished_forget(dm__unfinished *file)

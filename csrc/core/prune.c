@@ -281,9 +281,10 @@ static dm_status request_prune(dm__conn *conn, dm__model *model, const planned *
         rc = dm__keep_request(keeper, &request, err);
     if (rc == DM_OK)
         rc = row_delete(conn, model, DM__STMT_REQUEST_DELETE, row->id, err);
-    if (rc == DM_OK) {
-        rc = row_delete(conn, model, DM__STMT_TIMING_DELETE, row->id, err);
-        rc = rc == (dm_status)DM__STALE ? DM_OK : rc; /* no table: nothing was timed */
+    static const dm__stmt_id beside[] = {DM__STMT_TIMING_DELETE, DM__STMT_CHECKSUM_DELETE};
+    for (int i = 0; i < 2 && rc == DM_OK; i++) {
+        rc = row_delete(conn, model, beside[i], row->id, err);
+        rc = rc == (dm_status)DM__STALE ? DM_OK : rc; /* no such table: nothing to delete */
     }
     job->done.requests += rc == DM_OK;
     return rc;

@@ -16,7 +16,7 @@ static dm_status history_move(dm__conn *conn, const char *from, const char *to, 
                                to, from, to, from);
 }
 
-/* The tables that a model need not have; both are by row. */
+/* The tables that a model need not have; all are by row. */
 static bool has_table(dm__conn *conn, const char *safe, const char *suffix)
 {
     char table[DM_SAFE_NAME_SIZE + 16];
@@ -54,6 +54,8 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
         rc = side_table_move(conn, "_timings", from, to, err);
     if (rc == DM_OK)
         rc = side_table_move(conn, "_request_ids", from, to, err);
+    if (rc == DM_OK)
+        rc = side_table_move(conn, "_checksums", from, to, err);
     if (rc == DM_OK)
         rc = history_move(conn, from, to, err);
     if (rc == DM_OK)
@@ -95,6 +97,18 @@ static dm_status request_ids_join(dm__conn *conn, const char *from, const char *
                        : rc;
 }
 
+/* As they were: what had changed before shows afterwards. */
+static dm_status checksums_join(dm__conn *conn, const char *from, const char *to, int64_t behind,
+                                dm_error *err)
+{
+    return !has_table(conn, from, "_checksums") || !has_table(conn, to, "_checksums")
+               ? DM_OK
+               : dm__conn_exec(conn, err,
+                               "INSERT INTO \"%w_checksums\"(request_id,checksum) SELECT"
+                               " request_id+%lld,checksum FROM \"%w_checksums\"",
+                               to, behind, from);
+}
+
 static dm_status requests_join(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
     int64_t behind = 0; /* every id that was ever given */
@@ -113,6 +127,8 @@ static dm_status requests_join(dm__conn *conn, const char *from, const char *to,
                            to, behind, from);
     if (rc == DM_OK)
         rc = timings_join(conn, from, to, behind, err);
+    if (rc == DM_OK)
+        rc = checksums_join(conn, from, to, behind, err);
     return rc == DM_OK ? request_ids_join(conn, from, to, behind, err) : rc;
 }
 

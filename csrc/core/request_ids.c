@@ -53,24 +53,6 @@ static dm_status next_id_read(dm__conn *conn, dm__model *model, int64_t *next_id
 
 /* ---- ids that stand for rows ---- */
 
-/* Empty where others have dropped the table. */
-static dm_status store_id_read(dm__conn *conn, char store[DM__STORE_ID_SIZE], dm_error *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    bool row = false;
-    store[0] = '\0';
-    if (!dm__table_has_column(conn, "datamanager_store", "value"))
-        return DM_OK;
-    dm_status rc = dm__stmt_get(conn, DM__STMT_STORE_ID, &stmt, err);
-    if (rc == DM_OK)
-        rc = dm__stmt_step(conn, stmt, &row, err);
-    const char *text = rc == DM_OK && row ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
-    if (text != NULL && dm__safe_name_ok(text, strlen(text)))
-        (void)sqlite3_snprintf(DM__STORE_ID_SIZE, store, "%s", text);
-    dm__stmt_put(stmt);
-    return rc;
-}
-
 static void exported_id(const char *store, int64_t row_id, const dm_request *request,
                         char text[DM__EXPORTED_ID_SIZE])
 {
@@ -92,7 +74,7 @@ static void exported_id(const char *store, int64_t row_id, const dm_request *req
 /* Of an id of this database; 0 where it is none. */
 static int64_t exported_row(const char *store, dm_str id)
 {
-    char text[DM__EXPORTED_ID_SIZE], begin[DM__STORE_ID_SIZE + 4];
+    char text[DM__EXPORTED_ID_SIZE], begin[DM__STORE_VALUE_SIZE + 4];
     int length = snprintf(begin, sizeof begin, "dm:%s:", store);
     if (store[0] == '\0' || id.length >= sizeof text || id.length <= (size_t)length ||
         memcmp(id.bytes, begin, (size_t)length) != 0)
@@ -121,13 +103,13 @@ static dm_status row_has_id(dm__conn *conn, dm__model *model, int64_t row_id, bo
 static dm_status own_row_find(dm__conn *conn, dm__model *model, dm_str request_id, int64_t next_id,
                               int64_t *row_id_out, dm_error *err)
 {
-    char store[DM__STORE_ID_SIZE], text[DM__EXPORTED_ID_SIZE];
+    char store[DM__STORE_VALUE_SIZE], text[DM__EXPORTED_ID_SIZE];
     bool found = false, has_id = false;
     dm_request request = {0};
     *row_id_out = 0;
     if (request_id.length < 3 || memcmp(request_id.bytes, "dm:", 3) != 0)
         return DM_OK;
-    dm_status rc = store_id_read(conn, store, err);
+    dm_status rc = dm__store_value_read(conn, "id", store, err);
     int64_t row_id = rc == DM_OK ? exported_row(store, request_id) : 0;
     if (rc != DM_OK || row_id == 0 || row_id >= next_id)
         return rc;
@@ -251,7 +233,7 @@ dm_status dm__request_ids_open(dm__conn *conn, dm__model *model, dm__request_ids
 {
     *ids = (dm__request_ids){.conn = conn, .row_id = INT64_MIN};
     (void)sqlite3_snprintf((int)sizeof ids->table, ids->table, "%s_request_ids", model->safe);
-    dm_status rc = store_id_read(conn, ids->store, err);
+    dm_status rc = dm__store_value_read(conn, "id", ids->store, err);
     if (rc == DM_OK)
         rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_IDS, &ids->stmt, err);
     return rc == (dm_status)DM__STALE ? DM_OK : rc; /* no table: no row has one */

@@ -28,9 +28,12 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
     (void)sqlite3_bind_int64(stmt, 4, request->cache_n);
     (void)sqlite3_bind_int64(stmt, 5, request->prompt_n);
     rc = dm__stmt_run(conn, stmt, err);
-    if (rc == DM_OK)
-        *id_out = sqlite3_last_insert_rowid(conn->db);
+    int64_t id = sqlite3_last_insert_rowid(conn->db);
     (void)sqlite3_reset(stmt); /* the bindings are numbers: nothing to clear */
+    if (rc == DM_OK)
+        rc = dm__checksum_follow(conn, model, stmt, id, err);
+    if (rc == DM_OK)
+        *id_out = id;
     return rc;
 }
 

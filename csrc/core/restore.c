@@ -177,10 +177,10 @@ static bool same_file(const char *a, const char *b)
 }
 
 /* A read-only handle: what must be converted first is refused by it. */
-static dm_status source_open(const char *src, const char *dest, dm_manager **from_out,
-                             dm_error *err)
+static dm_status source_open(const char *src, const char *dest, int64_t busy_timeout_ms,
+                             dm_manager **from_out, dm_error *err)
 {
-    static const dm_options options = {.read_only = true};
+    dm_options options = {.read_only = true, .busy_timeout_ms = busy_timeout_ms};
     if (strcmp(src, ":memory:") == 0 || strcmp(dest, ":memory:") == 0)
         return dm__fail(err, DM_INVALID, "a database in memory cannot be restored");
     if (same_file(src, dest))
@@ -206,7 +206,7 @@ dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
                      const dm_progress *progress, char **kept_out, dm_error *err)
 {
     restore_job job = {.dest = dest, .copying.progress = progress};
-    dm_status rc = source_open(src, dest, &job.from, err);
+    dm_status rc = source_open(src, dest, busy_timeout_ms, &job.from, err);
     if (rc == DM_OK)
         rc = dest_open(&job, busy_timeout_ms, err);
     if (rc == DM_OK)

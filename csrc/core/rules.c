@@ -118,9 +118,20 @@ static dm_status requests_audit(dm__audit *audit, const char *table)
     return dm__audit_each(
         audit, table, request_audit_row,
         "SELECT id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
-        " FROM \"%w\" NOT INDEXED WHERE NOT (" DM__IS_TIME("timestamp") " AND " IS_COUNT("input_"
-                                                                                         "tokens") " AND " IS_COUNT(
-            "output_tokens") " AND " IS_COUNT("cache_n") " AND " IS_COUNT("prompt_n") ") LIMIT %d",
+        " FROM \"%w\" NOT INDEXED WHERE NOT (" DM__IS_TIME("timestamp") " AND " IS_COUNT(
+            "input_"
+            "tokens") " AND " IS_COUNT("output_tokens") " AND " IS_COUNT("cache_n") " AND"
+                                                                                    " " IS_COUNT(
+                                                                                        "p"
+                                                                                        "r"
+                                                                                        "o"
+                                                                                        "m"
+                                                                                        "p"
+                                                                                        "t"
+                                                                                        "_"
+                                                                                        "n") ") "
+                                                                                             "LIMIT"
+                                                                                             " %d",
         table, FINDINGS_PER_TABLE);
 }
 
@@ -178,6 +189,48 @@ static dm_status request_ids_audit(dm__audit *audit, const char *safe)
                           " length(CAST(request_id AS BLOB)) NOT BETWEEN 1 AND %d OR "
                           "instr(request_id,char(0)) LIMIT %d",
                           table, DM_REQUEST_ID_MAX, FINDINGS_PER_TABLE);
+}
+
+/* ---- checksums ---- */
+
+static dm_status checksum_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    int64_t row_id = sqlite3_column_int64(stmt, 0);
+    if (sqlite3_column_int(stmt, 1))
+        return dm__found(audit, DM_SEVERITY_WARNING, table, row_id,
+                         "the row has no checksum: another program wrote it");
+    return dm__found(audit, DM_SEVERITY_ERROR, table, row_id,
+                     "the row is not what was stored: its checksum differs");
+}
+
+static dm_status lone_checksum_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    return dm__found(audit, DM_SEVERITY_WARNING, table, sqlite3_column_int64(stmt, 0),
+                     "the request of this checksum is missing");
+}
+
+static dm_status checksums_audit(dm__audit *audit, const char *requests, const char *safe)
+{
+    table_name table;
+    bool wanted = false;
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_checksums", safe);
+    if (!dm__checksums_exist(audit->conn, safe)) {
+        dm_status rc = dm__checksums_wanted(audit->conn, &wanted, audit->err);
+        return rc == DM_OK && wanted ? dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
+                                                 "the table is missing: nothing can be compared")
+                                     : rc;
+    }
+    dm_status rc = dm__audit_each(
+        audit, requests, checksum_audit_row,
+        "SELECT id,checksum IS NULL FROM \"%w\" NOT INDEXED LEFT JOIN \"%w\" ON request_id=id"
+        " WHERE checksum IS NULL OR checksum IS NOT"
+        " datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n) LIMIT %d",
+        requests, table, FINDINGS_PER_TABLE);
+    return rc == DM_OK ? dm__audit_each(audit, table, lone_checksum_audit_row,
+                                        "SELECT request_id FROM \"%w\" WHERE request_id NOT IN"
+                                        " (SELECT id FROM \"%w\") ORDER BY 1 LIMIT %d",
+                                        table, requests, FINDINGS_PER_TABLE)
+                       : rc;
 }
 
 /* ---- prices ---- */
@@ -291,6 +344,8 @@ dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
         rc = timings_audit(audit, tables[1], safe);
     if (rc == DM_OK && !audit->quick)
         rc = request_ids_audit(audit, safe);
+    if (rc == DM_OK && !audit->quick && usable[1])
+        rc = checksums_audit(audit, tables[1], safe);
     if (rc != DM_OK || !usable[2] || !usable[3])
         return rc;
     model = dm__conn_model_find(audit->conn, name);

@@ -109,8 +109,10 @@ static dm_status bad_row_explain(dm__conn *conn, dm__model *model, int64_t row_i
         rc = dm__row_count(&row, column, &count, err);
     dm__stmt_put(stmt);
     return rc != DM_OK ? rc
-                       : dm__fail(err, DM_INTERNAL, "%s row %lld: the value cannot be read", table,
-                                  (long long)row_id);
+                       : dm__fail(err, DM_DAMAGED,
+                                  "%s row %lld breaks the rules among the others, but not when it "
+                                  "is looked up: the table is damaged",
+                                  table, (long long)row_id);
 }
 
 dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_error *err)

@@ -3,6 +3,8 @@
  * What file is this, and making it ours. */
 #include "dm_internal.h"
 
+#include <string.h>
+
 static const char mapping_sql[] = "CREATE TABLE IF NOT EXISTS model_name_mapping (\n"
                                   "    id INTEGER PRIMARY KEY AUTOINCREMENT,\n"
                                   "    original_name TEXT UNIQUE NOT NULL,\n"
@@ -20,6 +22,31 @@ static const char store_sql[] =
     "    name TEXT PRIMARY KEY NOT NULL,\n"
     "    value\n) WITHOUT ROWID;"
     "INSERT OR IGNORE INTO datamanager_store VALUES('id',lower(hex(randomblob(8))))";
+
+dm_status dm__store_table_create(dm__conn *conn, dm_error *err)
+{
+    return dm__conn_exec(conn, err, "%s", store_sql);
+}
+
+dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__STORE_VALUE_SIZE],
+                               dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool row = false;
+    value[0] = '\0';
+    if (!dm__table_has_column(conn, "datamanager_store", "value"))
+        return DM_OK;
+    dm_status rc = dm__stmt_get(conn, DM__STMT_STORE_VALUE, &stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
+        rc = dm__stmt_step(conn, stmt, &row, err);
+    }
+    const char *text = rc == DM_OK && row ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
+    if (text != NULL && dm__safe_name_ok(text, strlen(text)))
+        (void)sqlite3_snprintf(DM__STORE_VALUE_SIZE, value, "%s", text);
+    dm__stmt_put(stmt);
+    return rc;
+}
 
 dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err)
 {
@@ -102,7 +129,7 @@ dm_status dm__schema_prepare(dm__conn *conn, dm_error *err)
     if (rc == DM_OK)
         rc = dm__conn_exec(conn, err, "%s", program_sql);
     if (rc == DM_OK)
-        rc = dm__conn_exec(conn, err, "%s", store_sql);
+        rc = dm__store_table_create(conn, err);
     if (rc == DM_OK && kind == DM__FILE_OLDER)
         rc = dm__schema_adopt(conn, err);
     if (rc == DM_OK)

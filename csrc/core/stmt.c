@@ -47,7 +47,6 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT INTO datamanager_price_tiers(safe_name,change_id,tier_index,start_tokens,"
         "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
-    [DM__STMT_STORE_ID] = "SELECT value FROM datamanager_store WHERE name='id'",
     /* Those that cannot be what they say are read, and refused. */
     [DM__STMT_PRUNED_REQUESTS] =
         "SELECT " DM__KEPT_PART_COLUMNS " FROM datamanager_usage_sums WHERE safe_name=?1"
@@ -80,6 +79,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_PRUNED_RUN_PUT] =
         "INSERT OR REPLACE INTO datamanager_uptime_sums(id,safe_name,bucket_start,start_time,"
         "end_time,runs,seconds) VALUES(?1,?2,?3,?4,?5,?6,?7)",
+    [DM__STMT_STORE_VALUE] = "SELECT value FROM datamanager_store WHERE name=?1",
     [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
     [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
     [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
@@ -131,6 +131,11 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     /* REPLACE: of an id that was looked up and is new, only what another's rows have left. */
     [DM__STMT_REQUEST_ID_INSERT] =
         "INSERT OR REPLACE INTO \"%w_request_ids\"(row_id,request_id) VALUES(?1,?2)",
+    [DM__STMT_CHECKSUM_DELETE] = "DELETE FROM \"%w_checksums\" WHERE request_id=?1",
+    [DM__STMT_CHECKSUMS_ADD] =
+        "INSERT OR REPLACE INTO \"%w_checksums\"(request_id,checksum) SELECT id,"
+        "datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
+        " FROM \"%w_requests\" NOT INDEXED WHERE id>=?1",
 };
 
 static const char *stmt_table_suffix(dm__stmt_id id)
@@ -143,7 +148,9 @@ static const char *stmt_table_suffix(dm__stmt_id id)
         return "_billing";
     if (id <= DM__STMT_TIER_DELETE)
         return "_tier_pricing";
-    return id <= DM__STMT_TIMINGS ? "_timings" : "_request_ids";
+    if (id <= DM__STMT_TIMINGS)
+        return "_timings";
+    return id <= DM__STMT_REQUEST_ID_INSERT ? "_request_ids" : "_checksums";
 }
 
 static bool model_table_exists(dm__conn *conn, const dm__model *model, dm__stmt_id id)
@@ -160,6 +167,17 @@ static void statement_count(dm__conn *conn, bool hit)
     conn->counters.statement_misses += !hit;
 }
 
+dm_status dm__prepare_failed(dm__conn *conn, int sqlite_code, const char *sql, dm_error *err)
+{
+    if (sqlite_code != SQLITE_ERROR)
+        return dm__fail_sqlite(err, conn->db, sqlite_code, sql);
+    (void)dm__fail(err, DM_CORRUPT_DATA, "a table is not as it should be: %s (%.120s)",
+                   sqlite3_errmsg(conn->db), sql);
+    if (err != NULL)
+        err->sqlite_code = sqlite_code;
+    return DM_CORRUPT_DATA;
+}
+
 dm_status dm__stmt_get(dm__conn *conn, dm__stmt_id id, sqlite3_stmt **stmt_out, dm_error *err)
 {
     sqlite3_stmt **slot = &conn->stmts[id];
@@ -168,7 +186,7 @@ dm_status dm__stmt_get(dm__conn *conn, dm__stmt_id id, sqlite3_stmt **stmt_out, 
         int code =
             sqlite3_prepare_v3(conn->db, stmt_sql[id], -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
         if (code != SQLITE_OK)
-            return dm__fail_sqlite(err, conn->db, code, stmt_sql[id]);
+            return dm__prepare_failed(conn, code, stmt_sql[id], err);
     }
     *stmt_out = *slot;
     return DM_OK;
@@ -185,7 +203,7 @@ dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
         if (sql == NULL)
             return dm__no_memory(err);
         int code = sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
-        dm_status rc = code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, conn->db, code, sql);
+        dm_status rc = code == SQLITE_OK ? DM_OK : dm__prepare_failed(conn, code, sql, err);
         sqlite3_free(sql);
         if (rc != DM_OK)
             return code == SQLITE_ERROR && !model_table_exists(conn, model, id) ? DM__STALE : rc;
@@ -349,6 +367,7 @@ dm_status dm__conn_model_remember(dm__conn *conn, dm_str name, const char *safe,
         return dm__no_memory(err);
     if (conn->model_count >= DM__MODELS_MAX)
         forget_least_recent(conn);
+    model->has_checksums = dm__checksums_exist(conn, safe);
     model->hash = name_hash(name);
     model->used = ++conn->clock;
     model->name_length = name.length;

@@ -25,15 +25,17 @@ bool dm__stop_asked(dm__stop *stop)
     return asked;
 }
 
-/* 0.05 to 5 ms, so that processes that wait do not try in step; fairer and faster than SQLite's
- * growing sleeps. A shared xorshift whose races do no harm. */
+/* 0.05 to 1 ms, so that processes that wait do not try in step; fairer and faster than SQLite's
+ * growing sleeps, and than up to 5 ms: four saturated writers of one file in memory, worst call 70
+ * against 160 to 230 ms; with 2 ms of think time p99.9 2 against 5 ms. A shared xorshift whose
+ * races do no harm. */
 static int64_t jitter_ns(void)
 {
     static _Atomic uint64_t state = 0x9E3779B97F4A7C15u;
     uint64_t x = atomic_load_explicit(&state, memory_order_relaxed) ^ (uint64_t)dm__monotonic_ns();
     x ^= x << 13, x ^= x >> 7, x ^= x << 17;
     atomic_store_explicit(&state, x | 1, memory_order_relaxed);
-    return DM__MS / 20 + (int64_t)(x % (uint64_t)(5 * DM__MS - DM__MS / 20));
+    return DM__MS / 20 + (int64_t)(x % (uint64_t)(DM__MS - DM__MS / 20));
 }
 
 dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err)

@@ -38,8 +38,8 @@ static int by_safe_name(const void *a, const void *b)
 static dm_model_storage *size_find(dm_storage *storage, const dm_model_name **sorted,
                                    const char *table)
 {
-    static const char *const suffixes[] = {"_runtime",      "_requests", "_billing",
-                                           "_tier_pricing", "_timings",  "_request_ids"};
+    static const char *const suffixes[] = {"_runtime", "_requests",    "_billing",  "_tier_pricing",
+                                           "_timings", "_request_ids", "_checksums"};
     static const char index[] = "sqlite_autoindex_"; /* then the table's name and "_1" */
     size_t length = strlen(table), prefix = sizeof index - 1;
     if (length > prefix + 2 && memcmp(table, index, prefix) == 0) {

@@ -508,7 +508,9 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
         dm__free(m);
         return rc;
     }
-    if (options->model_count > 0 && !options->read_only)
+    if (options->checksums && !options->read_only)
+        rc = dm__checksums_want(m, err);
+    if (rc == DM_OK && options->model_count > 0 && !options->read_only)
         rc = dm_model_register(m, options->models, options->model_count, err);
     if (rc != DM_OK)
         dm_free(m);
@@ -534,7 +536,7 @@ static void store_disconnect(dm__store *store)
     if (!moved)
         dm__store_checkpoint(store, true);
     dm__pool_close(store);
-    dm__writer_close(store, !moved); /* last: SQLite then removes the log */
+    dm__writer_close(store, !moved && !store->read_only); /* last: SQLite then removes the log */
     dm__cache_empty(store->cache);
     dm__mutex_lock(&store->lock);
     dm__sqlite_end(store);

@@ -39,6 +39,7 @@ void dm__writer_close(dm__store *store, bool checkpoint)
     dm__conn_close(store->checkpointer, false);
     dm__conn_close(store->writer, checkpoint);
     store->checkpointer = store->writer = NULL;
+    store->writer_suspect = false;
     dm__witness_forget(store);
 }
 
@@ -58,12 +59,29 @@ static dm_status writer_connect(dm__store *store, int64_t deadline_ns, dm_error 
     return rc;
 }
 
+/* Without any connection to the file, whoever opens it next reads the log from its beginning, and
+ * would take up what a commit whose sync has failed left at its end: so the new one comes first. */
+static dm_status writer_renew(dm__store *store, int64_t deadline_ns, dm_error *err)
+{
+    dm__conn *fresh = NULL;
+    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, &fresh, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__writer_close(store, false);
+    store->writer = fresh;
+    return DM_OK;
+}
+
 static dm_status writer_ready(dm__store *store, dm_durability durability, const dm__job *own,
                               dm_error *err)
 {
     if (store->read_only && !own->looks)
         return dm__fail(err, DM_READ_ONLY, "%s was opened for reading only", store->path);
-    dm_status rc = store->writer == NULL ? writer_connect(store, own->deadline_ns, err) : DM_OK;
+    dm_status rc = DM_OK;
+    if (store->writer == NULL)
+        rc = writer_connect(store, own->deadline_ns, err);
+    else if (store->writer_suspect)
+        rc = writer_renew(store, own->deadline_ns, err);
     if (rc != DM_OK)
         return rc;
     /* SQLite goes on acknowledging into a file that nobody will find again. */
@@ -224,14 +242,15 @@ static bool run_alone(dm__store *store, dm__job *job)
     return true;
 }
 
-/* After a failed sync SQLite's view of the file may be wrong, and a transaction that could not even
- * be undone must not stay: begin with a fresh connection. */
-static void writer_drop_if_broken(dm__store *store, const dm__job *group)
+/* After a failed sync SQLite's view of the file may be wrong: the next turn begins with a fresh
+ * connection. A transaction that could not even be undone must not stay until then. */
+static void writer_suspect(dm__store *store, const dm__job *group)
 {
-    bool broken = store->writer != NULL && !sqlite3_get_autocommit(store->writer->db);
+    if (store->in_memory || store->writer == NULL)
+        return;
     for (const dm__job *job = group; job != NULL; job = job->next)
-        broken |= job->finished && (job->rc == DM_IO || job->rc == DM_DAMAGED);
-    if (broken && !store->in_memory)
+        store->writer_suspect |= job->finished && (job->rc == DM_IO || job->rc == DM_DAMAGED);
+    if (!sqlite3_get_autocommit(store->writer->db))
         dm__writer_close(store, false);
 }
 
@@ -259,7 +278,7 @@ static void group_run(dm__store *store, dm__job *group, dm__job *own)
     if (group->next != NULL || !run_alone(store, group))
         group_run_transaction(store, group, own);
     dm__witness_look(store, group_is_rewriting(group));
-    writer_drop_if_broken(store, group);
+    writer_suspect(store, group);
 }
 
 /* ---- queue and lead; all with the lock held ---- */
@@ -379,7 +398,7 @@ static void lead(dm__store *store, dm__job *own)
     dm__mutex_unlock(&store->lock);
     if (!own->looks) /* the callers of this group need not wait for it */
         dm__store_checkpoint(store, false);
-    writer_drop_if_broken(store, NULL);
+    writer_suspect(store, NULL);
     dm__mutex_lock(&store->lock);
     if (store->writer != NULL) {
         dm__counters_fold(&store->counters, &store->writer->counters);

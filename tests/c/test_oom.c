@@ -72,7 +72,7 @@ static void disarm(void)
 
 /* ---- what is in a file: a hash over all tables and rows ---- */
 
-static char path[128], older[128], fresh[128], exported_file[128];
+static char path[128], older[128], fresh[128], summed[128], exported_file[128];
 static dm_error err;
 static dm_manager *m;
 
@@ -450,6 +450,28 @@ static dm_status call_span(void)
     return rc;
 }
 
+static dm_manager *summing;
+static dm_status call_request_add_summed(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_request_add(summing, DM_STR("m"), &request, NULL, &id, &err);
+    return check_id(rc, id);
+}
+static dm_status call_requests_add_summed(void)
+{
+    static double times[8];
+    static int64_t zeros[8];
+    dm_request_rows rows = {8, times, zeros, zeros, zeros, zeros, NULL, NULL};
+    dm_ids ids = {.first_id = -77};
+    dm_status rc = dm_requests_add(summing, DM_STR("n"), &rows, &ids, &err);
+    return check_id(rc, ids.first_id);
+}
+static void without_n(void)
+{
+    dm_status rc = dm_model_delete(summing, DM_STR("n"), &err);
+    CHECK_STATUS(rc == DM_MODEL_NOT_FOUND ? DM_OK : rc, DM_OK);
+}
+
 static dm_status open_and_close(const char *file)
 {
     dm_manager *other = NULL;
@@ -535,6 +557,8 @@ static const struct {
     {"performance", path, NULL, call_performance},
     {"time_span", path, NULL, call_span},
     {"requests_export", path, NULL, call_export},
+    {"request_add with a checksum", summed, NULL, call_request_add_summed},
+    {"requests_add with checksums to a new model", summed, without_n, call_requests_add_summed},
     {"open a second handle", path, NULL, call_open_second},
     {"open a fresh file", fresh, without_fresh, call_open_fresh},
     {"open an older file", older, with_older, call_open_older},
@@ -587,12 +611,17 @@ int main(void)
     (void)snprintf(path, sizeof path, "%s/a.db", folder);
     (void)snprintf(older, sizeof older, "%s/older.db", folder);
     (void)snprintf(fresh, sizeof fresh, "%s/fresh.db", folder);
+    (void)snprintf(summed, sizeof summed, "%s/summed.db", folder);
     (void)snprintf(exported_file, sizeof exported_file, "%s/a.csv", folder);
     if (getenv("DM_TEST_STRIDE") != NULL)
         stride = atol(getenv("DM_TEST_STRIDE"));
     failing_install();
     int64_t memory_before = sqlite3_memory_used();
     CHECK_OK(dm_open(path, &normal, &m, &err));
+    dm_options sums = normal;
+    sums.checksums = true;
+    CHECK_OK(dm_open(summed, &sums, &summing, &err));
+    CHECK_OK(call_request_add_summed());
     CHECK_OK(call_program_start());
     CHECK_OK(call_model_start());
     with_tier();
@@ -605,12 +634,14 @@ int main(void)
             CHECK_OK(calls[i].call()); /* the handle works on */
         }
     dm_free(m);
+    dm_free(summing);
     CHECK_INT(sqlite3_memory_used(), memory_before);
     printf("%ld allocations failed\n", points);
     remove_file(path);
     remove_file(older);
     remove_file(fresh);
     remove_file(exported_file);
+    remove_file(summed);
     CHECK_INT(rmdir(folder), 0);
     return check_report();
 }

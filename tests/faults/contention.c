@@ -1,0 +1,406 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Many processes on one file, none of which is to wait long, or to fail because of the others:
+ *
+ *     eight that open a file at once which is not there yet;
+ *     four that write as fast as they can, and then with a pause of 2 ms between;
+ *     two that write while others read, each for most of a second: how long the log gets.
+ *
+ * In memory, where nothing is told but the price of waiting for each other; on a disk with
+ * DM_FOLDER, where other users of it count as well.
+ *
+ * The controls are SQLite alone: opening without taking turns, its own handler of a busy file, and
+ * a log without a limit. */
+#include "processes.h"
+#include "work.h"
+
+#include "../c/check.h"
+
+#include <math.h>
+#include <signal.h>
+#include <sqlite3.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+static char folder[64];
+static char path[WORK_PATH];
+static dm_error err;
+static double seconds = 5; /* of each part */
+
+static double now_s(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static void pause_s(double duration_s)
+{
+    struct timespec time = {(time_t)duration_s, (long)(fmod(duration_s, 1) * 1e9)};
+    (void)nanosleep(&time, NULL);
+}
+
+static int complain(const char *what)
+{
+    (void)fprintf(stderr, "%s: %s\n", what, err.text);
+    return 3;
+}
+
+static int complain_of(sqlite3 *db, const char *what)
+{
+    (void)snprintf(err.text, sizeof err.text, "%s", sqlite3_errmsg(db));
+    (void)what;
+    return 4;
+}
+
+/* ---- opening ---- */
+
+#define OPENERS 8
+
+static int open_ours(int number)
+{
+    dm_options options = {0};
+    dm_request request = {5, number, 2, 3, 4};
+    dm_manager *m = NULL;
+    int64_t id;
+    gate_wait(folder, number);
+    if (dm_open(path, &options, &m, &err) != DM_OK ||
+        dm_request_add(m, DM_STR("a"), &request, NULL, &id, &err) != DM_OK)
+        return complain("open");
+    dm_free(m);
+    return 0;
+}
+
+static int open_plain(int number)
+{
+    sqlite3 *db = NULL;
+    gate_wait(folder, number);
+    if (sqlite3_open(path, &db) != SQLITE_OK || sqlite3_busy_timeout(db, 5000) != SQLITE_OK ||
+        sqlite3_exec(db,
+                     "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(x);"
+                     "INSERT INTO t VALUES(1)",
+                     NULL, NULL, NULL) != SQLITE_OK)
+        return complain_of(db, "open");
+    (void)sqlite3_close(db);
+    return 0;
+}
+
+static int open_at_once(const char *role)
+{
+    pid_t openers[OPENERS];
+    int failed = 0;
+    gate_shut(folder);
+    for (int i = 0; i < OPENERS; i++)
+        openers[i] = process_start(role, i, folder);
+    gate_await(OPENERS);
+    gate_open();
+    for (int i = 0; i < OPENERS; i++)
+        failed += process_wait(openers[i]) != 0;
+    return failed;
+}
+
+static size_t rows_in_it(void)
+{
+    dm_options options = {0};
+    dm_manager *m = NULL;
+    dm_window all = DM_WINDOW_ALL;
+    dm_request_columns rows = {0};
+    CHECK_OK(dm_open(path, &options, &m, &err));
+    CHECK_OK(dm_requests_get(m, DM_STR("a"), &all, &rows, &err));
+    size_t count = rows.count;
+    dm_request_columns_reset(&rows);
+    dm_free(m);
+    return count;
+}
+
+static void test_fresh_files(int files)
+{
+    int failed = 0;
+    for (int i = 0; i < files; i++) {
+        failed += open_at_once("open");
+        CHECK_INT(rows_in_it(), OPENERS);
+        folder_empty(folder);
+    }
+    printf("%d fresh files, %d processes each: %d failed\n", files, OPENERS, failed);
+    CHECK_INT(failed, 0);
+    int control = 0, tried = 0;
+    for (failed = 0; control < 100 + files && failed == 0; control++, tried += OPENERS) {
+        failed = open_at_once("open plain");
+        folder_empty(folder);
+    }
+    printf("without turns (control): %d of %d failed\n", failed, tried);
+    CHECK_INT(failed > 0, 1);
+}
+
+/* ---- writing ---- */
+
+#define WRITERS 4
+#define CALLS   400000
+
+static float times_ms[CALLS * WRITERS];
+static size_t time_count;
+
+static void times_path(char *to, size_t size, int number)
+{
+    (void)snprintf(to, size, "%s/times-%d", folder, number);
+}
+
+static int times_write(int number)
+{
+    char name[WORK_PATH];
+    times_path(name, sizeof name, number);
+    FILE *file = fopen(name, "wb");
+    bool written =
+        file != NULL && fwrite(times_ms, sizeof *times_ms, time_count, file) == time_count;
+    return file != NULL && fclose(file) == 0 && written ? 0 : 5;
+}
+
+static void time_add(double begun_s)
+{
+    if (time_count < CALLS)
+        times_ms[time_count++] = (float)((now_s() - begun_s) * 1000);
+}
+
+static int write_ours(int number, double pause)
+{
+    dm_options options = {0};
+    dm_manager *m = NULL;
+    gate_wait(folder, number);
+    if (dm_open(path, &options, &m, &err) != DM_OK)
+        return complain("open");
+    for (double until_s = now_s() + seconds; now_s() < until_s;) {
+        dm_request request = {5, number, 2, 3, 4};
+        int64_t id;
+        double begun_s = now_s();
+        if (dm_request_add(m, DM_STR("a"), &request, NULL, &id, &err) != DM_OK)
+            return complain("write");
+        time_add(begun_s);
+        if (pause > 0)
+            pause_s(pause);
+    }
+    dm_free(m);
+    return times_write(number);
+}
+
+static int write_plain(int number)
+{
+    sqlite3 *db = NULL;
+    int failed = 0;
+    gate_wait(folder, number);
+    (void)sqlite3_open(path, &db);
+    (void)sqlite3_busy_timeout(db, 5000);
+    for (double until_s = now_s() + seconds; now_s() < until_s;) {
+        double begun_s = now_s();
+        failed += sqlite3_exec(db, "INSERT INTO t VALUES(1)", NULL, NULL, NULL) != SQLITE_OK;
+        time_add(begun_s);
+    }
+    (void)sqlite3_close(db);
+    int code = times_write(number);
+    return failed > 0 ? 6 : code;
+}
+
+static int ascending(const void *a, const void *b)
+{
+    float left = *(const float *)a, right = *(const float *)b;
+    return (left > right) - (left < right);
+}
+
+typedef struct {
+    size_t count;
+    int failed;
+    float p999_ms, worst_ms;
+} times;
+
+static times write_at_once(const char *role)
+{
+    pid_t writers[WRITERS];
+    times result = {0};
+    time_count = 0;
+    gate_shut(folder);
+    for (int i = 0; i < WRITERS; i++)
+        writers[i] = process_start(role, i, folder);
+    gate_await(WRITERS);
+    gate_open();
+    for (int i = 0; i < WRITERS; i++) {
+        char name[WORK_PATH];
+        result.failed += process_wait(writers[i]) != 0;
+        times_path(name, sizeof name, i);
+        FILE *file = fopen(name, "rb");
+        if (file != NULL) {
+            time_count += fread(times_ms + time_count, sizeof *times_ms, CALLS, file);
+            (void)fclose(file);
+        }
+    }
+    qsort(times_ms, time_count, sizeof *times_ms, ascending);
+    result.count = time_count;
+    if (time_count > 0) {
+        result.p999_ms = times_ms[(time_count - 1) * 999 / 1000];
+        result.worst_ms = times_ms[time_count - 1];
+    }
+    printf("%-34s %6zu writes: p99.9 %.1f ms, worst %.0f ms, %d of %d failed\n", role, result.count,
+           (double)result.p999_ms, (double)result.worst_ms, result.failed, WRITERS);
+    return result;
+}
+
+static void plain_file_make(void)
+{
+    sqlite3 *db = NULL;
+    CHECK_INT(sqlite3_open(path, &db), SQLITE_OK);
+    CHECK_INT(sqlite3_exec(db, "PRAGMA journal_mode=WAL; CREATE TABLE t(x)", NULL, NULL, NULL),
+              SQLITE_OK);
+    (void)sqlite3_close(db);
+}
+
+static void test_writers(void)
+{
+    times saturated = write_at_once("write");
+    CHECK_INT(saturated.failed, 0);
+    CHECK_INT(saturated.worst_ms < 2000, 1);
+    times pausing = write_at_once("write with pauses");
+    CHECK_INT(pausing.failed, 0);
+    CHECK_INT(pausing.p999_ms < 20, 1);
+    folder_empty(folder);
+    plain_file_make();
+    times plain = write_at_once("write plain (control)");
+    CHECK_INT(plain.failed > 0 || plain.worst_ms > 2 * saturated.worst_ms, 1);
+    folder_empty(folder);
+}
+
+/* ---- the log ---- */
+
+/* Reads of 0.3 to 0.9 s, one after the other. */
+static int read_long(int number)
+{
+    sqlite3 *db = NULL;
+    work w;
+    work_init(&w, folder, DM_DURABILITY_FULL, (uint64_t)number + 1);
+    if (sqlite3_open_v2(path, &db, SQLITE_OPEN_READWRITE, NULL) != SQLITE_OK)
+        return complain_of(db, "read");
+    (void)sqlite3_busy_timeout(db, 5000);
+    for (;;) {
+        if (sqlite3_exec(db, "BEGIN; SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL) !=
+            SQLITE_OK)
+            return complain_of(db, "read");
+        pause_s(0.3 + work_random(&w, 600) / 1000.0);
+        (void)sqlite3_exec(db, "COMMIT", NULL, NULL, NULL);
+    }
+}
+
+static int fill_ours(void)
+{
+    dm_options options = {.durability = DM_DURABILITY_NORMAL};
+    dm_manager *m = NULL;
+    double times_s[1000] = {0};
+    int64_t zeros[1000] = {0};
+    dm_request_rows rows = {1000, times_s, zeros, zeros, zeros, zeros, NULL, NULL};
+    dm_ids ids;
+    if (dm_open(path, &options, &m, &err) != DM_OK)
+        return complain("open");
+    for (;;) {
+        if (dm_requests_add(m, DM_STR("a"), &rows, &ids, &err) != DM_OK)
+            return complain("fill");
+        pause_s(0.001); /* 20 MB a second: more than any host will ever have to tell */
+    }
+}
+
+static int fill_plain(void)
+{
+    sqlite3 *db = NULL;
+    if (sqlite3_open(path, &db) != SQLITE_OK)
+        return 1;
+    (void)sqlite3_busy_timeout(db, 5000);
+    (void)sqlite3_exec(db, "PRAGMA synchronous=NORMAL", NULL, NULL, NULL);
+    for (;;) {
+        (void)sqlite3_exec(db, "INSERT INTO t VALUES(zeroblob(30000))", NULL, NULL, NULL);
+        pause_s(0.001);
+    }
+}
+
+static double log_mb(void)
+{
+    char name[WORK_PATH + 8];
+    struct stat status = {0};
+    (void)snprintf(name, sizeof name, "%s-wal", path);
+    return stat(name, &status) == 0 ? (double)status.st_size / (1 << 20) : 0;
+}
+
+#define READERS 3
+
+/* How long the log gets, and how long it is when the readers have gone. */
+static void log_watch(const char *role, double *most_mb, double *then_mb)
+{
+    pid_t writer, readers[READERS];
+    *most_mb = 0;
+    writer = process_start(role, 0, folder);
+    pause_s(0.2);
+    for (int i = 0; i < READERS; i++)
+        readers[i] = process_start("read", i, folder);
+    for (double until_s = now_s() + seconds; now_s() < until_s; pause_s(0.005))
+        *most_mb = fmax(*most_mb, log_mb());
+    for (int i = 0; i < READERS; i++)
+        CHECK_INT(process_kill(readers[i]), -SIGKILL);
+    for (double until_s = now_s() + 5; log_mb() > 4 && now_s() < until_s; pause_s(0.005))
+        ;
+    *then_mb = log_mb();
+    CHECK_INT(process_kill(writer), -SIGKILL);
+    printf("%-34s log at most %.1f MB, then %.1f MB\n", role, *most_mb, *then_mb);
+}
+
+static void test_log(void)
+{
+    double most_mb, then_mb;
+    (void)open_at_once("open");
+    log_watch("fill", &most_mb, &then_mb);
+    CHECK_INT(most_mb < 64, 1);
+    CHECK_INT(then_mb < 4, 1);
+    folder_empty(folder);
+    plain_file_make();
+    log_watch("fill plain (control)", &most_mb, &then_mb);
+    CHECK_INT(then_mb >= 4, 1);
+    folder_empty(folder);
+}
+
+/* ---- */
+
+static int be(const char *role, int number)
+{
+    if (strcmp(role, "open") == 0)
+        return open_ours(number);
+    if (strcmp(role, "open plain") == 0)
+        return open_plain(number);
+    if (strcmp(role, "write") == 0)
+        return write_ours(number, 0);
+    if (strcmp(role, "write with pauses") == 0)
+        return write_ours(number, 0.002);
+    if (strcmp(role, "write plain (control)") == 0)
+        return write_plain(number);
+    if (strcmp(role, "read") == 0)
+        return read_long(number);
+    return strcmp(role, "fill") == 0 ? fill_ours() : fill_plain();
+}
+
+int main(int argc, char **argv)
+{
+    const char *wanted = getenv("DM_SECONDS"), *files = getenv("DM_FILES");
+    const char *place = getenv("DM_FOLDER");
+    if (wanted != NULL)
+        seconds = atof(wanted);
+    if (argc == 4)
+        (void)snprintf(folder, sizeof folder, "%s", argv[3]);
+    else
+        (void)snprintf(folder, sizeof folder, "%s/dm-contention-XXXXXX",
+                       place == NULL ? "/dev/shm" : place);
+    if (argc != 4 && mkdtemp(folder) == NULL)
+        return 2;
+    (void)snprintf(path, sizeof path, "%s/usage.db", folder);
+    if (argc == 4)
+        return be(argv[1], atoi(argv[2]));
+    (void)setvbuf(stdout, NULL, _IOLBF, 0);
+    test_fresh_files(files == NULL ? 100 : atoi(files));
+    test_writers();
+    test_log();
+    (void)rmdir(folder);
+    return check_report();
+}
