@@ -18,6 +18,7 @@ from commands import BEGIN, HOSTILE, WIDE, environment, fill, run
 from test_cli_forms import valid
 
 from datamanager import DataManager
+from datamanager.report.data import gather
 
 NAMES = ["Qwen3-Coder-30B", WIDE, HOSTILE, "idle | `pipe`"]
 every_ending = pytest.mark.parametrize(
@@ -70,6 +71,25 @@ def test_json(path: Path) -> None:
     assert found["step"] == "hour" and len(found["series"]) <= len(days)
     assert {strip["model"] for strip in found["runs"]} == {None, *NAMES[:3]}
     assert [tariff["model"] for tariff in found["prices"]].count(NAMES[0]) == 2
+
+
+def test_what_is_written_meanwhile_is_in_all_tables_or_none(path: Path, tmp_path: Path) -> None:
+    """A request that each look at the usage is followed by, as a busy host would send it."""
+    copy = tmp_path / "usage.db"
+    with DataManager(path) as dm:
+        dm.backup(str(copy))
+
+    class Busy(DataManager):
+        def _usage(self, *arguments: Any) -> Any:
+            found = super()._usage(*arguments)
+            self.add_model_request(WIDE, [BEGIN + 60, 1000, 1000, 0, 1000])
+            self.add_model_request(NAMES[2], [BEGIN + 60, 1000, 1000, 0, 1000])
+            return found
+
+    with Busy(copy) as dm:
+        report = gather(dm, None, BEGIN, BEGIN + 86_400, "UTC")
+        assert dm.usage(start=BEGIN, end=BEGIN + 86_400).total.cost_exact > report.invoice.total
+    assert report.models.total.cost_exact == report.invoice.total
 
 
 def test_the_heat_is_that_of_the_clock(tmp_path: Path) -> None:

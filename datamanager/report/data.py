@@ -6,7 +6,7 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from datamanager.invoice import Invoice, applied
+from datamanager.invoice import Invoice, applied, usage_and_invoice
 from datamanager.performance import PerformanceTable
 from datamanager.usage import UsageTable
 from datamanager.windows import Zone
@@ -128,18 +128,21 @@ def gather(
     if step != "hour" and max(first, begin) < min(last, until):  # there are more hours than data
         within = {**asked, "start": max(first, begin), "end": min(last, until)}
     hours = dm.usage(names, by="hour", **within)
+    used, invoice = usage_and_invoice(
+        dm, names, (begin, until), zone.tz, strategy, "historical", None
+    )
     return Report(
         start=begin,
         end=until,
         zone=zone,
         made=time.time(),
         step=step,
-        models=dm.usage(names, **asked),
+        models=used,
         series=hours if step == "hour" else dm.usage(names, by=step, **asked),  # type: ignore[arg-type]
         speed=_speed(dm, names, begin, until),
         heat=_heat(zone, hours),
         strips=_strips(dm, names, begin, until),
-        invoice=dm.invoice(names, **asked),
+        invoice=invoice,
         prices=[
             (name, tariff)
             for name in names
