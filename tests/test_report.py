@@ -103,6 +103,31 @@ def test_the_heat_is_that_of_the_clock(tmp_path: Path) -> None:
         }
 
 
+def days_pruned(dm: DataManager) -> None:
+    dm.prune(BEGIN + 2 * 86_400, "day", tz="UTC")
+
+
+def milliseconds(dm: DataManager) -> None:
+    dm.add_model_request(WIDE, [BEGIN * 1000, 1000, 1000, 0, 1000])
+
+
+@pytest.mark.parametrize(("change", "step"), [(days_pruned, "day"), (milliseconds, "month")])
+def test_without_hours(path: Path, tmp_path: Path, change: Any, step: str) -> None:
+    """The other figures are there, and agree."""
+    copy = tmp_path / "usage.db"
+    with DataManager(path) as dm:
+        dm.backup(str(copy))
+    with DataManager(copy) as dm:
+        change(dm)
+        total = dm.usage(tz="UTC").total
+    found = json_of(copy, "--tz", "UTC")
+    assert (found["tokens_by_weekday_and_hour"], found["step"]) == ([], step)
+    assert Decimal(found["invoice"]["total_exact"]) == total.cost_exact
+    assert sum(row["input_tokens"] for row in found["series"]) == total.input_tokens
+    within_a_day = run("report", "--from", f"@{BEGIN + 60}", "--tz", "UTC", "--db", str(copy))
+    assert within_a_day.returncode == (2 if change is days_pruned else 0)
+
+
 def test_runs_are_strips(tmp_path: Path) -> None:
     """Within the window, and as one where they overlap or nearly touch."""
     with DataManager(tmp_path / "usage.db") as dm:
