@@ -187,7 +187,7 @@ def _prune(options: Namespace) -> None:
     before = moment(options.before, options.tz)
     keep = None if options.keep == "none" else options.keep
     asks = not options.yes and not options.dry_run
-    if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if asks and not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("--yes is needed where nobody can be asked (--dry-run says what would go)")
     with opened(options, write=not options.dry_run) as dm:
         prune = partial(dm.prune, before, keep, models=options.models or None, tz=options.tz)
