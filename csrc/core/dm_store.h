@@ -83,7 +83,7 @@ typedef struct dm__store {
 
 typedef struct dm__batch {
     struct dm__batch *next;
-    dm__thread thread;
+    uint64_t thread_serial; /* not pthread_self(): that of a thread that has ended comes again */
     unsigned depth;
     size_t *marks; /* where each inner batch begins */
     dm__change **changes;
