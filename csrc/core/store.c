@@ -409,6 +409,20 @@ static size_t cache_limit(int64_t cache_bytes)
     return cache_bytes == 0 ? CACHE_DEFAULT_BYTES : cache_bytes < 0 ? 0 : (size_t)cache_bytes;
 }
 
+/* Until nobody is opening or closing the store. With its lock held. */
+static dm_status others_await(dm__store *store, int64_t deadline_ns, dm_error *err)
+{
+    dm__stop stop = {0};
+    while (store->state == DM__STORE_OPENING || store->state == DM__STORE_CLOSING) {
+        if (dm__monotonic_ns() >= deadline_ns)
+            return dm__fail(err, DM_BUSY, "another thread took too long to open or close %s",
+                            store->path);
+        if (dm__cond_wait_slice(&store->changed, &store->lock, deadline_ns, &stop))
+            return dm__fail(err, DM_INTERRUPTED, "interrupted while waiting for another thread");
+    }
+    return DM_OK;
+}
+
 /* Become one of the open handles: connect where nobody has, wait while somebody does. */
 static dm_status store_join(dm__store *store, const char *path, const dm_options *options,
                             int64_t deadline_ns, dm_error *err)
@@ -417,9 +431,9 @@ static dm_status store_join(dm__store *store, const char *path, const dm_options
     if (rc != DM_OK)
         return rc;
     dm__mutex_lock(&store->lock);
-    while (store->state != DM__STORE_OPEN && store->state != DM__STORE_CLOSED)
-        dm__cond_wait(&store->changed, &store->lock);
-    rc = pool_grow(store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT, err);
+    rc = others_await(store, deadline_ns, err);
+    if (rc == DM_OK)
+        rc = pool_grow(store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT, err);
     if (rc == DM_OK && store->state == DM__STORE_CLOSED)
         rc = store_path_set(store, path, err);
     if (rc == DM_OK && store->state == DM__STORE_CLOSED) {
