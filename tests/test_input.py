@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -46,6 +48,15 @@ def test_bad_shape(dm: datamanager.DataManager, row: Any) -> None:
     with pytest.raises(InvalidDataError, match="request_data must"):
         dm.add_model_request("m", row)
     assert dm.get_models() == []
+
+
+@pytest.mark.parametrize("bad", [Decimal(2**53 + 1), Decimal(7) + Decimal("1e-20"), Fraction(1, 3)])
+def test_exact_numbers(dm: datamanager.DataManager, bad: Decimal | Fraction) -> None:
+    """A double cannot tell the first two from whole numbers that are right."""
+    with pytest.raises(InvalidDataError, match="input_tokens must be a whole number"):
+        dm.add_model_request("m", [1, bad, 3, 4, 5])
+    assert dm.add_model_request("m", [1, Decimal(2**53), Fraction(6, 2), 4, 5]) == 1
+    assert dm.get_model_requests("m") == [datamanager.ModelRequest(1, 1.0, 2**53, 3, 4, 5)]
 
 
 def test_the_value_is_named(dm: datamanager.DataManager) -> None:

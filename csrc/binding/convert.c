@@ -93,15 +93,30 @@ static int count_of_float(module_state *state, PyObject *object, const char *fie
     return 0;
 }
 
+/* As an int, a new reference. A Decimal or a Fraction may be next to a whole number, or above what
+ * a double can tell apart, so it is compared as what it is. */
+static PyObject *whole_of(PyObject *object)
+{
+    if (PyLong_Check(object))
+        return Py_NewRef(object);
+    if (PyIndex_Check(object))
+        return PyNumber_Index(object);
+    PyObject *whole = PyNumber_Long(object);
+    int same = whole == NULL ? -1 : PyObject_RichCompareBool(whole, object, Py_EQ);
+    if (same == 0)
+        PyErr_SetNone(PyExc_ValueError); /* the caller says what is wrong */
+    if (same != 1)
+        Py_CLEAR(whole);
+    return whole;
+}
+
 int to_count(module_state *state, PyObject *object, const char *field, int64_t *out)
 {
     if (!is_real(object))
         return refuse_count(state, object, field);
     if (PyFloat_Check(object))
         return count_of_float(state, object, field, out);
-    if (!PyLong_Check(object) && !PyIndex_Check(object))
-        return count_of_float(state, object, field, out);
-    PyObject *whole = PyLong_Check(object) ? Py_NewRef(object) : PyNumber_Index(object);
+    PyObject *whole = whole_of(object);
     int overflow = 0;
     long long value = whole == NULL ? -1 : PyLong_AsLongLongAndOverflow(whole, &overflow);
     Py_XDECREF(whole);
