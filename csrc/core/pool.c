@@ -19,9 +19,20 @@ static dm_status pool_wait(dm__store *store, int64_t deadline_ns, dm_error *err)
     return DM_OK;
 }
 
+/* By its path, which may have become another file's. */
+dm_status dm__store_conn_open(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
+                              dm_error *err)
+{
+    dm__file_id id;
+    if (!store->in_memory && (dm__file_identify(store->path, &id) != 0 ||
+                              id.device != store->device || id.inode != store->inode))
+        return dm__store_moved_fail(store, err);
+    return dm__conn_open(store->path, store->read_only, deadline_ns, conn_out, err);
+}
+
 dm_status dm__conn_lend(dm__store *store, int64_t deadline_ns, dm__conn **conn_out, dm_error *err)
 {
-    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, conn_out, err);
+    dm_status rc = dm__store_conn_open(store, deadline_ns, conn_out, err);
     if (rc != DM_OK)
         return rc;
     dm__mutex_lock(&store->lock);
