@@ -88,6 +88,8 @@ def test_bad_columns(dm: datamanager.DataManager) -> None:
         dm.add_model_requests("m", {**good, "cache_n": np.arange(2)})
     with pytest.raises(InvalidDataError, match="must hold numbers"):
         dm.add_model_requests("m", {**good, "cache_n": np.array([True, False, True])})
+    with pytest.raises(InvalidDataError, match="column timestamp must hold numbers"):
+        dm.add_model_requests("m", {**good, "timestamp": np.array([1, 2, 3], "datetime64[s]")})
     with pytest.raises(InvalidDataError, match="row 1: cache_n must be"):
         dm.add_model_requests("m", {**good, "cache_n": np.array([0.0, 0.5, 1.0])})
     assert dm.get_models() == []
@@ -242,3 +244,16 @@ def test_a_column_that_cannot_be_read_is_not_one_that_is_missing(
     with pytest.raises(error):
         dm.add_model_requests("m", Columns({name: [1] for name in names}))
     assert dm.get_models() == []
+
+
+@pytest.mark.parametrize("bad", [-1, math.nan, math.inf, None, "1"])
+def test_bad_timeout_is_told_what_it_must_be(path: str, bad: Any) -> None:
+    wanted = f"busy_timeout must be a finite number of seconds of at least 0, not {bad!r}"
+    with pytest.raises(InvalidDataError, match=f"^{wanted}$"):
+        datamanager.DataManager(path, busy_timeout=bad)
+
+
+@pytest.mark.parametrize("name", ["a\0.db", "\ud800.db"])
+def test_bad_path(name: str) -> None:
+    with pytest.raises(InvalidDataError, match="NUL characters or lone surrogates"):
+        datamanager.DataManager(name)

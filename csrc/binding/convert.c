@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define WHOLE_NUMBER "a whole number from 0 to 9007199254740992"
+#define SECONDS      "a finite number of seconds of at least 0"
 
 /* NumPy's bool is a number to Python's C API, but a flag is no count. */
 static bool is_flag(PyObject *object)
@@ -67,10 +68,9 @@ int to_time(module_state *state, PyObject *object, const char *field, double *ou
 
 int to_seconds(module_state *state, PyObject *object, const char *field, double *out)
 {
-    static const char wanted[] = "a finite number of seconds of at least 0";
-    int rc = to_real(state, object, field, wanted, out);
+    int rc = to_real(state, object, field, SECONDS, out);
     if (rc == 0 && isnan(*out)) /* to the core that is: not known */
-        rc = raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
+        rc = raise_invalid(state, "%s must be " SECONDS ", not %R", field, object);
     return rc;
 }
 
@@ -243,7 +243,8 @@ int to_path(module_state *state, PyObject *object, const char *field, PyObject *
         return 0;
     if (!PyErr_ExceptionMatches(PyExc_ValueError))
         return -1;
-    return raise_invalid(state, "%s must not hold a NUL character: %R", field, object);
+    return raise_invalid(state, "%s must not hold NUL characters or lone surrogates: %R", field,
+                         object);
 }
 
 int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out)
@@ -252,11 +253,10 @@ int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out)
     *timeout_ms_out = 0;
     if (object == NULL)
         return 0;
-    if (to_time(state, object, "busy_timeout", &timeout_s) < 0)
+    if (to_seconds(state, object, "busy_timeout", &timeout_s) < 0)
         return -1;
-    if (!(timeout_s >= 0) || isinf(timeout_s))
-        return raise_invalid(
-            state, "busy_timeout must be a finite number of seconds of at least 0, not %R", object);
+    if (timeout_s < 0 || isinf(timeout_s))
+        return raise_invalid(state, "busy_timeout must be " SECONDS ", not %R", object);
     double timeout_ms = ceil(timeout_s * 1000);
     *timeout_ms_out = timeout_ms == 0     ? -1
                       : timeout_ms > 1e15 ? 1000000000000000
