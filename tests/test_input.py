@@ -257,3 +257,14 @@ def test_bad_timeout_is_told_what_it_must_be(path: str, bad: Any) -> None:
 def test_bad_path(name: str) -> None:
     with pytest.raises(InvalidDataError, match="NUL characters or lone surrogates"):
         datamanager.DataManager(name)
+
+
+def test_empty_path(dm: datamanager.DataManager) -> None:
+    for call, field in (
+        (lambda: datamanager.DataManager(""), "db_path"),
+        (lambda: dm.backup(""), "dest"),
+        (lambda: datamanager.restore("", "usage.db"), "src"),
+        (lambda: datamanager.restore("usage.db", ""), "dest"),
+    ):
+        with pytest.raises(InvalidDataError, match=f"^{field} must not be empty$"):
+            call()

@@ -239,8 +239,12 @@ int to_moment(module_state *state, PyObject *object, const char *field, double o
 
 int to_path(module_state *state, PyObject *object, const char *field, PyObject **bytes_out)
 {
-    if (PyUnicode_FSConverter(object, bytes_out))
-        return 0;
+    if (PyUnicode_FSConverter(object, bytes_out)) {
+        if (PyBytes_GET_SIZE(*bytes_out) > 0)
+            return 0;
+        Py_CLEAR(*bytes_out);
+        return raise_invalid(state, "%s must not be empty", field);
+    }
     if (!PyErr_ExceptionMatches(PyExc_ValueError))
         return -1;
     return raise_invalid(state, "%s must not hold NUL characters or lone surrogates: %R", field,

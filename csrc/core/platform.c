@@ -232,7 +232,7 @@ int dm__folders_create(const char *path)
     if (copy == NULL)
         return ENOMEM;
     int rc = 0;
-    for (char *slash = strchr(copy + 1, '/'); slash != NULL && rc == 0;
+    for (char *slash = strchr(copy + (*copy == '/'), '/'); slash != NULL && rc == 0;
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(copy, 0777) == 0)
