@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from datamanager.exchange.importing import ImportResult
     from datamanager.invoice import Invoice
     from datamanager.performance import PerformanceTable
+    from datamanager.prune import PrunedTable
     from datamanager.status import StatusTable
     from datamanager.usage import Moment, Prices, Strategy, UsageTable
 
@@ -208,6 +209,32 @@ class DataManager(_core.Manager):
             raise _core.InvalidDataError("configured must be an iterable of names, not one str")
         names = set(configured)
         return [name for name in self.get_models() if name not in names]
+
+    def prune(
+        self,
+        before: Moment | date,
+        keep: Literal["hour", "day"] | None = "hour",
+        *,
+        dry_run: bool = False,
+        models: str | Iterable[str] | None = None,
+        tz: str | tzinfo | None = None,
+        progress: Callable[[int, int], object] | None = None,
+    ) -> PrunedTable:
+        """Remove what was over before ``before``: requests, and runs but the newest.
+
+        ``keep`` says of what sums are kept: the hours or days of ``tz`` (default: the machine's
+        zone), or nothing; then those of that time go, too. From the sums ``usage``, ``invoice`` and
+        ``cost`` answer as before, at any prices; a question of which an edge lies inside a sum
+        raises InvalidDataError. ``models`` (default: all, and the runs of the program) are pruned
+        in steps of about 12 ms, between which others write. ``dry_run`` only says what would go.
+        After Ctrl-C, an exception in ``progress(done, total)`` or a crash, what has gone is in the
+        sums and the rest is there.
+
+        Raises ModelNotFoundError, and InvalidDataError for options that make no sense.
+        """
+        from datamanager.prune import prune
+
+        return prune(self, before, keep, dry_run, models, tz, progress)
 
     def performance(
         self,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from datamanager.usage import Moment
 
 Window = tuple[float, float]
+KeptRuns = tuple[float, float, int, float]  # from when to when, how many, their seconds
 
 
 class StatusTable(Table[ModelStatus]):
@@ -60,14 +61,26 @@ class StatusTable(Table[ModelStatus]):
         return StatusTable([row for row in self if row.model is not None])
 
 
-def _covered(runs: Iterable[ModelRunTime], window: Window) -> float:
+def _covered(spans: Iterable[Window], window: Window) -> float:
     """Seconds of the window in which at least one run was going on."""
     seconds, reached = 0.0, window[0]
-    for run in sorted(runs, key=lambda run: run.start_time):
-        begin, end = max(run.start_time, reached), min(run.end_time, window[1])
+    for start, end in sorted(spans):
+        begin, end = max(start, reached), min(end, window[1])
         seconds += max(end - begin, 0.0)
         reached = max(reached, end)
     return seconds
+
+
+class _Uptime:
+    """Of all runs, with those that were pruned and of which sums are left."""
+
+    def __init__(self, runs: Sequence[ModelRunTime], kept: Sequence[KeptRuns]) -> None:
+        self.runs = len(runs) + sum(count for _, _, count, _ in kept)
+        seconds = [run.end_time - run.start_time for run in runs]
+        self.seconds = sum([*seconds, *(seconds for *_, seconds in kept)])
+        self.spans = [(run.start_time, run.end_time) for run in runs]
+        # The runs of a sum are within a bucket; where in it each was is not known any more.
+        self.spans += [(start, min(end, start + seconds)) for start, end, _, seconds in kept]
 
 
 def _used(
@@ -76,7 +89,8 @@ def _used(
     """When the models were last asked, and what they used from ``begin`` on."""
     edges = [-math.inf, *([] if begin is None else [begin]), math.inf]
     # The costs are not looked at, so any strategy that needs no billing periods will do.
-    found = dm._usage(names, edges, None, "graduated", True)
+    # What was pruned counts where its sum begins: the newest run may have begun long ago.
+    found = dm._usage(names, edges, None, "graduated", True, True)
     assert found is not None
     rows, _ = found
     parts = len(edges) - 1
@@ -105,6 +119,7 @@ class _Asked:
         self, dm: DataManager, model: str | None, runs: Sequence[ModelRunTime], names: Sequence[str]
     ) -> ModelStatus:
         newest = runs[0] if runs else None
+        uptime = _Uptime(runs, dm._kept_runs(model))
         last_request, used = _used(dm, names, newest and newest.start_time)
         running = newest is not None and self.now - newest.end_time < self.stale_after
         return ModelStatus(
@@ -114,9 +129,9 @@ class _Asked:
             started=newest and newest.start_time,
             last_heartbeat=newest and newest.end_time,
             uptime_seconds=newest.end_time - newest.start_time if newest else 0.0,
-            total_uptime_seconds=sum(run.end_time - run.start_time for run in runs),
-            runs=len(runs),
-            availability=_covered(runs, self.window) / (self.window[1] - self.window[0]),
+            total_uptime_seconds=uptime.seconds,
+            runs=uptime.runs,
+            availability=_covered(uptime.spans, self.window) / (self.window[1] - self.window[0]),
             last_request=last_request,
             requests=used.requests,
             input_tokens=used.input_tokens,

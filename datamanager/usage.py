@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from datetime import date, datetime, tzinfo
 from decimal import Context, Decimal
+from functools import cached_property, reduce
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from datamanager import windows
@@ -28,26 +30,23 @@ _COUNTS = ("requests", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
 def sum_exact(values: Iterable[Decimal]) -> Decimal:
-    total = Decimal(0)
-    for value in values:
-        total = _EXACT.add(total, value)
-    return total
+    return reduce(_EXACT.add, values, Decimal(0))
 
 
 def _count(rows: Sequence[UsageRow], name: str) -> int:
-    total: int = sum(getattr(row, name) for row in rows)
+    total: int = sum(map(attrgetter(name), rows))
     if total > _COUNT_MAX:  # as the core says it of one row
         raise InvalidDataError(f"the sum of {name} is above {_COUNT_MAX}")
     return total
 
 
 def _edge(rows: Sequence[UsageRow], name: str, pick: Any) -> float | None:
-    values = [getattr(row, name) for row in rows]
+    values = list(map(attrgetter(name), rows))
     return None if not values or None in values else float(pick(values))
 
 
 def _outermost(rows: Sequence[UsageRow], name: str, pick: Any) -> float | None:
-    values = [value for row in rows if (value := getattr(row, name)) is not None]
+    values = [value for value in map(attrgetter(name), rows) if value is not None]
     return float(pick(values)) if values else None
 
 
@@ -59,8 +58,8 @@ def add_up(rows: Sequence[UsageRow], model: str | None) -> UsageRow:
     seconds = 0.0 if low is None or high is None else high - low
     tokens_in, tokens_out = _count(rows, "input_tokens"), _count(rows, "output_tokens")
     hits = _count(rows, "cache_n")
-    by_tokens = sum_exact(row.token_cost_exact for row in rows)
-    by_hours = sum_exact(row.runtime_cost_exact for row in rows)
+    by_tokens = sum_exact(map(attrgetter("token_cost_exact"), rows))
+    by_hours = sum_exact(map(attrgetter("runtime_cost_exact"), rows))
     both = _EXACT.add(by_tokens, by_hours)
     return UsageRow(
         model=model,
@@ -75,7 +74,7 @@ def add_up(rows: Sequence[UsageRow], model: str | None) -> UsageRow:
         tokens_per_second=(tokens_in + tokens_out) / seconds if seconds > 0 else None,
         first_request=first,
         last_request=last,
-        runtime_seconds=sum(row.runtime_seconds for row in rows),
+        runtime_seconds=sum(map(attrgetter("runtime_seconds"), rows)),
         token_cost=float(by_tokens),
         runtime_cost=float(by_hours),
         cost=float(both),
@@ -118,7 +117,7 @@ class UsageTable(Table[UsageRow]):
         "cost",
     )
 
-    @property
+    @cached_property
     def total(self) -> UsageRow:
         """Everything in one row; its ``model`` is None."""
         return add_up(self._rows, None)

@@ -21,6 +21,7 @@ WRITING = [
     ["prices", "set", "m", "--hourly", "1", "--new"],
     ["rename", "m", "n"],
     ["vacuum"],
+    ["prune", "--before", "1d", "--yes"],
 ]
 CHECKS = [["check"], ["check", "--quick"], ["check", "--repair"]]
 OTHERS = [["report"], *CHECKS]

@@ -45,6 +45,7 @@ RECORDS = [
     "Finding",
     "PerformanceRow",
     "ModelStatus",
+    "Pruned",
     "Cost",
     "ResponseUsage",
     "CostSlice",

@@ -160,6 +160,13 @@ def rename(dm: DataManager) -> None:
     dm.rename_model("renamed", "m")
 
 
+def prune(dm: DataManager) -> None:
+    dm.add_model_requests("old", ROWS)
+    assert dm.prune(9.0, models="old", tz="UTC").total.requests == len(ROWS)
+    assert dm.usage("old", end=3.0)[0].requests == len(ROWS)
+    dm.delete_model_tables("old")
+
+
 def backup(dm: DataManager) -> None:
     dest = f"{dm.db_path}.backup"
     dm.backup(dest)
@@ -254,6 +261,7 @@ SLOWLY: Calls = {
         lambda dm: dm.check(repair=True),
     ],
     "vacuum": [lambda dm: dm.vacuum()],
+    "prune": [prune, lambda dm: dm.prune(1.0, "day", dry_run=True)],
     "backup": [backup],
     "export": [export],
     "import_requests": [],  # by the one above

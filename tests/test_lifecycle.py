@@ -57,6 +57,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "stats": (),
     "get_storage_stats": (),
     "vacuum": (),
+    "prune": (1.0,),
     "rename_model": ("m", "n"),
     "get_orphaned_models": ([],),
     "backup": ("never-made.db",),

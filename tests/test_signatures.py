@@ -86,6 +86,12 @@ SIGNATURES = {
     "stats": "(self, /)",
     "get_storage_stats": "(self, /)",
     "vacuum": "(self, /)",
+    "prune": (
+        "(self, before: 'Moment | date', keep: \"Literal['hour', 'day'] | None\" = 'hour', *, "
+        "dry_run: 'bool' = False, models: 'str | Iterable[str] | None' = None, "
+        "tz: 'str | tzinfo | None' = None, "
+        "progress: 'Callable[[int, int], object] | None' = None) -> 'PrunedTable'"
+    ),
     "rename_model": "(self, /, old_name, new_name)",
     "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",

@@ -28,6 +28,13 @@ PyObject *finish_none(call *c, dm_status rc);
 /* The id of a new row; None inside a batch, where it is not known yet. */
 PyObject *finish_id(call *c, dm_status rc, int64_t id);
 
+typedef struct {
+    PyObject *function, *manager; /* borrowed */
+} progress_call;
+
+/* A function of (done, total), or None; of care.c. */
+int to_progress(PyObject *object, PyObject *manager, progress_call *call_out, dm_progress *out);
+
 /* The methods, by topic; manager.c has their docs. prices.c: */
 PyObject *tier_add(METHOD_ARGS);
 PyObject *tier_update(METHOD_ARGS);
@@ -51,6 +58,9 @@ PyObject *vacuum(PyObject *self, PyObject *none);
 /* exchange.c: */
 PyObject *requests_export(METHOD_ARGS);
 PyObject *requests_import(METHOD_ARGS);
+/* prune.c: */
+PyObject *prune(METHOD_ARGS);
+PyObject *kept_runs(METHOD_ARGS);
 /* performance.c: */
 PyObject *performance_get(METHOD_ARGS);
 

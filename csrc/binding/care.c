@@ -21,25 +21,20 @@ PyObject *care_telling_set(PyObject *manager)
     return outer;
 }
 
-typedef struct {
-    PyObject *function, *manager; /* borrowed */
-} progress_call;
-
-static bool progress_report(void *argument, int64_t done_pages, int64_t total_pages)
+static bool progress_report(void *argument, int64_t done, int64_t total)
 {
     const progress_call *progress = argument;
     core_leave();
     PyObject *outer = care_telling_set(progress->manager);
-    PyObject *result = PyObject_CallFunction(progress->function, "LL", (long long)done_pages,
-                                             (long long)total_pages);
+    PyObject *result =
+        PyObject_CallFunction(progress->function, "LL", (long long)done, (long long)total);
     (void)care_telling_set(outer);
     Py_XDECREF(result);
     core_enter();
     return result == NULL;
 }
 
-static int to_progress(PyObject *object, PyObject *manager, progress_call *call_out,
-                       dm_progress *out)
+int to_progress(PyObject *object, PyObject *manager, progress_call *call_out, dm_progress *out)
 {
     *call_out = (progress_call){object, manager};
     *out = (dm_progress){is_given(object) ? progress_report : NULL, call_out};

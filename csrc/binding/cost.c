@@ -5,18 +5,29 @@
 
 /* ---- from the core ---- */
 
+static int decimal_import(module_state *state)
+{
+    PyObject *module = PyImport_ImportModule("decimal");
+    PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "Decimal");
+    PyObject *zero = type == NULL ? NULL : PyObject_CallFunction(type, "i", 0);
+    Py_XDECREF(module);
+    if (zero == NULL) {
+        Py_XDECREF(type);
+        return -1;
+    }
+    Py_XSETREF(state->decimal_zero, zero); /* importing may have run this already */
+    Py_XSETREF(state->decimal_type, type);
+    return 0;
+}
+
 PyObject *decimal_new(module_state *state, dm_amount amount)
 {
     if (PyErr_Occurred()) /* another of the same record has failed */
         return NULL;
-    if (state->decimal_type == NULL) {
-        PyObject *module = PyImport_ImportModule("decimal");
-        PyObject *type = module == NULL ? NULL : PyObject_GetAttrString(module, "Decimal");
-        Py_XDECREF(module);
-        if (type == NULL)
-            return NULL;
-        Py_XSETREF(state->decimal_type, type); /* importing may have run this already */
-    }
+    if (state->decimal_type == NULL && decimal_import(state) < 0)
+        return NULL;
+    if (amount == 0)
+        return Py_NewRef(state->decimal_zero);
     char text[DM_AMOUNT_TEXT_SIZE];
     dm_amount_to_text(amount, text);
     return PyObject_CallFunction(state->decimal_type, "s", text);

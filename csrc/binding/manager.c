@@ -487,7 +487,7 @@ static PyMethodDef manager_methods[] = {
     {"get_model_billing", CALL(billing_get),
      "get_model_billing($self, /, model_name)\n--\n\nHow the model is billed."},
     {"_usage", CALL(usage_get),
-     "_usage($self, /, models, edges, periods, strategy, current_prices)\n--\n\n"
+     "_usage($self, /, models, edges, periods, strategy, current_prices, whole_parts=False)\n--\n\n"
      "A list of UsageRow and one of (model, since, CostSlice): what paid the prices of a tier; "
      "None where billing periods are needed and not given."},
     {"_export", CALL(requests_export),
@@ -499,6 +499,12 @@ static PyMethodDef manager_methods[] = {
      "How many rows of the columns, request_id among them, were new; None inside a batch."},
     {"_performance", CALL(performance_get),
      "_performance($self, /, models, edges)\n--\n\nA list of PerformanceRow."},
+    {"_prune", CALL(prune),
+     "_prune($self, /, models, before, edges, dry_run, progress)\n--\n\nA list of Pruned; sums are "
+     "kept of the buckets that begin at edges (None: nothing is kept)."},
+    {"_kept_runs", CALL(kept_runs),
+     "_kept_runs($self, /, model_name)\n--\n\nWhat is kept of runs that were pruned, a list of "
+     "(start, end, runs, seconds); of the program where model_name is None."},
     {"_time_span", CALL(time_span_get),
      "_time_span($self, /, models)\n--\n\nThe times of the first and the last record."},
     {"get_safe_model_name", CALL(safe_name_compute),

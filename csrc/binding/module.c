@@ -60,6 +60,7 @@ static int module_traverse(PyObject *module, visitproc visit, void *arg)
     for (int i = 0; i < RECORD_COUNT; i++)
         Py_VISIT(state->record_types[i]);
     Py_VISIT(state->decimal_type);
+    Py_VISIT(state->decimal_zero);
     Py_VISIT(state->column_type);
     Py_VISIT(state->requests_type);
     Py_VISIT(state->batch_type);
@@ -76,6 +77,7 @@ static int module_clear(PyObject *module)
     for (int i = 0; i < RECORD_COUNT; i++)
         Py_CLEAR(state->record_types[i]);
     Py_CLEAR(state->decimal_type);
+    Py_CLEAR(state->decimal_zero);
     Py_CLEAR(state->column_type);
     Py_CLEAR(state->requests_type);
     Py_CLEAR(state->batch_type);

@@ -23,6 +23,7 @@ enum {
     RECORD_FINDING,
     RECORD_PERFORMANCE,
     RECORD_STATUS,
+    RECORD_PRUNED,
     RECORD_COUNT
 };
 
@@ -32,6 +33,7 @@ typedef struct {
     PyTypeObject *manager_type, *batch_type, *requests_type, *column_type;
     PyTypeObject *record_types[RECORD_COUNT];
     PyObject *decimal_type; /* decimal.Decimal once a cost was asked for; NULL before */
+    PyObject *decimal_zero; /* of which there are many */
 } module_state;
 
 extern PyModuleDef module_def;
@@ -144,6 +146,14 @@ int records_add(PyObject *module, module_state *state);
  * where one of them is NULL. */
 PyObject *record_make(module_state *state, int kind, const record_value *values);
 PyObject *number_or_none(double value); /* None where it is not finite */
+/* What the rows of an answer share: one object for each model and for each edge. */
+typedef struct {
+    PyObject *models, *edges; /* tuples */
+} row_labels;
+int row_labels_make(row_labels *labels, const dm_model_names *models, const double *edges_s,
+                    size_t edge_count);
+void row_labels_reset(row_labels *labels);
+PyObject *row_label(PyObject *labels, size_t at); /* a new reference */
 PyObject *tiers_new(module_state *state, const dm_tier *tiers, size_t count);
 PyObject *tariff_new(module_state *state, const dm_tariff *tariff);
 PyObject *run_new(module_state *state, const dm_run *run);

@@ -31,16 +31,14 @@ static record_value *percentiles_put(record_value *at, const dm_percentiles *see
     return at;
 }
 
-static PyObject *performance_row_new(module_state *state, const dm_performance *performance,
+static PyObject *performance_row_new(module_state *state, const row_labels *labels,
                                      const double *edges_s, const dm_performance_row *row)
 {
-    const dm_model_name *name = &performance->models.models[row->model];
     double start_s = edges_s[row->bucket], end_s = edges_s[row->bucket + 1];
     record_value values[27] = {
-        {.object = PyUnicode_DecodeUTF8(name->original_name, (Py_ssize_t)name->original_length,
-                                        "replace")},
-        {.object = number_or_none(start_s)},
-        {.object = number_or_none(end_s)},
+        {.object = row_label(labels->models, row->model)},
+        {.object = row_label(labels->edges, row->bucket)},
+        {.object = row_label(labels->edges, row->bucket + 1)},
         {.whole = row->requests},
         {.object = number_or_none(requests_per_second(row, start_s, end_s))},
         {.object = number_or_none(ratio(row->prompt_tokens, row->prompt_s))},
@@ -53,16 +51,20 @@ static PyObject *performance_row_new(module_state *state, const dm_performance *
 }
 
 static PyObject *performance_list(module_state *state, const dm_performance *performance,
-                                  const double *edges_s)
+                                  const double *edges_s, size_t edge_count)
 {
-    PyObject *list = PyList_New((Py_ssize_t)performance->row_count);
+    row_labels labels;
+    PyObject *list = NULL;
+    if (row_labels_make(&labels, &performance->models, edges_s, edge_count) == 0)
+        list = PyList_New((Py_ssize_t)performance->row_count);
     for (size_t i = 0; list != NULL && i < performance->row_count; i++) {
-        PyObject *row = performance_row_new(state, performance, edges_s, &performance->rows[i]);
+        PyObject *row = performance_row_new(state, &labels, edges_s, &performance->rows[i]);
         if (row == NULL)
             Py_CLEAR(list);
         else
             PyList_SET_ITEM(list, (Py_ssize_t)i, row);
     }
+    row_labels_reset(&labels);
     return list;
 }
 
@@ -85,7 +87,7 @@ PyObject *performance_get(METHOD_ARGS)
         dm_performance_get(c.core, models, model_count, edges, edge_count, &performance, &c.err);
     core_leave();
     if (!call_failed(&c, rc))
-        result = performance_list(c.state, &performance, edges);
+        result = performance_list(c.state, &performance, edges, edge_count);
     dm_performance_reset(&performance);
 done:
     PyMem_Free(models);

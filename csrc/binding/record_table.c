@@ -184,4 +184,11 @@ const record_spec record_specs[RECORD_COUNT] = {
           {"requests", FIELD_WHOLE, "since the newest run began"},
           {"input_tokens", FIELD_WHOLE, "since the newest run began"},
           {"output_tokens", FIELD_WHOLE, "since the newest run began"}}},
+    [RECORD_PRUNED] = {"Pruned",
+                       "Pruned(model, requests, runs)\n--\n\nWhat prune() removed, or would "
+                       "remove, of a model or of the program.",
+                       3,
+                       {{"model", FIELD_OBJECT, "name; None for the program"},
+                        {"requests", FIELD_WHOLE, "how many requests"},
+                        {"runs", FIELD_WHOLE, "how many runs"}}},
 };

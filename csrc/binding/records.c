@@ -328,6 +328,15 @@ int records_add(PyObject *module, module_state *state)
 
 /* ---- from and to the core ---- */
 
+/* Such a record can be in no cycle, and is spared the collector's visits, as such a tuple is. */
+static bool holds_no_container(const record_spec *spec, const record_object *self)
+{
+    for (int i = 0; i < spec->field_count; i++)
+        if (holds_object(spec, i) && PyObject_IS_GC(self->fields[i].object))
+            return false;
+    return true;
+}
+
 PyObject *record_make(module_state *state, int kind, const record_value *values)
 {
     const record_spec *spec = &record_specs[kind];
@@ -344,6 +353,8 @@ PyObject *record_make(module_state *state, int kind, const record_value *values)
         else if (holds_object(spec, i))
             Py_XDECREF(values[i].object);
     }
+    if (self != NULL && PyObject_IS_GC((PyObject *)self) && holds_no_container(spec, self))
+        PyObject_GC_UnTrack(self);
     return (PyObject *)self;
 }
 
@@ -420,4 +431,53 @@ bool record_to_tier(module_state *state, PyObject *object, dm_tier *out)
 PyObject *number_or_none(double value)
 {
     return isfinite(value) ? PyFloat_FromDouble(value) : Py_NewRef(Py_None);
+}
+
+/* ---- labels ---- */
+
+static PyObject *names_tuple(const dm_model_names *models)
+{
+    PyObject *names = PyTuple_New((Py_ssize_t)models->count);
+    for (size_t i = 0; names != NULL && i < models->count; i++) {
+        const dm_model_name *model = &models->models[i];
+        PyObject *name = PyUnicode_DecodeUTF8(model->original_name,
+                                              (Py_ssize_t)model->original_length, "replace");
+        if (name == NULL)
+            Py_CLEAR(names);
+        else
+            PyTuple_SET_ITEM(names, (Py_ssize_t)i, name);
+    }
+    return names;
+}
+
+static PyObject *numbers_tuple(const double *values, size_t count)
+{
+    PyObject *numbers = PyTuple_New((Py_ssize_t)count);
+    for (size_t i = 0; numbers != NULL && i < count; i++) {
+        PyObject *number = number_or_none(values[i]);
+        if (number == NULL)
+            Py_CLEAR(numbers);
+        else
+            PyTuple_SET_ITEM(numbers, (Py_ssize_t)i, number);
+    }
+    return numbers;
+}
+
+int row_labels_make(row_labels *labels, const dm_model_names *models, const double *edges_s,
+                    size_t edge_count)
+{
+    labels->models = names_tuple(models);
+    labels->edges = labels->models == NULL ? NULL : numbers_tuple(edges_s, edge_count);
+    return labels->edges == NULL ? -1 : 0;
+}
+
+void row_labels_reset(row_labels *labels)
+{
+    Py_CLEAR(labels->models);
+    Py_CLEAR(labels->edges);
+}
+
+PyObject *row_label(PyObject *labels, size_t at)
+{
+    return Py_NewRef(PyTuple_GET_ITEM(labels, (Py_ssize_t)at));
 }

@@ -8,12 +8,6 @@
 
 /* ---- rows ---- */
 
-static PyObject *model_name(const dm_usage *usage, size_t model)
-{
-    const dm_model_name *name = &usage->models.models[model];
-    return PyUnicode_DecodeUTF8(name->original_name, (Py_ssize_t)name->original_length, "replace");
-}
-
 static double tokens_per_second(const dm_usage_row *row, double start_s, double end_s)
 {
     if (!isfinite(start_s) || !isfinite(end_s))
@@ -22,7 +16,14 @@ static double tokens_per_second(const dm_usage_row *row, double start_s, double 
     return seconds > 0 ? ((double)row->input_tokens + (double)row->output_tokens) / seconds : NAN;
 }
 
-static PyObject *usage_row_new(module_state *state, const dm_usage *usage, const double *edges_s,
+/* Of rows that are not billed by the hour, tokens are all that is paid. */
+static PyObject *cost_object(module_state *state, const dm_usage_row *row, dm_amount cost,
+                             PyObject *token_cost)
+{
+    return row->runtime_cost == 0 ? Py_XNewRef(token_cost) : decimal_new(state, cost);
+}
+
+static PyObject *usage_row_new(module_state *state, const row_labels *labels, const double *edges_s,
                                const dm_usage_row *row)
 {
     double start_s = edges_s[row->bucket], end_s = edges_s[row->bucket + 1];
@@ -32,9 +33,10 @@ static PyObject *usage_row_new(module_state *state, const dm_usage *usage, const
     if (rc != DM_OK)
         return raise_error(state, rc, &err);
     double share = row->input_tokens > 0 ? (double)row->cache_n / (double)row->input_tokens : NAN;
-    record_value values[] = {{.object = model_name(usage, row->model)},
-                             {.object = number_or_none(start_s)},
-                             {.object = number_or_none(end_s)},
+    PyObject *token_cost = decimal_new(state, row->token_cost);
+    record_value values[] = {{.object = row_label(labels->models, row->model)},
+                             {.object = row_label(labels->edges, row->bucket)},
+                             {.object = row_label(labels->edges, row->bucket + 1)},
                              {.whole = row->requests},
                              {.whole = row->input_tokens},
                              {.whole = row->output_tokens},
@@ -48,17 +50,18 @@ static PyObject *usage_row_new(module_state *state, const dm_usage *usage, const
                              {.real = dm_amount_to_double(row->token_cost)},
                              {.real = dm_amount_to_double(row->runtime_cost)},
                              {.real = dm_amount_to_double(cost)},
-                             {.object = decimal_new(state, row->token_cost)},
+                             {.object = token_cost},
                              {.object = decimal_new(state, row->runtime_cost)},
-                             {.object = decimal_new(state, cost)}};
+                             {.object = cost_object(state, row, cost, token_cost)}};
     return record_make(state, RECORD_USAGE, values);
 }
 
-static PyObject *usage_list(module_state *state, const dm_usage *usage, const double *edges_s)
+static PyObject *usage_list(module_state *state, const dm_usage *usage, const row_labels *labels,
+                            const double *edges_s)
 {
     PyObject *list = PyList_New((Py_ssize_t)usage->row_count);
     for (size_t i = 0; list != NULL && i < usage->row_count; i++) {
-        PyObject *row = usage_row_new(state, usage, edges_s, &usage->rows[i]);
+        PyObject *row = usage_row_new(state, labels, edges_s, &usage->rows[i]);
         if (row == NULL)
             Py_CLEAR(list);
         else
@@ -70,14 +73,14 @@ static PyObject *usage_list(module_state *state, const dm_usage *usage, const do
 /* ---- parts ---- */
 
 /* A list of (model, since when its tariff held or None, CostSlice). */
-static PyObject *part_list(module_state *state, const dm_usage *usage)
+static PyObject *part_list(module_state *state, const dm_usage *usage, const row_labels *labels)
 {
     PyObject *list = PyList_New((Py_ssize_t)usage->part_count);
     for (size_t i = 0; list != NULL && i < usage->part_count; i++) {
         const dm_usage_part *part = &usage->parts[i];
-        PyObject *row =
-            Py_BuildValue("(NNN)", model_name(usage, part->model), number_or_none(part->from_s),
-                          cost_slice_new(state, &part->slice, &part->tokens, part->cost));
+        PyObject *row = Py_BuildValue(
+            "(NNN)", row_label(labels->models, part->model), number_or_none(part->from_s),
+            cost_slice_new(state, &part->slice, &part->tokens, part->cost));
         if (row == NULL)
             Py_CLEAR(list);
         else
@@ -88,19 +91,28 @@ static PyObject *part_list(module_state *state, const dm_usage *usage)
 
 /* ---- the methods ---- */
 
-static PyObject *answer(call *c, dm_status rc, const dm_usage *usage, const double *edges_s)
+static PyObject *answer(call *c, dm_status rc, const dm_usage_query *query, const dm_usage *usage)
 {
     if (rc == DM_MISUSE && !PyErr_Occurred())
         return Py_NewRef(Py_None);
     if (call_failed(c, rc))
         return NULL;
-    return Py_BuildValue("(NN)", usage_list(c->state, usage, edges_s), part_list(c->state, usage));
+    row_labels labels;
+    PyObject *result = NULL;
+    if (row_labels_make(&labels, &usage->models, query->edges_s, query->edge_count) == 0)
+        result = Py_BuildValue("(NN)", usage_list(c->state, usage, &labels, query->edges_s),
+                               part_list(c->state, usage, &labels));
+    row_labels_reset(&labels);
+    return result;
 }
 
 PyObject *usage_get(METHOD_ARGS)
 {
     static const arg_spec spec = {
-        "_usage", {"models", "edges", "periods", "strategy", "current_prices"}, 5, 5};
+        "_usage",
+        {"models", "edges", "periods", "strategy", "current_prices", "whole_parts"},
+        5,
+        6};
     call c;
     PyObject *names = NULL, *result = NULL;
     double *edges = NULL, *periods = NULL;
@@ -115,7 +127,8 @@ PyObject *usage_get(METHOD_ARGS)
          to_names(c.state, c.args[0], &names, &models, &query.model_count) < 0) ||
         (is_given(c.args[2]) && to_doubles(c.args[2], &periods, &query.period_count) < 0) ||
         (is_given(c.args[3]) && to_strategy(c.state, c.args[3], &strategy) < 0) ||
-        to_flag(c.state, c.args[4], "current_prices", &query.current_prices) < 0)
+        to_flag(c.state, c.args[4], "current_prices", &query.current_prices) < 0 ||
+        (c.args[5] != NULL && to_flag(c.state, c.args[5], "whole_parts", &query.whole_parts) < 0))
         goto done;
     query.models = models;
     query.edges_s = edges;
@@ -124,7 +137,7 @@ PyObject *usage_get(METHOD_ARGS)
     core_enter();
     dm_status rc = dm_usage_get(c.core, &query, &usage, &c.err);
     core_leave();
-    result = answer(&c, rc, &usage, edges);
+    result = answer(&c, rc, &query, &usage);
     dm_usage_reset(&usage);
 done:
     PyMem_Free(models);

@@ -506,6 +506,9 @@ typedef struct {
 dm_status dm_runtime_add(dm_runtime_sum *sum, double from_s, double to_s, dm_amount hourly_price,
                          dm_error *err) DM_CHECKED;
 
+/* Of a sum at an hourly price of 1: its seconds, as the nearest double. */
+double dm_runtime_seconds(const dm_runtime_sum *sum);
+
 /* Divided by 3600 s and rounded, once, half to even, to 1e-12 currency units. DM_INVALID where it
  * is above the largest amount. */
 dm_status dm_runtime_cost(const dm_runtime_sum *sum, dm_amount *cost_out, dm_error *err) DM_CHECKED;
@@ -525,6 +528,8 @@ typedef struct {
     size_t period_count;
     const dm_strategy *strategy; /* NULL: each model's own */
     bool current_prices;         /* false: those of the time */
+    bool whole_parts; /* what is kept of pruned requests and runs counts where it begins, instead of
+                         being refused, where an edge lies inside it */
 } dm_usage_query;
 
 typedef struct {
@@ -563,7 +568,8 @@ typedef struct {
 void dm_usage_reset(dm_usage *usage);
 
 /* Everything of one moment of the database. DM_MODEL_NOT_FOUND; DM_INVALID for edges out of order,
- * and where a sum is above what its type holds. */
+ * where a sum is above what its type holds, and where an edge, a price change or a billing period
+ * begins inside what is kept of pruned requests or runs (see dm_prune). */
 dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usage_out,
                        dm_error *err) DM_CHECKED;
 

@@ -11,7 +11,7 @@
  * stopped. True ends the call with DM_INTERRUPTED and nothing changed. Must not close the handle
  * that the call is on. */
 typedef struct {
-    bool (*report)(void *argument, int64_t done_pages, int64_t total_pages);
+    bool (*report)(void *argument, int64_t done, int64_t total); /* pages, or what a call says */
     void *argument;
 } dm_progress;
 
@@ -33,6 +33,57 @@ dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
 
 /* By a handle of this process: then nobody here may open the file in another way. */
 bool dm_database_is_open(const char *path);
+
+/* Which requests and runs go: what was over before `before_s`. The newest run of a model, and of
+ * the program, stays. */
+typedef struct {
+    const dm_str *models; /* NULL: all, and the runs of the program */
+    size_t model_count;
+    double before_s;
+    /* Where the buckets begin of which sums are kept, ascending; at least one. NULL: nothing is
+     * kept, and what was kept of that time before goes, too. */
+    const double *edges_s;
+    size_t edge_count;
+    bool dry_run; /* only say what would go */
+} dm_prune_query;
+
+typedef struct {
+    int64_t requests, runs;
+} dm_pruned;
+
+typedef struct {
+    dm_model_names models; /* in the order asked for, or of registration */
+    dm_pruned *counts;     /* of each, and one more: of the program */
+} dm_prune_result;
+
+void dm_prune_result_reset(dm_prune_result *result);
+
+/* Remove old requests and runs in short transactions, between which others write; each takes rows
+ * away and puts them into what is kept. Stopped anywhere, also by a crash, what has gone is in the
+ * sums and the rest is there. Takes 16 bytes of memory for each request of a model. `progress`, in
+ * requests and runs, may be NULL: with it, DM_INTERRUPTED leaves what was done. Questions then
+ * answer as before, but for those of which an edge lies inside a bucket that was kept: dm_usage_get
+ * refuses these (DM_INVALID). DM_MODEL_NOT_FOUND. */
+dm_status dm_prune(dm_manager *m, const dm_prune_query *query, const dm_progress *progress,
+                   dm_prune_result *result_out, dm_error *err) DM_CHECKED;
+
+/* What is kept of runs that were pruned. */
+typedef struct {
+    double start_time_s, end_time_s; /* of the first and of the last */
+    int64_t runs;
+    double seconds; /* of all of them */
+} dm_kept_run;
+
+typedef struct {
+    dm_kept_run *runs;
+    size_t count;
+} dm_kept_runs;
+
+void dm_kept_runs_reset(dm_kept_runs *runs);
+
+/* `model` NULL: of the program. */
+dm_status dm_kept_runs_get(dm_manager *m, const dm_str *model, dm_kept_runs *runs_out,
+                           dm_error *err) DM_CHECKED;
 
 typedef struct {
     const dm_str *models; /* NULL: all */

@@ -103,9 +103,19 @@ typedef enum {
     DM__STMT_PROGRAM_RUN_NEWEST,
     DM__STMT_PROGRAM_RUN_END,
     DM__STMT_PROGRAM_RUNS,
+    DM__STMT_PROGRAM_RUN_DELETE, /* as it was, and unless it is the newest */
     DM__STMT_PRICE_CHANGES,
     DM__STMT_PRICE_CHANGE_PUT,
     DM__STMT_PRICE_TIER_PUT,
+    DM__STMT_PRUNED_REQUESTS,
+    DM__STMT_PRUNED_RUNS,
+    DM__STMT_PRUNED_SPAN,
+    DM__STMT_PRUNED_USED_SINCE,
+    DM__STMT_PRUNED_PART_BEFORE,
+    DM__STMT_PRUNED_PART_AFTER,
+    DM__STMT_PRUNED_PART_PUT,
+    DM__STMT_PRUNED_RUN_OF_BUCKET,
+    DM__STMT_PRUNED_RUN_PUT,
     DM__STMT_STORE_VALUE,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
@@ -113,6 +123,7 @@ typedef enum {
     DM__STMT_RUN_NEWEST,
     DM__STMT_RUN_END,
     DM__STMT_RUNS,
+    DM__STMT_RUN_DELETE,
     DM__STMT_RUN_SPAN, /* the first and last times */
     DM__STMT_REQUEST_INSERT,
     DM__STMT_REQUESTS_INSERT, /* through feed.c */
@@ -121,6 +132,7 @@ typedef enum {
     DM__STMT_REQUEST,
     DM__STMT_REQUEST_NEXT, /* the id that the next will get */
     DM__STMT_REQUEST_LAST,
+    DM__STMT_REQUEST_DELETE,
     DM__STMT_USED_SINCE, /* by a request or run */
     DM__STMT_BILLING,
     DM__STMT_BILLING_SET,
@@ -128,12 +140,14 @@ typedef enum {
     DM__STMT_TIER_INSERT, /* INSERT OR REPLACE */
     DM__STMT_TIER_DELETE,
     DM__STMT_TIMING_INSERT,
+    DM__STMT_TIMING_DELETE,
     DM__STMT_TIMINGS,
     DM__STMT_REQUEST_ID_FIND,
     DM__STMT_REQUEST_ID_OF_ROW,
     DM__STMT_REQUEST_IDS,
     DM__STMT_REQUEST_ID_INSERT,
     DM__STMT_CHECKSUMS_ADD, /* of all from a row on */
+    DM__STMT_CHECKSUM_DELETE,
     DM__STMT_COUNT
 } dm__stmt_id;
 
@@ -258,6 +272,10 @@ dm_status dm__row_integer(const dm__row *row, int column, int64_t *out, dm_error
 dm_status dm__row_price(const dm__row *row, int column, double *out, dm_error *err) DM_CHECKED;
 dm_status dm__row_flag(const dm__row *row, int column, bool *out, dm_error *err) DM_CHECKED;
 
+/* The same in SQL. */
+#define DM__IS_TIME(column)                                                                        \
+    "typeof(" column ") IN ('real','integer') AND " column ">=0 AND " column "<9e307"
+
 /* Room for element `count` of an array (`&array`) of dm__malloc. */
 bool dm__array_grow(void *array_pointer, size_t *capacity, size_t count, size_t element_size);
 /* For dm__free; NULL without memory, and never because `count` is 0. */
@@ -284,6 +302,9 @@ dm_status dm__run_insert(dm__conn *conn, dm__model *model_or_null, double start_
                          int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__run_end(dm__conn *conn, dm__model *model_or_null, double end_time_s,
                       dm_error *err) DM_CHECKED;
+/* Whether the row is there, and what is in it. */
+dm_status dm__request_read(dm__conn *conn, dm__model *model, int64_t row_id, bool *found,
+                           dm_request *request, dm_error *err) DM_CHECKED;
 dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request *request,
                              int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,

@@ -117,6 +117,9 @@ dm_status dm__rows_each(dm__conn *conn, dm__model *model, const dm__rows_query *
 /* All rows of the window, by id; `columns` is empty, and to be reset also after a failure. */
 dm_status dm__rows_all(dm__conn *conn, dm__model *model, double start_s, double end_s,
                        dm_request_columns *columns, dm_error *err) DM_CHECKED;
+/* INT64_MIN where there is none. */
+dm_status dm__rows_last_id(dm__conn *conn, dm__model *model, int64_t *last_id,
+                           dm_error *err) DM_CHECKED;
 /* Widens the bounds to the times of all rows; at first they may be NaN. */
 dm_status dm__rows_span(dm__conn *conn, dm__model *model, double bounds_s[2],
                         dm_error *err) DM_CHECKED;

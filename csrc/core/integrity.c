@@ -4,6 +4,7 @@
  * and the tables it names, tables that nothing names; rules.c has those of one model. What is found
  * is a row of the answer and never an error of the call, so that one fault does not hide others. */
 #include "dm_store.h"
+#include "kept.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -200,6 +201,58 @@ static dm_status history_audit(dm__audit *audit)
                           " c.safe_name=t.safe_name AND c.change_id=t.change_id)");
 }
 
+/* ---- what is kept of what was pruned ---- */
+
+static dm_status sums_unnamed(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    return dm__found(audit, DM_SEVERITY_WARNING, table, sqlite3_column_int64(stmt, 0),
+                     "%.30s has sums, but is no model of model_name_mapping",
+                     (const char *)sqlite3_column_text(stmt, 1));
+}
+
+static dm_status part_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    dm__kept_part part = {0};
+    dm_status rc = dm__request_columns_alloc(&part.rows, DM__KEPT_ROWS)
+                       ? dm__kept_part_read(stmt, &part, audit->err)
+                       : dm__no_memory(audit->err);
+    dm_request_columns_reset(&part.rows);
+    return dm__found_error(audit, rc, table, sqlite3_column_int64(stmt, 0));
+}
+
+static dm_status kept_run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    dm_kept_run run;
+    return dm__found_error(audit, dm__kept_run_read(stmt, &run, audit->err), table,
+                           sqlite3_column_int64(stmt, 0));
+}
+
+static dm_status sums_audit(dm__audit *audit)
+{
+    static const struct {
+        const char *table, *columns;
+        dm__audit_row_fn each;
+    } tables[] = {{"datamanager_usage_sums", DM__KEPT_PART_COLUMNS, part_audit_row},
+                  {"datamanager_uptime_sums", DM__KEPT_RUN_COLUMNS, kept_run_audit_row}};
+    if (!dm__kept_exists(audit->conn))
+        return DM_OK;
+    dm_status rc = dm__kept_create(audit->ours, audit->err);
+    for (int i = 0; i < 2 && rc == DM_OK; i++) {
+        bool usable = true;
+        rc = dm__table_audit(audit, tables[i].table, tables[i].table, &usable);
+        if (rc == DM_OK && usable)
+            rc = dm__audit_each(audit, tables[i].table, sums_unnamed,
+                                "SELECT id,safe_name FROM %s WHERE safe_name<>%Q AND safe_name NOT"
+                                " IN (SELECT safe_name FROM model_name_mapping)",
+                                tables[i].table, DM__PROGRAM);
+        if (rc == DM_OK && usable && !audit->quick)
+            rc =
+                dm__audit_each(audit, tables[i].table, tables[i].each,
+                               "SELECT %s FROM %s ORDER BY id", tables[i].columns, tables[i].table);
+    }
+    return rc;
+}
+
 /* ---- everything ---- */
 
 /* Our tables as this version makes them, to compare with. */
@@ -233,6 +286,8 @@ static dm_status rules_audit(dm__audit *audit)
         rc = unnamed_audit(audit);
     if (rc == DM_OK && usable)
         rc = history_audit(audit);
+    if (rc == DM_OK && usable)
+        rc = sums_audit(audit);
     dm__conn_close(audit->ours, false);
     audit->ours = NULL;
     return rc;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * Names and their tables. */
-#include "dm_internal.h"
+#include "kept.h"
 
 #include <string.h>
 
@@ -34,14 +34,16 @@ static const char model_tables_sql[] =
     " SELECT 1,0.0 WHERE NOT EXISTS(SELECT 1 FROM \"%w_billing\")";
 
 /* The older class deletes its own four tables: its next requests would begin again with row 1, and
- * find the timings and ids of rows that are gone. */
+ * find the timings and ids of rows that are gone, and sums of requests that are no longer its own.
+ */
 static dm_status side_tables_drop(dm__conn *conn, const char *safe, dm_error *err)
 {
-    return dm__conn_exec(conn, err,
-                         "DROP TABLE IF EXISTS \"%w_timings\";"
-                         "DROP TABLE IF EXISTS \"%w_request_ids\";"
-                         "DROP TABLE IF EXISTS \"%w_checksums\"",
-                         safe, safe, safe);
+    dm_status rc = dm__conn_exec(conn, err,
+                                 "DROP TABLE IF EXISTS \"%w_timings\";"
+                                 "DROP TABLE IF EXISTS \"%w_request_ids\";"
+                                 "DROP TABLE IF EXISTS \"%w_checksums\"",
+                                 safe, safe, safe);
+    return rc == DM_OK ? dm__kept_forget(conn, safe, err) : rc;
 }
 
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err)

@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 __extension__ typedef unsigned __int128 uint128;
 
@@ -38,15 +39,30 @@ static dm_status refuse_cost(dm_error *err)
 
 /* ---- decimals ---- */
 
+#define DIGITS_MAX 39 /* of 128 bits */
+
+/* The digits of `number` up to `end`; returns where they begin. 64 bits are faster to divide. */
+static char *digits_put(char *end, uint128 number)
+{
+    const uint64_t part = 10000000000000000000u; /* 19 zeros */
+    for (; number > UINT64_MAX; number /= part) {
+        uint64_t rest = (uint64_t)(number % part);
+        for (int i = 0; i < 19; i++, rest /= 10)
+            *--end = (char)('0' + (int)(rest % 10));
+    }
+    uint64_t rest = (uint64_t)number;
+    do {
+        *--end = (char)('0' + (int)(rest % 10));
+        rest /= 10;
+    } while (rest > 0);
+    return end;
+}
+
 static double decimal_to_double(uint128 digits, int exponent)
 {
-    char text[64], *at = text + 48; /* 128 bits have at most 39 digits */
-    (void)snprintf(at, 16, "e%d", exponent);
-    do {
-        *--at = (char)('0' + (int)(digits % 10));
-        digits /= 10;
-    } while (digits > 0);
-    return strtod(at, NULL);
+    char text[DIGITS_MAX + 16];
+    (void)snprintf(text + DIGITS_MAX, 16, "e%d", exponent);
+    return strtod(digits_put(text + DIGITS_MAX, digits), NULL);
 }
 
 /* The shortest decimal that reads back as `value`, which is not negative: its digits, and the
@@ -110,21 +126,22 @@ double dm_amount_to_double(dm_amount amount)
 
 void dm_amount_to_text(dm_amount amount, char text[DM_AMOUNT_TEXT_SIZE])
 {
-    char reversed[DM_AMOUNT_TEXT_SIZE];
-    size_t length = 0;
-    uint128 rest = magnitude(amount);
-    for (int place = 0; place <= AMOUNT_PLACES || rest > 0; place++, rest /= 10) {
-        char digit = (char)('0' + (int)(rest % 10));
-        if (place == AMOUNT_PLACES && length > 0)
-            reversed[length++] = '.';
-        if (place >= AMOUNT_PLACES || length > 0 || digit != '0')
-            reversed[length++] = digit;
-    }
+    char digits[DIGITS_MAX + 1], *end = digits + DIGITS_MAX;
+    char *at = digits_put(end, magnitude(amount)), *point = end - AMOUNT_PLACES;
+    while (at >= point)
+        *--at = '0';
+    while (end > point && end[-1] == '0')
+        end--;
     if (amount < 0)
-        reversed[length++] = '-';
-    for (size_t i = 0; i < length; i++)
-        text[i] = reversed[length - 1 - i];
-    text[length] = '\0';
+        *text++ = '-';
+    memcpy(text, at, (size_t)(point - at));
+    text += point - at;
+    if (end > point) {
+        *text++ = '.';
+        memcpy(text, point, (size_t)(end - point));
+        text += end - point;
+    }
+    *text = '\0';
 }
 
 /* By division: where a compiler multiplies 128 bits with a check, it may ask for a library that is
@@ -171,6 +188,19 @@ dm_status dm_runtime_add(dm_runtime_sum *sum, double from_s, double to_s, dm_amo
         return refuse_cost(err);
     *sum = next;
     return DM_OK;
+}
+
+/* From the highest bits that a double has room for, the last of them set where others follow. */
+double dm_runtime_seconds(const dm_runtime_sum *sum)
+{
+    int top = 3, scale = -64;
+    while (top > 1 && sum->limbs[top] == 0)
+        top--;
+    uint128 value = (uint128)sum->limbs[top] << 64 | sum->limbs[top - 1];
+    scale += 64 * (top - 1);
+    for (int i = 0; i < top - 1; i++)
+        value |= sum->limbs[i] != 0;
+    return ldexp((double)value, scale);
 }
 
 dm_status dm_runtime_cost(const dm_runtime_sum *sum, dm_amount *cost_out, dm_error *err)

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Exact percentiles by sorting: values are kept as 64-bit keys in their order (whole numbers as
- * they are, doubles of at least 0 by their bits), grouped by bucket, and each group is sorted by
- * radix. */
+ * Exact percentiles: values are kept as 64-bit keys in their order (whole numbers as they are,
+ * doubles of at least 0 by their bits) and grouped by bucket. Of a group, a histogram of the
+ * highest bits in which its values differ tells where the ranks that are asked for lie, and only
+ * the bins with these are sorted. */
 #include "dm_internal.h"
 
 #include <string.h>
@@ -112,23 +113,109 @@ uint64_t dm__key_of_real(double value)
     return key;
 }
 
-static double at_rank(const uint64_t *sorted, size_t count, unsigned percent, bool whole)
+/* ---- ranks ---- */
+
+#define RANKS 5
+
+static const unsigned percents[RANKS] = {50, 90, 95, 99, 100};
+
+/* By nearest rank, from 0 on; in whole numbers, without a product that could be too large. */
+static void ranks_of(size_t count, size_t ranks[RANKS])
 {
-    size_t rank = (size_t)(((dm_int128)count * percent + 99) / 100);
-    return number_of(sorted[rank - 1], whole);
+    for (int r = 0; r < RANKS; r++)
+        ranks[r] = count / 100 * percents[r] + (count % 100 * percents[r] + 99) / 100 - 1;
 }
 
-static dm_percentiles percentiles_of(const uint64_t *sorted, size_t count, bool whole)
+#define BINS   256
+#define NOT_IN SIZE_MAX
+
+/* How far to the right the highest bits are that differ; they make the number of a bin. */
+static unsigned bin_shift(const uint64_t *values, size_t count)
 {
+    uint64_t varying = 0;
+    for (size_t i = 0; i < count; i++)
+        varying |= values[i] ^ values[0];
+    unsigned shift = 0;
+    while (varying >> shift >= BINS)
+        shift++;
+    return shift;
+}
+
+static size_t bin_of(uint64_t value, unsigned shift)
+{
+    return value >> shift & (BINS - 1);
+}
+
+typedef struct {
+    size_t bin, begin, size; /* `begin` values are less */
+} rank_bin;
+
+static void bins_find(const size_t counts[BINS], const size_t ranks[RANKS], rank_bin found[RANKS])
+{
+    size_t begin = 0;
+    for (size_t b = 0, r = 0; r < RANKS; begin += counts[b++])
+        for (; r < RANKS && ranks[r] < begin + counts[b]; r++)
+            found[r] = (rank_bin){b, begin, counts[b]};
+}
+
+/* The bins with the ranks go to `scratch`, one behind the other, and are sorted there. */
+static void ranks_pick_large(uint64_t *values, uint64_t *scratch, size_t count,
+                             const size_t ranks[RANKS], uint64_t picked[RANKS])
+{
+    size_t counts[BINS] = {0}, places[BINS], room = 0;
+    rank_bin found[RANKS];
+    const unsigned shift = bin_shift(values, count);
+    for (size_t i = 0; i < count; i++)
+        counts[bin_of(values[i], shift)]++;
+    bins_find(counts, ranks, found);
+    for (size_t b = 0; b < BINS; b++)
+        places[b] = NOT_IN;
+    for (int r = 0; r < RANKS; r++)
+        if (places[found[r].bin] == NOT_IN) {
+            places[found[r].bin] = room;
+            room += found[r].size;
+        }
+    for (size_t i = 0; i < count; i++) {
+        size_t *place = &places[bin_of(values[i], shift)];
+        if (*place != NOT_IN)
+            scratch[(*place)++] = values[i];
+    }
+    for (int r = 0; r < RANKS; r++) {
+        uint64_t *sorted = scratch + places[found[r].bin] - found[r].size;
+        if (r == 0 || found[r].bin != found[r - 1].bin)
+            sort_keys(sorted, values, found[r].size);
+        picked[r] = sorted[ranks[r] - found[r].begin];
+    }
+}
+
+static void ranks_pick(uint64_t *values, uint64_t *scratch, size_t count, uint64_t picked[RANKS])
+{
+    size_t ranks[RANKS];
+    ranks_of(count, ranks);
+    if (count >= SMALL) {
+        ranks_pick_large(values, scratch, count, ranks, picked);
+        return;
+    }
+    sort_small(values, count);
+    for (int r = 0; r < RANKS; r++)
+        picked[r] = values[ranks[r]];
+}
+
+static dm_percentiles percentiles_of(uint64_t *values, uint64_t *scratch, size_t count, bool whole)
+{
+    uint64_t picked[RANKS];
     if (count == 0)
         return (dm_percentiles){0, NAN, NAN, NAN, NAN, NAN};
+    ranks_pick(values, scratch, count, picked);
     return (dm_percentiles){(int64_t)count,
-                            at_rank(sorted, count, 50, whole),
-                            at_rank(sorted, count, 90, whole),
-                            at_rank(sorted, count, 95, whole),
-                            at_rank(sorted, count, 99, whole),
-                            at_rank(sorted, count, 100, whole)};
+                            number_of(picked[0], whole),
+                            number_of(picked[1], whole),
+                            number_of(picked[2], whole),
+                            number_of(picked[3], whole),
+                            number_of(picked[4], whole)};
 }
+
+/* ---- groups ---- */
 
 /* The values by bucket; `ends` becomes the end of each. */
 static void values_group(const dm__keys *keys, size_t bucket_count, uint64_t *grouped, size_t *ends)
@@ -157,9 +244,8 @@ dm_status dm__percentiles(const dm__keys *keys, size_t bucket_count, bool whole,
     }
     values_group(keys, bucket_count, grouped, ends);
     for (size_t b = 0, begin = 0; b < bucket_count; begin = ends[b], b++) {
-        sort_keys(grouped + begin, scratch, ends[b] - begin);
         *(dm_percentiles *)(void *)((char *)first_out + b * stride) =
-            percentiles_of(grouped + begin, ends[b] - begin, whole);
+            percentiles_of(grouped + begin, scratch, ends[b] - begin, whole);
     }
 done:
     dm__free(scratch);

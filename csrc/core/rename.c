@@ -3,7 +3,7 @@
  * A model gets another name, and with it other tables: whoever remembers the old ones finds them
  * gone and looks the name up again. Where the new name is known already, the records of both come
  * together; ids of the old go on behind those of the new. */
-#include "dm_internal.h"
+#include "kept.h"
 
 static dm_status history_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
@@ -58,6 +58,10 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
         rc = side_table_move(conn, "_checksums", from, to, err);
     if (rc == DM_OK)
         rc = history_move(conn, from, to, err);
+    if (rc == DM_OK)
+        rc = dm__kept_forget(conn, to, err); /* left from a model that the older class deleted */
+    if (rc == DM_OK)
+        rc = dm__kept_move(conn, from, to, err);
     return rc == DM_OK ? dm__conn_exec(conn, err,
                                        "UPDATE model_name_mapping SET original_name=%.*Q,"
                                        "safe_name=%Q WHERE safe_name=%Q",
@@ -184,6 +188,8 @@ static dm_status models_join(dm__conn *conn, dm_str old_name, dm__model *from, d
         rc = has_prices(conn, to, &has, err);
     if (rc == DM_OK && !has)
         rc = prices_take(conn, from->safe, to->safe, err);
+    if (rc == DM_OK)
+        rc = dm__kept_move(conn, from->safe, to->safe, err);
     return rc == DM_OK ? dm__model_drop(conn, old_name, err) : rc;
 }
 

@@ -85,28 +85,6 @@ static int64_t exported_row(const char *store, dm_str id)
     return row_id > 0 ? row_id : 0;
 }
 
-/* Whether the row is there, and what is in it. */
-static dm_status request_read(dm__conn *conn, dm__model *model, int64_t row_id, bool *found,
-                              dm_request *request, dm_error *err)
-{
-    char table[DM_SAFE_NAME_SIZE + 16];
-    (void)sqlite3_snprintf((int)sizeof table, table, "%s_requests", model->safe);
-    int64_t *const counts[] = {&request->input_tokens, &request->output_tokens, &request->cache_n,
-                               &request->prompt_n};
-    dm__row row = {NULL, table, row_id};
-    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST, &row.stmt, err);
-    if (rc == DM_OK) {
-        (void)sqlite3_bind_int64(row.stmt, 1, row_id);
-        rc = dm__stmt_step(conn, row.stmt, found, err);
-    }
-    if (rc == DM_OK && *found)
-        rc = dm__row_time(&row, 1, &request->timestamp_s, err);
-    for (int i = 0; i < 4 && *found && rc == DM_OK; i++)
-        rc = dm__row_count(&row, i + 2, counts[i], err);
-    dm__stmt_put(row.stmt);
-    return rc;
-}
-
 static dm_status row_has_id(dm__conn *conn, dm__model *model, int64_t row_id, bool *has,
                             dm_error *err)
 {
@@ -137,7 +115,7 @@ static dm_status own_row_find(dm__conn *conn, dm__model *model, dm_str request_i
         return rc;
     rc = row_has_id(conn, model, row_id, &has_id, err);
     if (rc == DM_OK && !has_id)
-        rc = request_read(conn, model, row_id, &found, &request, err);
+        rc = dm__request_read(conn, model, row_id, &found, &request, err);
     if (rc != DM_OK || has_id)
         return rc;
     exported_id(store, row_id, &request, text);

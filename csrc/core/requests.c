@@ -37,6 +37,27 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
     return rc;
 }
 
+dm_status dm__request_read(dm__conn *conn, dm__model *model, int64_t row_id, bool *found,
+                           dm_request *request, dm_error *err)
+{
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_requests", model->safe);
+    int64_t *const counts[] = {&request->input_tokens, &request->output_tokens, &request->cache_n,
+                               &request->prompt_n};
+    dm__row row = {NULL, table, row_id};
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST, &row.stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_int64(row.stmt, 1, row_id);
+        rc = dm__stmt_step(conn, row.stmt, found, err);
+    }
+    if (rc == DM_OK && *found)
+        rc = dm__row_time(&row, 1, &request->timestamp_s, err);
+    for (int i = 0; i < 4 && *found && rc == DM_OK; i++)
+        rc = dm__row_count(&row, i + 2, counts[i], err);
+    dm__stmt_put(row.stmt);
+    return rc;
+}
+
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err)
 {

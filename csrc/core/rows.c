@@ -201,14 +201,13 @@ static void chunk_resume(rows_walk *walk)
 
 /* ---- all ---- */
 
-static dm_status last_id_read(rows_walk *walk, int64_t *last_id)
+dm_status dm__rows_last_id(dm__conn *conn, dm__model *model, int64_t *last_id, dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     bool row = false;
-    dm_status rc =
-        dm__model_stmt_get(walk->conn, walk->model, DM__STMT_REQUEST_LAST, &stmt, walk->err);
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_LAST, &stmt, err);
     if (rc == DM_OK)
-        rc = dm__stmt_step(walk->conn, stmt, &row, walk->err);
+        rc = dm__stmt_step(conn, stmt, &row, err);
     *last_id = INT64_MIN;
     if (rc == DM_OK && row && sqlite3_column_type(stmt, 0) == SQLITE_INTEGER)
         *last_id = sqlite3_column_int64(stmt, 0);
@@ -221,7 +220,7 @@ static dm_status view_get(rows_walk *walk)
     int64_t last_id;
     if (walk->conn->recall.cache == NULL)
         return DM_OK;
-    dm_status rc = last_id_read(walk, &last_id);
+    dm_status rc = dm__rows_last_id(walk->conn, walk->model, &last_id, walk->err);
     if (rc == DM_OK &&
         !dm__cache_view(&walk->conn->recall, walk->model->safe, last_id, &walk->view))
         rc = dm__no_memory(walk->err);

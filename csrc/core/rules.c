@@ -90,8 +90,6 @@ static dm_status run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char 
     return row_finding(audit, rc, table, row.row_id);
 }
 
-#define IS_TIME(column)                                                                            \
-    "typeof(" column ") IN ('real','integer') AND " column ">=0 AND " column "<9e307"
 #define IS_COUNT(column)                                                                           \
     "typeof(" column ")='integer' AND " column " BETWEEN 0 AND 9007199254740992"
 
@@ -99,8 +97,8 @@ dm_status dm__runs_audit(dm__audit *audit, const char *table)
 {
     return dm__audit_each(
         audit, table, run_audit_row,
-        "SELECT id,start_time,end_time FROM \"%w\" WHERE NOT (" IS_TIME(
-            "start_time") " AND " IS_TIME("end_time") " AND end_time>=start_time) LIMIT %d",
+        "SELECT id,start_time,end_time FROM \"%w\" WHERE NOT (" DM__IS_TIME(
+            "start_time") " AND " DM__IS_TIME("end_time") " AND end_time>=start_time) LIMIT %d",
         table, FINDINGS_PER_TABLE);
 }
 
@@ -120,8 +118,20 @@ static dm_status requests_audit(dm__audit *audit, const char *table)
     return dm__audit_each(
         audit, table, request_audit_row,
         "SELECT id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
-        " FROM \"%w\" NOT INDEXED WHERE NOT (" IS_TIME("timestamp") " AND " IS_COUNT("input_tokens") " AND " IS_COUNT(
-            "output_tokens") " AND " IS_COUNT("cache_n") " AND " IS_COUNT("prompt_n") ") LIMIT %d",
+        " FROM \"%w\" NOT INDEXED WHERE NOT (" DM__IS_TIME("timestamp") " AND " IS_COUNT(
+            "input_"
+            "tokens") " AND " IS_COUNT("output_tokens") " AND " IS_COUNT("cache_n") " AND"
+                                                                                    " " IS_COUNT(
+                                                                                        "p"
+                                                                                        "r"
+                                                                                        "o"
+                                                                                        "m"
+                                                                                        "p"
+                                                                                        "t"
+                                                                                        "_"
+                                                                                        "n") ") "
+                                                                                             "LIMIT"
+                                                                                             " %d",
         table, FINDINGS_PER_TABLE);
 }
 
@@ -151,9 +161,9 @@ static dm_status timings_audit(dm__audit *audit, const char *requests, const cha
         audit, table, timing_audit_row,
         "SELECT request_id,duration,first_token,r.id IS NULL FROM \"%w\" LEFT"
         " JOIN \"%w\" r ON r.id=request_id WHERE r.id IS NULL OR NOT ("
-        "(duration IS NULL OR " IS_TIME("duration") ") AND "
-                                                    "(first_token IS NULL OR " IS_TIME(
-                                                        "first_token") ")) LIMIT %d",
+        "(duration IS NULL OR " DM__IS_TIME("duration") ") AND "
+                                                        "(first_token IS NULL OR " DM__IS_TIME(
+                                                            "first_token") ")) LIMIT %d",
         table, requests, FINDINGS_PER_TABLE);
 }
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * From when to when there is anything at all. */
-#include "dm_internal.h"
+#include "kept.h"
 
 typedef struct {
     dm__model_read read;
@@ -28,6 +28,8 @@ static dm_status model_span_read(dm__conn *conn, dm__model *model, dm__model_rea
         span->bounds_s[1] = fmax(span->bounds_s[1], time_s);
     }
     dm__stmt_put(stmt);
+    if (rc == DM_OK)
+        rc = dm__kept_span(conn, model->safe, span->bounds_s, err);
     return rc == DM_OK ? dm__rows_span(conn, model, span->bounds_s, err) : rc;
 }
 

@@ -2,7 +2,7 @@
  *
  * Prepared statements. A connection keeps one of each that names no model, and with every model
  * that it remembers one of each that does, so nothing on a hot path is prepared twice. */
-#include "dm_internal.h"
+#include "kept.h"
 
 #include <string.h>
 
@@ -29,6 +29,9 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_PROGRAM_RUN_NEWEST] = RUN_COLUMNS "program_runtime ORDER BY id DESC LIMIT 1",
     [DM__STMT_PROGRAM_RUN_END] = "UPDATE program_runtime SET end_time=?2 WHERE id=?1",
     [DM__STMT_PROGRAM_RUNS] = RUN_COLUMNS "program_runtime ORDER BY id DESC",
+    [DM__STMT_PROGRAM_RUN_DELETE] =
+        "DELETE FROM program_runtime WHERE id=?1 AND start_time=?2 AND end_time=?3"
+        " AND id<(SELECT max(id) FROM program_runtime)",
     [DM__STMT_PRICE_CHANGES] =
         "SELECT c.change_id,c.effective_from,c.changed_at,c.use_tier_pricing,c.hourly_price,"
         "c.strategy,c.sets_tiers,t.tier_index,t.start_tokens,t.end_tokens,"
@@ -44,11 +47,46 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT INTO datamanager_price_tiers(safe_name,change_id,tier_index,start_tokens,"
         "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
+    /* Those that cannot be what they say are read, and refused. */
+    [DM__STMT_PRUNED_REQUESTS] =
+        "SELECT " DM__KEPT_PART_COLUMNS " FROM datamanager_usage_sums WHERE safe_name=?1"
+        " AND (first_request<?3 OR NOT (" DM__IS_TIME(
+            "first_request") "))"
+                             " AND (last_request>=?2 OR last_request<first_request"
+                             " OR NOT (" DM__IS_TIME("last_request") ")) ORDER BY first_request,id",
+    [DM__STMT_PRUNED_RUNS] = "SELECT " DM__KEPT_RUN_COLUMNS
+                             " FROM datamanager_uptime_sums WHERE safe_name=?1 ORDER BY id",
+    [DM__STMT_PRUNED_SPAN] =
+        "SELECT min(first),max(last) FROM (SELECT first_request AS first,last_request AS last"
+        " FROM datamanager_usage_sums WHERE safe_name=?1 UNION ALL"
+        " SELECT start_time,end_time FROM datamanager_uptime_sums WHERE safe_name=?1)",
+    [DM__STMT_PRUNED_USED_SINCE] =
+        "SELECT EXISTS(SELECT 1 FROM datamanager_usage_sums WHERE safe_name=?1 AND"
+        " last_request>?2) OR EXISTS(SELECT 1 FROM datamanager_uptime_sums WHERE safe_name=?1"
+        " AND end_time>?2)",
+    [DM__STMT_PRUNED_PART_BEFORE] =
+        "SELECT " DM__KEPT_PART_COLUMNS ",bucket_start FROM datamanager_usage_sums WHERE"
+        " safe_name=?1 AND first_request<=?2 ORDER BY first_request DESC,id DESC LIMIT 1",
+    [DM__STMT_PRUNED_PART_AFTER] = "SELECT min(first_request) FROM datamanager_usage_sums"
+                                   " WHERE safe_name=?1 AND first_request>?2",
+    [DM__STMT_PRUNED_PART_PUT] =
+        "INSERT OR REPLACE INTO datamanager_usage_sums(id,safe_name,bucket_start,"
+        "first_request,last_request,requests,input_tokens,output_tokens,cache_n,prompt_n,packed)"
+        " VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11)",
+    [DM__STMT_PRUNED_RUN_OF_BUCKET] =
+        "SELECT " DM__KEPT_RUN_COLUMNS " FROM datamanager_uptime_sums WHERE safe_name=?1"
+        " AND bucket_start=?2 ORDER BY id DESC LIMIT 1",
+    [DM__STMT_PRUNED_RUN_PUT] =
+        "INSERT OR REPLACE INTO datamanager_uptime_sums(id,safe_name,bucket_start,start_time,"
+        "end_time,runs,seconds) VALUES(?1,?2,?3,?4,?5,?6,?7)",
     [DM__STMT_STORE_VALUE] = "SELECT value FROM datamanager_store WHERE name=?1",
     [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
     [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
     [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
     [DM__STMT_RUNS] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC",
+    [DM__STMT_RUN_DELETE] =
+        "DELETE FROM \"%w_runtime\" WHERE id=?1 AND start_time=?2 AND end_time=?3"
+        " AND id<(SELECT max(id) FROM \"%w_runtime\")",
     [DM__STMT_REQUEST_INSERT] =
         "INSERT INTO \"%w_requests\"(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
         " VALUES(?1,?2,?3,?4,?5)",
@@ -67,6 +105,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
                               " name='%w_requests' COLLATE NOCASE),0),"
                               "coalesce((SELECT max(id) FROM \"%w_requests\"),0))",
     [DM__STMT_REQUEST_LAST] = "SELECT max(id) FROM \"%w_requests\"",
+    [DM__STMT_REQUEST_DELETE] = "DELETE FROM \"%w_requests\" WHERE id=?1",
     [DM__STMT_USED_SINCE] = "SELECT EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>?1) OR "
                             "EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)",
     [DM__STMT_RUN_SPAN] = "SELECT min(start_time),max(end_time) FROM \"%w_runtime\"",
@@ -82,6 +121,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_TIER_DELETE] = "DELETE FROM \"%w_tier_pricing\" WHERE tier_index=?1",
     [DM__STMT_TIMING_INSERT] =
         "INSERT OR REPLACE INTO \"%w_timings\"(request_id,duration,first_token) VALUES(?1,?2,?3)",
+    [DM__STMT_TIMING_DELETE] = "DELETE FROM \"%w_timings\" WHERE request_id=?1",
     [DM__STMT_TIMINGS] =
         "SELECT request_id,duration,first_token FROM \"%w_timings\" WHERE request_id>=?1"
         " ORDER BY request_id",
@@ -91,6 +131,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     /* REPLACE: of an id that was looked up and is new, only what another's rows have left. */
     [DM__STMT_REQUEST_ID_INSERT] =
         "INSERT OR REPLACE INTO \"%w_request_ids\"(row_id,request_id) VALUES(?1,?2)",
+    [DM__STMT_CHECKSUM_DELETE] = "DELETE FROM \"%w_checksums\" WHERE request_id=?1",
     [DM__STMT_CHECKSUMS_ADD] =
         "INSERT OR REPLACE INTO \"%w_checksums\"(request_id,checksum) SELECT id,"
         "datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"

@@ -3,7 +3,7 @@
  * Changing prices. Every change goes into the history, at the moment from which it holds, and the
  * manual's tables are then made to show what holds now. Setting up is one change: it replaces the
  * one before it, from that one's beginning, as long as no request or run is later. */
-#include "dm_internal.h"
+#include "kept.h"
 
 #include <string.h>
 
@@ -134,6 +134,8 @@ static dm_status used_since(dm__conn *conn, dm__model *model, double time_s, boo
     if (rc == DM_OK)
         *used_out = sqlite3_column_int(stmt, 0) != 0;
     dm__stmt_put(stmt);
+    if (rc == DM_OK && !*used_out) /* what was pruned was billed by it, too */
+        rc = dm__kept_used_since(conn, model->safe, time_s, used_out, err);
     return rc;
 }
 

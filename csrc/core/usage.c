@@ -11,7 +11,7 @@
  *     tariffs    |    A          |     B             |
  *     cells      |  0        | 1 |   2   |     3     |
  */
-#include "dm_internal.h"
+#include "kept.h"
 #include "wide.h"
 
 #include <stdlib.h>
@@ -23,8 +23,9 @@
 
 typedef struct {
     dm_int128 requests, input_tokens, output_tokens, cache_n, prompt_n;
-    double first_s, last_s, runtime_s;
-    dm_runtime_sum runtime;
+    double first_s, last_s;
+    dm_runtime_sum seconds, runtime;
+    double beyond_s; /* seconds that no clock reaches, and no sum */
     dm_amount token_cost;
 } bucket_sums;
 
@@ -322,17 +323,89 @@ static dm_status some_add(void *argument, const dm__rows_part *part, dm_error *e
     return DM_OK;
 }
 
+/* ---- what is kept of pruned requests ---- */
+
+/* Rows that are to be added in the order of time, or none; and the parts among them. */
+typedef struct {
+    model_usage *usage;
+    const dm__model *model;
+    dm_request_columns rows; /* those that are left, of an array of another */
+    dm_tokens_before *before;
+} ordered;
+
+static void rows_add_until(ordered *all, double time_s)
+{
+    dm_request_columns *rows = &all->rows, some = *rows;
+    some.count = 0;
+    while (some.count < rows->count && rows->timestamp_s[some.count] < time_s)
+        some.count++;
+    rows_add(all->usage, &some, all->before);
+    rows->count -= some.count;
+    rows->timestamp_s += some.count;
+    rows->input_tokens += some.count;
+    rows->output_tokens += some.count;
+    rows->cache_n += some.count;
+    rows->prompt_n += some.count;
+}
+
+static dm_status refuse_cut(const char *what, const dm__model *model, double first_s, double last_s,
+                            dm_error *err)
+{
+    return dm__fail(
+        err, DM_INVALID,
+        "the %s of '%.*s' from %.6f to %.6f were pruned and are kept as one sum: no bucket,"
+        " price or billing period may begin after the first and up to the last",
+        what, (int)(model->name_length < 50 ? model->name_length : 50), model->name, first_s,
+        last_s);
+}
+
+/* Where what is kept from first_s to last_s counts: NULL where it does not. */
+static dm_status kept_cell(model_usage *usage, const dm__model *model, const char *what,
+                           double first_s, double last_s, cell **cell_out, dm_error *err)
+{
+    cell *at = cell_of(usage, first_s);
+    *cell_out = cell_holds(at, first_s) ? at : NULL;
+    bool cut = *cell_out == NULL || !cell_holds(at, last_s);
+    return cut && !usage->query->whole_parts ? refuse_cut(what, model, first_s, last_s, err)
+                                             : DM_OK;
+}
+
+static dm_status kept_part_add(void *argument, const dm__kept_part *part, dm_error *err)
+{
+    ordered *all = argument;
+    cell *at = NULL;
+    rows_add_until(all, part->first_s);
+    dm_status rc =
+        kept_cell(all->usage, all->model, "requests", part->first_s, part->last_s, &at, err);
+    if (rc != DM_OK || at == NULL)
+        return rc;
+    (void)cell_enter(all->usage, part->first_s, all->before);
+    for (size_t from = 0; from < part->rows.count; from += CHUNK_ROWS) {
+        size_t left = part->rows.count - from;
+        dm_request_rows run = rows_from(&part->rows, from, left < CHUNK_ROWS ? left : CHUNK_ROWS);
+        cell_add(at, &run, all->before);
+    }
+    bounds_add(at, part->first_s, part->last_s);
+    return DM_OK;
+}
+
+/* ---- requests ---- */
+
 /* All rows at once, in the order of time. */
 static dm_status requests_add_in_order(dm__conn *conn, dm__model *model, model_usage *usage,
                                        double start_s, double end_s, dm_error *err)
 {
     dm_request_columns rows = {0};
     dm_tokens_before before = {0, 0};
+    ordered all = {.usage = usage, .model = model, .before = &before};
     dm_status rc = dm__rows_all(conn, model, start_s, end_s, &rows, err);
     if (rc == DM_OK && !dm__request_columns_sort(&rows))
         rc = dm__no_memory(err);
+    all.rows = rows;
     if (rc == DM_OK)
-        rows_add(usage, &rows, &before);
+        rc = dm__kept_parts_each(conn, model->safe, start_s, end_s, kept_part_add, &all, err);
+    if (rc == DM_OK)
+        rows_add_until(&all, INFINITY);
     dm_request_columns_reset(&rows);
     return rc;
 }
@@ -344,27 +417,54 @@ static dm_status requests_add(dm__conn *conn, dm__model *model, model_usage *usa
         return requests_add_in_order(conn, model, usage, start_s, end_s, err);
     dm__rows_query query = {
         .start_s = start_s, .end_s = end_s, .each = some_add, .argument = usage};
-    return dm__rows_each(conn, model, &query, err);
+    ordered kept = {.usage = usage, .model = model};
+    dm_status rc = dm__rows_each(conn, model, &query, err);
+    return rc == DM_OK
+               ? dm__kept_parts_each(conn, model->safe, start_s, end_s, kept_part_add, &kept, err)
+               : rc;
 }
 
 /* ---- runs ---- */
+
+static dm_status seconds_add(cell *at, double from_s, double to_s, dm_error *err)
+{
+    if (at->bucket == NULL)
+        return DM_OK;
+    if (dm_runtime_add(&at->bucket->seconds, from_s, to_s, 1, NULL) != DM_OK)
+        at->bucket->beyond_s += to_s - from_s;
+    return at->tariff->by_tiers
+               ? DM_OK
+               : dm_runtime_add(&at->bucket->runtime, from_s, to_s, at->tariff->hourly_price, err);
+}
 
 static dm_status run_add(model_usage *usage, const dm_run *run, dm_error *err)
 {
     dm_status rc = DM_OK;
     double begin_s = fmax(run->start_time_s, usage->cells[0].from_s);
     cell *end = usage->cells + usage->cell_count;
-    for (cell *at = cell_of(usage, begin_s); at < end && at->from_s < run->end_time_s; at++) {
+    for (cell *at = cell_of(usage, begin_s);
+         at < end && at->from_s < run->end_time_s && rc == DM_OK; at++) {
         double from_s = fmax(begin_s, at->from_s), to_s = fmin(run->end_time_s, at->to_s);
-        if (at->bucket == NULL || !(from_s < to_s))
-            continue;
-        at->bucket->runtime_s += to_s - from_s;
-        if (!at->tariff->by_tiers)
-            rc = dm_runtime_add(&at->bucket->runtime, from_s, to_s, at->tariff->hourly_price, err);
-        if (rc != DM_OK)
-            break;
+        if (from_s < to_s)
+            rc = seconds_add(at, from_s, to_s, err);
     }
     return rc;
+}
+
+static dm_status kept_run_add(void *argument, const dm_kept_run *kept, dm_error *err)
+{
+    ordered *all = argument;
+    model_usage *usage = all->usage;
+    dm_run one = {0, kept->start_time_s, kept->end_time_s};
+    cell *at = NULL;
+    if (kept->runs == 1)
+        return run_add(usage, &one, err);
+    if (kept->end_time_s <= usage->cells[0].from_s ||
+        kept->start_time_s >= usage->cells[usage->cell_count - 1].to_s)
+        return DM_OK;
+    dm_status rc = kept_cell(usage, all->model, "runs", kept->start_time_s,
+                             fmax(kept->start_time_s, nextafter(kept->end_time_s, 0)), &at, err);
+    return rc == DM_OK && at != NULL ? seconds_add(at, 0, kept->seconds, err) : rc;
 }
 
 static dm_status runs_add(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
@@ -376,7 +476,8 @@ static dm_status runs_add(dm__conn *conn, dm__model *model, model_usage *usage, 
     for (size_t i = 0; i < runs.count && rc == DM_OK; i++)
         rc = run_add(usage, &runs.runs[i], err);
     dm_runs_reset(&runs);
-    return rc;
+    ordered kept = {.usage = usage, .model = model};
+    return rc == DM_OK ? dm__kept_runs_each(conn, model->safe, kept_run_add, &kept, err) : rc;
 }
 
 /* ---- results ---- */
@@ -395,7 +496,7 @@ static dm_status row_store(dm_usage_row *row, const bucket_sums *sums, dm_error 
     row->requests = (int64_t)sums->requests;
     row->first_request_s = any ? sums->first_s : NAN;
     row->last_request_s = any ? sums->last_s : NAN;
-    row->runtime_s = sums->runtime_s;
+    row->runtime_s = dm_runtime_seconds(&sums->seconds) + sums->beyond_s;
     row->token_cost = sums->token_cost;
     dm_status rc = total_store(&row->input_tokens, "input_tokens", sums->input_tokens, err);
     if (rc == DM_OK)

@@ -1,11 +1,13 @@
-"""``backup``, ``restore``, ``check``, ``vacuum``, ``storage`` and ``rename``: care of the file."""
+"""``backup``, ``restore``, ``check``, ``prune``, ``vacuum`` …: care of the file."""
 
 from __future__ import annotations
 
 from datamanager.cli.command import (
     Command,
     add_database,
+    add_models,
     add_output,
+    add_zone,
     existing,
     naming,
     open_file,
@@ -155,6 +157,80 @@ def _storage(options: Namespace) -> None:
     show(options, Listing(fields, rows, about=found, note=text))
 
 
+# ---- prune ----
+
+
+def _agreed(text: str) -> bool:
+    """What whoever sits at the terminal answers."""
+    import sys
+
+    from datamanager.cli.terminal import Paint
+
+    print(f"{text} [y/N] ", end="", file=sys.stderr, flush=True)
+    answer = sys.stdin.readline()
+    if not answer:
+        print(Paint(sys.stderr).red("no answer"), file=sys.stderr)
+    return answer.strip().lower() in ("y", "yes")
+
+
+def _prune(options: Namespace) -> None:
+    import sys
+    from functools import partial
+
+    from datamanager import Pruned
+    from datamanager.cli.moments import moment
+    from datamanager.cli.output import Field, Listing, fields_of, show, values
+    from datamanager.cli.terminal import meter_of_a_call
+    from datamanager.tables import clock
+    from datamanager.windows import Zone
+
+    before = moment(options.before, options.tz)
+    keep = None if options.keep == "none" else options.keep
+    asks = not options.yes and not options.dry_run
+    if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
+        raise UsageError("--yes is needed where nobody can be asked (--dry-run says what would go)")
+    with opened(options, write=not options.dry_run) as dm:
+        prune = partial(dm.prune, before, keep, models=options.models or None, tz=options.tz)
+        found = prune(dry_run=True)
+        total = found.total
+        text = f"{total.requests:,} requests and {total.runs:,} runs"
+        when = clock(before, Zone(options.tz).tz)
+        if asks and not _agreed(f"Remove {text} of before {when}?"):
+            raise UsageError("nothing was removed")
+        if not options.dry_run:
+            meter = meter_of_a_call("removed {done} of {total} requests and runs")
+            found = prune(progress=meter)
+    fields = [
+        Field("model", "text", "model"),
+        *fields_of(Pruned, {}, {"requests": "requests", "runs": "runs"})[1:],
+    ]
+    rows = list(map(values, found))
+    about = {"before": before, "keep": keep, "tz": options.tz, "dry_run": options.dry_run}
+    if options.form == "table":
+        rows = [[name or "(the program)", *row] for name, *row in rows]
+    show(options, Listing(fields, rows, values(found.total), about))
+
+
+def _prune_arguments(parser: Parser) -> None:
+    add_models(parser)
+    parser.add_argument(
+        "--before",
+        metavar="WHEN",
+        required=True,
+        help="what is older goes: 90d, 12h; 2026-10-05, 2026-10, 2026-10-05T12:30, today",
+    )
+    parser.add_argument(
+        "--keep",
+        choices=("hour", "day", "none"),
+        default="hour",
+        help="of what sums stay, for usage and costs (default: hour)",
+    )
+    parser.add_argument("--dry-run", action="store_true", help="only say what would go")
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+    add_zone(parser)
+    _add_care(parser)
+
+
 # ---- rename ----
 
 
@@ -185,6 +261,7 @@ COMMANDS = (
     Command("restore", "put a backup in the place of what the database holds", _restore,
             _restore_arguments),
     Command("check", "say what is wrong in the database", _check, _check_arguments),
+    Command("prune", "remove old requests and runs, and keep their sums", _prune, _prune_arguments),
     Command("vacuum", "write the file anew, without what is free in it", _vacuum, _add_care),
     Command("storage", "what takes how much room", _storage, _add_care),
     Command("rename", "give a model and its records another name", _rename, _rename_arguments),

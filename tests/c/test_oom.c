@@ -348,6 +348,54 @@ static dm_status call_history(void)
     return rc;
 }
 static const double edges[] = {0, 5, 10, INFINITY};
+static const dm_str old_model = DM_STR("old");
+static void with_old(void)
+{
+    static const double times[4] = {1, 5.5, 6, 50};
+    static const int64_t tokens[4] = {7, 0, 9, 1};
+    dm_request_rows rows = {4, times, tokens, tokens, tokens, tokens, times, NULL};
+    dm_ids ids;
+    int64_t id;
+    dm_status rc = dm_model_delete(m, old_model, &err);
+    CHECK_INT(rc == DM_OK || rc == DM_MODEL_NOT_FOUND, 1);
+    CHECK_OK(dm_requests_add(m, old_model, &rows, &ids, &err));
+    for (double start_s = 1; start_s < 4; start_s++) {
+        CHECK_OK(dm_model_start(m, old_model, start_s, &id, &err));
+        CHECK_OK(dm_model_end(m, old_model, start_s + 0.5, &err));
+    }
+}
+static dm_status call_prune(void)
+{
+    const dm_prune_query query = {&old_model, 1, 20, edges, 3, false};
+    dm_prune_result result = {.counts = NULL};
+    dm_status rc = dm_prune(m, &query, NULL, &result, &err);
+    CHECK_INT(result.counts != NULL, rc == DM_OK);
+    if (rc == DM_OK)
+        dm_prune_result_reset(&result);
+    return rc;
+}
+/* A prune that fails may have done some of its steps. */
+static void all_are_kept(void)
+{
+    dm_usage_query query = {
+        .models = &old_model, .model_count = 1, .edges_s = edges, .edge_count = 4};
+    dm_usage usage = {0};
+    int64_t requests = 0;
+    CHECK_OK(dm_usage_get(m, &query, &usage, &err));
+    for (size_t i = 0; i < usage.row_count; i++)
+        requests += usage.rows[i].requests;
+    CHECK_INT(requests, 4);
+    dm_usage_reset(&usage);
+}
+static dm_status call_kept_runs(void)
+{
+    dm_kept_runs runs = {.count = 77};
+    dm_status rc = dm_kept_runs_get(m, &old_model, &runs, &err);
+    CHECK_INT(rc == DM_OK || runs.count == 77, 1);
+    if (rc == DM_OK)
+        dm_kept_runs_reset(&runs);
+    return rc;
+}
 static dm_status call_usage(void)
 {
     dm_usage_query query = {.edges_s = edges, .edge_count = 4};
@@ -467,6 +515,13 @@ static dm_status call_open_older(void)
     return open_and_close(older);
 }
 
+/* Every connection is closed, without a sync, so that the call opens and prepares all it needs. */
+static void forget_connections(void)
+{
+    dm_fork_before(1000);
+    dm_fork_parent();
+}
+
 static const struct {
     const char *name, *file;
     void (*before)(void);
@@ -496,7 +551,9 @@ static const struct {
     {"requests_get", path, NULL, call_requests_get},
     {"billing_get", path, NULL, call_billing_get},
     {"price_history", path, NULL, call_history},
+    {"prune", path, with_old, call_prune},
     {"usage", path, NULL, call_usage},
+    {"kept_runs", path, NULL, call_kept_runs},
     {"performance", path, NULL, call_performance},
     {"time_span", path, NULL, call_span},
     {"requests_export", path, NULL, call_export},
@@ -510,13 +567,6 @@ static const struct {
 /* ---- the loop ---- */
 
 static long stride = 1; /* under valgrind not every one, or it would take half an hour */
-
-/* Every connection is closed, without a sync, so that the call opens and prepares all it needs. */
-static void forget_connections(void)
-{
-    dm_fork_before(1000);
-    dm_fork_parent();
-}
 
 static long fail_at_each(size_t i, bool sqlite, bool for_ever)
 {
@@ -537,7 +587,9 @@ static long fail_at_each(size_t i, bool sqlite, bool for_ever)
         disarm();
         if (rc == DM_NO_MEMORY || !sqlite)
             CHECK_INT(rc == DM_OK || rc == DM_NO_MEMORY, 1);
-        if (rc != DM_OK && file_hash(calls[i].file) != before) {
+        if (calls[i].call == call_prune)
+            all_are_kept();
+        else if (rc != DM_OK && file_hash(calls[i].file) != before) {
             printf("%s, k=%ld, %s, %s: failed with %s (%s), but the file has changed\n",
                    calls[i].name, k, sqlite ? "SQLite's" : "ours", for_ever ? "for ever" : "once",
                    dm_status_name(rc), err.text);

@@ -1,0 +1,565 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Removing old requests and runs. A plan of what goes is made on a snapshot, by time; then steps,
+ * each a transaction of some milliseconds, take from its front:
+ *
+ *     plan     1 2 3 4 5 6 7 8 9 …
+ *     steps   [1 2 3] pause [4 5 6 7] pause [8 9 …
+ *
+ * A step puts what it removes into the sums that are kept, so a reader sees each request once,
+ * whatever it sees. Requests that came since the plan was made and belong into it are found by
+ * their ids and put into their place first: all are pruned in the order in which they count. */
+#include "dm_store.h"
+#include "kept.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define STEP_NS    (12 * DM__MS) /* of a step, with its commit */
+#define PAUSE_NS   (6 * DM__MS)  /* longer than another process sleeps between two tries */
+#define WORK_MIN   (DM__MS / 2)
+#define CLOCK_ROWS 32
+#define LATE_MAX   2048 /* ids that a step looks at: more are for a reader */
+#define KEPT_MAX   64   /* parts that are removed at once */
+
+typedef struct {
+    double time_s;
+    int64_t id;
+} planned;
+
+/* Of one model, or of the program. */
+typedef struct {
+    const dm_prune_query *query;
+    bool program;
+    planned *rows; /* by time, then by id; those before `at` have gone */
+    size_t at, count, capacity;
+    int64_t last_id; /* later ones have not been looked at */
+    double end_s;    /* those that come meanwhile belong into the plan only before that */
+    dm_runs runs;    /* newest first; those from `run_count` on have gone */
+    size_t run_count;
+    bool kept_done; /* nothing is left to remove of what was kept before */
+    dm_pruned done;
+} prune_plan;
+
+static void plan_reset(prune_plan *plan)
+{
+    dm__free(plan->rows);
+    dm_runs_reset(&plan->runs);
+    *plan = (prune_plan){0};
+}
+
+/* ---- the plan: requests ---- */
+
+static dm_status planned_take(dm__scan *scan)
+{
+    prune_plan *plan = scan->argument;
+    for (size_t i = 0; i < scan->rows.count; i++) {
+        if (!dm__array_grow(&plan->rows, &plan->capacity, plan->count, sizeof *plan->rows))
+            return DM_NO_MEMORY;
+        plan->rows[plan->count++] = (planned){scan->rows.timestamp_s[i], scan->rows.id[i]};
+    }
+    scan->rows.count = 0;
+    return DM_OK;
+}
+
+static int compare_planned(const void *a, const void *b)
+{
+    const planned *x = a, *y = b;
+    if (x->time_s != y->time_s)
+        return x->time_s < y->time_s ? -1 : 1;
+    return (x->id > y->id) - (x->id < y->id);
+}
+
+/* Those from `from` on have just come: to their places among those before. */
+static dm_status plan_merge(prune_plan *plan, size_t from, dm_error *err)
+{
+    size_t late = plan->count - from, left = from, to = plan->count;
+    qsort(plan->rows + from, late, sizeof *plan->rows, compare_planned);
+    if (late == 0 || from == plan->at ||
+        compare_planned(&plan->rows[from - 1], &plan->rows[from]) < 0)
+        return DM_OK;
+    planned *moved = dm__array_copy(plan->rows + from, late, sizeof *moved);
+    if (moved == NULL) {
+        plan->count = from;
+        return dm__no_memory(err);
+    }
+    while (late > 0)
+        if (left > plan->at && compare_planned(&plan->rows[left - 1], &moved[late - 1]) > 0)
+            plan->rows[--to] = plan->rows[--left];
+        else
+            plan->rows[--to] = moved[--late];
+    dm__free(moved);
+    return DM_OK;
+}
+
+/* Take in what has come since it was last looked at, up to `last_id`. */
+static dm_status plan_extend(dm__conn *conn, dm__model *model, prune_plan *plan, int64_t last_id,
+                             dm_error *err)
+{
+    size_t from = plan->count;
+    dm__scan scan = {.after_id = plan->last_id,
+                     .end_id = last_id,
+                     .start_s = -INFINITY,
+                     .end_s = plan->end_s,
+                     .limit = SIZE_MAX,
+                     .capacity = DM__CHUNK_ROWS,
+                     .full = planned_take,
+                     .argument = plan};
+    if (last_id <= plan->last_id)
+        return DM_OK;
+    dm_status rc = dm__request_columns_alloc(&scan.rows, DM__CHUNK_ROWS)
+                       ? dm__scan_run(conn, model, &scan, err)
+                       : dm__no_memory(err);
+    if (rc == DM_OK && planned_take(&scan) != DM_OK)
+        rc = dm__no_memory(err);
+    dm_request_columns_reset(&scan.rows);
+    if (rc == DM_OK)
+        rc = plan_merge(plan, from, err);
+    if (rc != DM_OK) {
+        plan->count = from;
+        return rc;
+    }
+    plan->last_id = last_id;
+    if (plan->at < plan->count)
+        plan->end_s = plan->rows[plan->count - 1].time_s;
+    return DM_OK;
+}
+
+/* ---- the plan: runs ---- */
+
+/* Leaves those that are over; the newest may go on. */
+static void runs_filter(dm_runs *runs, double before_s)
+{
+    size_t kept = 0;
+    for (size_t i = 1; i < runs->count; i++)
+        if (runs->runs[i].end_time_s <= before_s)
+            runs->runs[kept++] = runs->runs[i];
+    runs->count = kept;
+}
+
+static dm_status runs_plan(dm__conn *conn, dm__model *model, double before_s, dm_runs *runs,
+                           dm_error *err)
+{
+    dm_window all = DM_WINDOW_ALL;
+    dm_status rc = dm__runs_of_model(conn, model, &all, runs, err);
+    runs_filter(runs, before_s);
+    return rc;
+}
+
+/* ---- how much there is ---- */
+
+typedef struct {
+    const char *table, *count, *end;
+} kept_table;
+
+static const kept_table kept_tables[] = {{"datamanager_usage_sums", "requests", "last_request"},
+                                         {"datamanager_uptime_sums", "runs", "end_time"}};
+
+/* Of what was kept before and is to go: the first `limit` rows. */
+static dm_status kept_count(dm__conn *conn, const char *safe, const prune_plan *plan, int which,
+                            int64_t limit, int64_t *count_out, dm_error *err)
+{
+    const kept_table *of = &kept_tables[which];
+    *count_out = 0;
+    if (plan->query->edges_s != NULL || !dm__kept_exists(conn))
+        return DM_OK;
+    char *sql = sqlite3_mprintf("SELECT coalesce(sum(%s),0) FROM (SELECT %s FROM"
+                                " %s WHERE safe_name=%Q AND %s<%!.17g"
+                                " ORDER BY id LIMIT %lld)",
+                                of->count, of->count, of->table, safe, of->end,
+                                plan->query->before_s, (long long)limit);
+    if (sql == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__conn_integer(conn, sql, count_out, err);
+    sqlite3_free(sql);
+    return rc;
+}
+
+static dm_status count_add(void *argument, const dm__rows_part *part, dm_error *err)
+{
+    (void)err;
+    ((dm_pruned *)argument)->requests += (int64_t)part->rows.count;
+    return DM_OK;
+}
+
+/* `model` NULL: of the program. */
+static dm_status what_goes(dm__conn *conn, dm__model *model, const dm_prune_query *query,
+                           dm_pruned *count, dm_error *err)
+{
+    prune_plan plan = {.query = query};
+    const char *safe = model == NULL ? DM__PROGRAM : model->safe;
+    dm_pruned kept = {0, 0};
+    *count = (dm_pruned){0, 0};
+    dm__rows_query rows = {
+        .start_s = -INFINITY, .end_s = query->before_s, .each = count_add, .argument = count};
+    dm_status rc = runs_plan(conn, model, query->before_s, &plan.runs, err);
+    count->runs = (int64_t)plan.runs.count;
+    if (rc == DM_OK && model != NULL)
+        rc = dm__rows_each(conn, model, &rows, err);
+    if (rc == DM_OK)
+        rc = kept_count(conn, safe, &plan, 0, INT64_MAX, &kept.requests, err);
+    if (rc == DM_OK)
+        rc = kept_count(conn, safe, &plan, 1, INT64_MAX, &kept.runs, err);
+    count->requests += kept.requests;
+    count->runs += kept.runs;
+    plan_reset(&plan);
+    return rc;
+}
+
+typedef struct {
+    dm__model_read read;
+    const dm_prune_query *query;
+    dm_prune_result *result;
+} counting;
+
+static dm_status model_count(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
+{
+    counting *job = (counting *)read;
+    return what_goes(conn, model, job->query, &job->result->counts[read->index], err);
+}
+
+static dm_status all_count(dm__conn *conn, void *argument, dm_error *err)
+{
+    counting *job = argument;
+    dm_prune_result *result = job->result;
+    dm_prune_result_reset(result);
+    dm_status rc =
+        dm__models_asked(conn, job->query->models, job->query->model_count, &result->models, err);
+    result->counts = dm__calloc(result->models.count + 1, sizeof *result->counts);
+    if (rc == DM_OK && result->counts == NULL)
+        rc = dm__no_memory(err);
+    job->read.from = model_count;
+    if (rc == DM_OK)
+        rc = dm__read_models(conn, &result->models, &job->read, sizeof *job, err);
+    if (rc == DM_OK && job->query->models == NULL)
+        rc = what_goes(conn, NULL, job->query, &result->counts[result->models.count], err);
+    return rc;
+}
+
+void dm_prune_result_reset(dm_prune_result *result)
+{
+    if (result == NULL)
+        return;
+    dm_model_names_reset(&result->models);
+    dm__free(result->counts);
+    *result = (dm_prune_result){0};
+}
+
+/* ---- a step ---- */
+
+typedef struct {
+    dm__model_read read;
+    prune_plan *plan;
+    int64_t deadline_ns, until_ns, work_ns;
+    bool behind; /* more has come than a step can look at */
+    dm_pruned done;
+} step;
+
+static dm_status row_delete(dm__conn *conn, dm__model *model, dm__stmt_id id, int64_t row_id,
+                            dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__model_stmt_get(conn, model, id, &stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_int64(stmt, 1, row_id);
+        rc = dm__stmt_run(conn, stmt, err);
+    }
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+/* One that others have removed, or given another time, since the plan was made is left alone. */
+static dm_status request_prune(dm__conn *conn, dm__model *model, const planned *row,
+                               dm__keeper *keeper, step *job, dm_error *err)
+{
+    dm_request request;
+    bool found = false;
+    dm_status rc = dm__request_read(conn, model, row->id, &found, &request, err);
+    if (rc != DM_OK || !found || request.timestamp_s != row->time_s)
+        return rc;
+    if (keeper->packed != NULL)
+        rc = dm__keep_request(keeper, &request, err);
+    if (rc == DM_OK)
+        rc = row_delete(conn, model, DM__STMT_REQUEST_DELETE, row->id, err);
+    static const dm__stmt_id beside[] = {DM__STMT_TIMING_DELETE, DM__STMT_CHECKSUM_DELETE};
+    for (int i = 0; i < 2 && rc == DM_OK; i++) {
+        rc = row_delete(conn, model, beside[i], row->id, err);
+        rc = rc == (dm_status)DM__STALE ? DM_OK : rc; /* no such table: nothing to delete */
+    }
+    job->done.requests += rc == DM_OK;
+    return rc;
+}
+
+static dm_status run_prune(dm__conn *conn, dm__model *model, const dm_run *run, dm__keeper *keeper,
+                           step *job, dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = model == NULL ? dm__stmt_get(conn, DM__STMT_PROGRAM_RUN_DELETE, &stmt, err)
+                                 : dm__model_stmt_get(conn, model, DM__STMT_RUN_DELETE, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_int64(stmt, 1, run->id);
+    (void)sqlite3_bind_double(stmt, 2, run->start_time_s);
+    (void)sqlite3_bind_double(stmt, 3, run->end_time_s);
+    rc = dm__stmt_run(conn, stmt, err);
+    bool gone = rc == DM_OK && sqlite3_changes(conn->db) > 0;
+    dm__stmt_put(stmt);
+    if (gone && keeper->packed != NULL)
+        rc = dm__keep_run(keeper, run, err);
+    job->done.runs += gone && rc == DM_OK;
+    return rc;
+}
+
+/* Of what was kept before, where nothing is to be kept. */
+static dm_status kept_prune(dm__conn *conn, const char *safe, step *job, bool *more, dm_error *err)
+{
+    dm_pruned some = {0, 0};
+    int64_t *const counts[] = {&some.requests, &some.runs};
+    dm_status rc = DM_OK;
+    for (int which = 0; which < 2 && rc == DM_OK; which++) {
+        const kept_table *of = &kept_tables[which];
+        rc = kept_count(conn, safe, job->plan, which, KEPT_MAX, counts[which], err);
+        if (rc == DM_OK && *counts[which] > 0)
+            rc = dm__conn_exec(conn, err,
+                               "DELETE FROM %s WHERE id IN (SELECT id FROM"
+                               " %s WHERE safe_name=%Q AND %s<%!.17g"
+                               " ORDER BY id LIMIT %d)",
+                               of->table, of->table, safe, of->end, job->plan->query->before_s,
+                               KEPT_MAX);
+    }
+    *more = some.requests + some.runs > 0;
+    job->done.requests += some.requests;
+    job->done.runs += some.runs;
+    return rc;
+}
+
+static bool time_left(const step *job)
+{
+    return dm__monotonic_ns() < job->until_ns;
+}
+
+static dm_status plan_prune(dm__conn *conn, dm__model *model, dm__keeper *keeper, step *job,
+                            dm_error *err)
+{
+    prune_plan *plan = job->plan;
+    dm_status rc = DM_OK;
+    bool going = true;
+    for (size_t i = 1; going && plan->at < plan->count && rc == DM_OK; i++) {
+        rc = request_prune(conn, model, &plan->rows[plan->at++], keeper, job, err);
+        going = i % CLOCK_ROWS != 0 || time_left(job);
+    }
+    if (rc == DM_OK && keeper->packed != NULL)
+        rc = dm__keeper_flush(keeper, err);
+    for (size_t i = 1; going && plan->run_count > 0 && rc == DM_OK; i++) {
+        rc = run_prune(conn, model, &plan->runs.runs[--plan->run_count], keeper, job, err);
+        going = i % CLOCK_ROWS != 0 || time_left(job);
+    }
+    while (going && !plan->kept_done && rc == DM_OK) {
+        bool more = false;
+        rc = kept_prune(conn, model == NULL ? DM__PROGRAM : model->safe, job, &more, err);
+        plan->kept_done = !more;
+        going = time_left(job);
+    }
+    return rc;
+}
+
+static dm_status late_take(dm__conn *conn, dm__model *model, step *job, dm_error *err)
+{
+    int64_t last_id = INT64_MIN;
+    dm_status rc = dm__rows_last_id(conn, model, &last_id, err);
+    if (rc != DM_OK || job->plan->at == job->plan->count || last_id <= job->plan->last_id)
+        return rc;
+    job->behind = last_id - LATE_MAX > job->plan->last_id;
+    return job->behind ? DM_OK : plan_extend(conn, model, job->plan, last_id, err);
+}
+
+static dm_status step_apply(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
+{
+    step *job = (step *)read;
+    const dm_prune_query *query = job->plan->query;
+    dm__keeper keeper = {.edges_s = query->edges_s, .edge_count = query->edge_count};
+    dm_status rc = model == NULL ? DM_OK : late_take(conn, model, job, err);
+    if (rc == DM_OK && !job->behind && query->edges_s != NULL)
+        rc = dm__keeper_begin(&keeper, conn, model, err);
+    if (rc == DM_OK && !job->behind)
+        rc = plan_prune(conn, model, &keeper, job, err);
+    dm__keeper_reset(&keeper);
+    return rc;
+}
+
+/* A transaction. Where it fails the plan is as it was before. */
+static dm_status step_run(dm__conn *conn, void *argument, dm_error *err)
+{
+    step *job = argument;
+    prune_plan *plan = job->plan;
+    size_t at = plan->at, run_count = plan->run_count;
+    bool kept_done = plan->kept_done;
+    job->done = (dm_pruned){0, 0};
+    job->behind = false;
+    dm_status rc = dm__begin_waiting(conn, job->deadline_ns, err);
+    int64_t begun_ns = dm__monotonic_ns();
+    job->until_ns = begun_ns + job->work_ns;
+    if (rc == DM_OK && plan->query->edges_s != NULL && !dm__kept_exists(conn))
+        rc = dm__kept_create(conn, err);
+    if (rc == DM_OK)
+        rc = plan->program ? step_apply(conn, NULL, &job->read, err)
+                           : dm__read_model(conn, &job->read, err);
+    int64_t worked_ns = dm__monotonic_ns();
+    if (rc == DM_OK)
+        rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
+    dm__rollback(conn);
+    if (rc != DM_OK) {
+        plan->at = at;
+        plan->run_count = run_count;
+        plan->kept_done = kept_done;
+        return rc;
+    }
+    /* What the commit and the last rows took beyond it is taken off the next step's time. */
+    int64_t beyond_ns = dm__monotonic_ns() - worked_ns;
+    if (worked_ns > job->until_ns)
+        beyond_ns += worked_ns - job->until_ns;
+    job->work_ns = STEP_NS - beyond_ns > WORK_MIN ? STEP_NS - beyond_ns : WORK_MIN;
+    return DM_OK;
+}
+
+/* ---- a model, step by step ---- */
+
+static dm_status model_plan(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
+{
+    prune_plan *plan = ((step *)read)->plan;
+    int64_t last_id = INT64_MIN;
+    dm_status rc = DM_OK;
+    if (model != NULL)
+        rc = dm__rows_last_id(conn, model, &last_id, err);
+    if (rc == DM_OK && model != NULL)
+        rc = plan_extend(conn, model, plan, last_id, err);
+    if (rc == DM_OK && plan->runs.runs == NULL) {
+        rc = runs_plan(conn, model, plan->query->before_s, &plan->runs, err);
+        plan->run_count = plan->runs.count;
+    }
+    return rc;
+}
+
+static dm_status program_plan(dm__conn *conn, void *job, dm_error *err)
+{
+    return model_plan(conn, NULL, job, err);
+}
+
+typedef struct {
+    dm_manager *m;
+    const dm_progress *progress;
+    int64_t done, total;
+    dm__stop stop;
+} pruning;
+
+/* Others write meanwhile. */
+static dm_status pause_between(pruning *all, dm_error *err)
+{
+    bool stopped = false;
+    dm__sleep_ns(PAUSE_NS);
+    if (all->progress != NULL) {
+        int64_t total = all->done > all->total ? all->done : all->total;
+        stopped = all->progress->report(all->progress->argument, all->done, total);
+    }
+    return stopped || dm__stop_asked(&all->stop)
+               ? dm__fail(err, DM_INTERRUPTED, "interrupted: the rest was not pruned")
+               : DM_OK;
+}
+
+static bool plan_left(const prune_plan *plan)
+{
+    return plan->at < plan->count || plan->run_count > 0 || !plan->kept_done;
+}
+
+static dm_status plan_run(pruning *all, step *job, dm_error *err)
+{
+    prune_plan *plan = job->plan;
+    dm_status rc = DM_OK;
+    do {
+        job->read.from = model_plan;
+        if (rc == DM_OK)
+            rc =
+                dm__read(all->m, true, plan->program ? program_plan : dm__model_read_run, job, err);
+        job->behind = false;
+        while (rc == DM_OK && !job->behind && plan_left(plan)) {
+            job->read.from = step_apply;
+            job->deadline_ns = dm__deadline_ns(all->m);
+            rc = dm__write_alone(all->m, step_run, job, err);
+            if (rc != DM_OK)
+                break;
+            plan->done.requests += job->done.requests;
+            plan->done.runs += job->done.runs;
+            all->done += job->done.requests + job->done.runs;
+            if (plan_left(plan))
+                rc = pause_between(all, err);
+        }
+    } while (rc == DM_OK && job->behind);
+    /* Somebody has deleted or renamed it meanwhile: then nothing of it is left to prune. */
+    return rc == DM_MODEL_NOT_FOUND ? DM_OK : rc;
+}
+
+/* `name` NULL: the program. The count of what goes becomes that of what has gone. */
+static dm_status one_prune(pruning *all, const dm_prune_query *query, const dm_model_name *name,
+                           dm_pruned *count, dm_error *err)
+{
+    prune_plan plan = {.query = query,
+                       .program = name == NULL,
+                       .last_id = INT64_MIN,
+                       .end_s = query->before_s,
+                       .kept_done = query->edges_s != NULL};
+    step job = {.plan = &plan, .work_ns = STEP_NS / 4};
+    if (count->requests + count->runs == 0)
+        return DM_OK;
+    if (name != NULL)
+        job.read.name = (dm_str){name->original_name, name->original_length};
+    dm_status rc = plan_run(all, &job, err);
+    *count = plan.done;
+    plan_reset(&plan);
+    return rc;
+}
+
+static dm_status all_prune(pruning *all, const dm_prune_query *query, dm_prune_result *result,
+                           dm_error *err)
+{
+    dm_status rc = DM_OK;
+    size_t count = result->models.count;
+    for (size_t i = 0; i <= count; i++)
+        all->total += result->counts[i].requests + result->counts[i].runs;
+    for (size_t i = 0; i <= count && rc == DM_OK; i++)
+        rc = one_prune(all, query, i < count ? &result->models.models[i] : NULL, &result->counts[i],
+                       err);
+    if (rc == DM_OK && all->progress != NULL &&
+        all->progress->report(all->progress->argument, all->done, all->done))
+        rc = dm__fail(err, DM_INTERRUPTED, "interrupted");
+    return rc;
+}
+
+static dm_status query_check(const dm_prune_query *query, dm_error *err)
+{
+    if (isnan(query->before_s))
+        return dm__fail(err, DM_INVALID, "before must be a time");
+    if (query->edges_s != NULL && query->edge_count == 0)
+        return dm__fail(err, DM_INVALID, "there must be at least one bucket");
+    return dm__ascending_check("buckets", query->edges_s, query->edge_count, err);
+}
+
+dm_status dm_prune(dm_manager *m, const dm_prune_query *query, const dm_progress *progress,
+                   dm_prune_result *result_out, dm_error *err)
+{
+    dm_prune_result result = {0};
+    counting count = {.query = query, .result = &result};
+    pruning all = {.m = m, .progress = progress};
+    dm_status rc = query_check(query, err);
+    if (rc == DM_OK && !query->dry_run)
+        rc = dm__writable(m, err);
+    if (rc == DM_OK)
+        rc = dm__read_rows(m, query->model_count != 1 || query->models == NULL, all_count, &count,
+                           err);
+    if (rc == DM_OK && !query->dry_run)
+        rc = all_prune(&all, query, &result, err);
+    if (rc == DM_OK)
+        *result_out = result;
+    else
+        dm_prune_result_reset(&result);
+    return rc;
+}

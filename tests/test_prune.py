@@ -1,0 +1,654 @@
+"""What was pruned answers as before; and nothing is lost or counted twice, whatever happens."""
+
+from __future__ import annotations
+
+import math
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commands import COMMAND, environment, fill, run
+from conftest import ROOT
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from terminals import Terminal
+from test_cli_forms import json_of
+
+import datamanager
+from datamanager import DataManager, Finding, InvalidDataError, Pruned
+
+HOUR, DAY = 3600, 86400
+UNITS = {"hour": HOUR, "day": DAY}
+BEGIN = 1_769_731_200  # 2026-01-30T00:00:00Z: a month begins two days later
+DAYS = 5
+TIERS: list[list[Any]] = [
+    [1, 0, 1000, 1.25, 2.5, True, 0.5],
+    [2, 1000, 3000, 2.5, 3.75, True, 0.25],
+    [3, 3000, 0, 4.0, 5.0, False, 0.0],
+]
+OTHERS: list[list[Any]] = [
+    [1, 0, 700, 0.1, 0.3, False, 0],
+    [2, 900, 2500, 7.0, 0.7, True, 0.05],
+]
+STRATEGIES = (None, "graduated", "volume", "cumulative")
+
+
+def ask(dm: DataManager, by: float, strategies: tuple[str | None, ...] = STRATEGIES) -> list[Any]:
+    """Everything that is asked of money and use, with edges at the buckets."""
+    end = BEGIN + DAYS * DAY
+    asked: list[Any] = []
+    for strategy in strategies:
+        for prices in ("historical", "current"):
+            how: Any = {"strategy": strategy, "prices": prices, "tz": "UTC"}
+            asked.append(list(dm.usage(start=BEGIN, end=end, by=by, **how)))
+            asked.append(list(dm.usage(**how)))
+            asked.append(dm.invoice(start=BEGIN + DAY, end=end, **how).total)
+    return asked
+
+
+def some_rows(count: int, seed: int = 1, days: float = DAYS) -> list[list[float]]:
+    rnd = random.Random(seed)
+    rows: list[list[float]] = []
+    for _ in range(count):
+        tokens = [rnd.choice((0, 5, 400, 1100, 5000)) + rnd.randrange(90) for _ in range(4)]
+        rows.append([BEGIN + rnd.random() * days * DAY, *tokens])
+    return rows
+
+
+def filled(path: str, count: int = 5000, **options: Any) -> DataManager:
+    dm = DataManager(path, durability="normal", **options)
+    dm.set_pricing("m", tiers=TIERS, strategy="cumulative")
+    dm.set_pricing("m", tiers=OTHERS, effective_from=BEGIN + 1.5 * DAY)
+    dm.set_pricing("m", strategy="graduated", effective_from=BEGIN + 3 * DAY + 60)
+    dm.add_model_requests("m", some_rows(count))
+    add_runs(dm, "m", [(BEGIN + i * 2000, i * 37 % 3000 + 0.1 * i) for i in range(150)])
+    dm.set_pricing("hourly", hourly_price=0.7, use_tier_pricing=False)
+    dm.set_pricing("hourly", hourly_price=0.9, effective_from=BEGIN + 2.2 * DAY)
+    dm.add_model_requests("hourly", some_rows(50, 2))
+    add_runs(dm, "hourly", [(BEGIN + i * 700.25, 650.125) for i in range(400)])
+    return dm
+
+
+def wrong(dm: DataManager, quick: bool = False) -> list[Finding]:
+    """What check() finds, but for the gap between tiers that is there to be found."""
+    return [f for f in dm.check(quick) if not f.text.startswith("no tier covers")]
+
+
+def add_runs(dm: DataManager, model: str, runs: list[tuple[float, float]]) -> None:
+    with dm.batch():
+        for start, seconds in runs:
+            dm.add_model_runtime_start(model, start)
+            dm.update_model_runtime_end(model, start + seconds)
+
+
+# ---- the same answers ----
+
+A_TIME = st.one_of(
+    st.integers(0, DAYS * 24).map(lambda hour: BEGIN + hour * HOUR),
+    st.integers(0, DAYS * DAY).map(lambda second: BEGIN + second),
+    st.floats(BEGIN, BEGIN + DAYS * DAY),
+)
+TOKENS = st.one_of(st.integers(0, 20), st.integers(0, 4000), st.just(2**53))
+ROWS = st.lists(st.tuples(A_TIME, TOKENS, TOKENS, TOKENS, TOKENS), min_size=1, max_size=30)
+RUNS = st.lists(st.tuples(A_TIME, st.floats(0, 2 * DAY)), max_size=8)
+CHANGES = st.fixed_dictionaries(
+    {},
+    optional={
+        "tiers": st.sampled_from([TIERS, OTHERS, []]),
+        "hourly_price": st.floats(0, 10),
+        "use_tier_pricing": st.booleans(),
+        "strategy": st.sampled_from(STRATEGIES[1:]),
+    },
+).filter(bool)
+STEPS = st.lists(
+    st.one_of(
+        st.tuples(st.just("rows"), ROWS),
+        st.tuples(st.just("runs"), RUNS),
+        st.tuples(st.just("prune"), A_TIME),
+        st.tuples(st.just("prices"), st.tuples(st.integers(-1, DAYS), CHANGES)),
+    ),
+    min_size=2,
+    max_size=8,
+)
+
+
+def change(dm: DataManager, kind: str, what: Any) -> None:
+    if kind == "rows":
+        dm.add_model_requests("m", what)
+    if kind == "runs":
+        add_runs(dm, "m", what)
+    if kind == "prices":
+        day, prices = what
+        dm.set_pricing("m", effective_from=None if day < 0 else BEGIN + day * DAY, **prices)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(ROWS, RUNS, CHANGES, STEPS, st.sampled_from(["hour", "day"]))
+def test_usage_stays(rows: Any, runs: Any, prices: Any, steps: Any, keep: Any) -> None:
+    """One of two databases is pruned again and again; both are asked, and its own past is."""
+    with DataManager(":memory:") as whole, DataManager(":memory:") as dm:
+        pruned = False
+        compared = STRATEGIES
+        for kind, what in [("prices", (-1, prices)), ("rows", rows), ("runs", runs), *steps]:
+            if kind == "prune":
+                before = ask(dm, UNITS[keep])
+                dm.prune(what, keep, tz="UTC")
+                assert ask(dm, UNITS[keep]) == before
+                pruned = True
+            if kind == "rows" and pruned:  # one of a pruned time counts after those that were there
+                compared = ("graduated", "volume")
+            for one in (whole, dm):
+                change(one, kind, what)
+            assert ask(dm, UNITS[keep], compared) == ask(whole, UNITS[keep], compared)
+            assert dm._time_span(None) == whole._time_span(None)
+
+
+def test_the_answers_stay_between_any_two_steps(path: str) -> None:
+    """Also with requests that come late, which belong among those that are still there."""
+    with filled(path, 30_000) as dm:
+        wanted, steps = ask(dm, HOUR), 0
+
+        def look(done: int, total: int) -> None:
+            nonlocal wanted, steps
+            steps += 1
+            assert 0 <= done <= total
+            assert ask(dm, HOUR) == wanted
+            if steps % 3 == 0:
+                dm.add_model_requests("m", some_rows(20, steps, days=4))
+                wanted = ask(dm, HOUR)
+
+        dm.prune(BEGIN + 4 * DAY, tz="UTC", progress=look)
+        assert steps > 3 and ask(dm, HOUR) == wanted
+
+
+def test_prices_of_later(path: str, tmp_path: Path) -> None:
+    """New prices with other tiers, dated back into the pruned time, count as for the requests."""
+    with filled(path) as dm, filled(str(tmp_path / "whole.db")) as whole:
+        dm.prune(BEGIN + 4.3 * DAY, tz="UTC")
+        for one in (dm, whole):
+            one.set_pricing("m", tiers=OTHERS, effective_from=BEGIN + 7 * HOUR)
+            one.set_pricing("hourly", hourly_price=3.25, effective_from=BEGIN + 30 * HOUR)
+        assert ask(dm, HOUR) == ask(whole, HOUR)
+        dm.set_pricing("m", tiers=TIERS, effective_from=BEGIN + 7.5 * HOUR)
+        with pytest.raises(InvalidDataError, match="pruned and are kept as one sum"):
+            dm.usage("m")
+
+
+def test_setting_up_again_does_not_rewrite_pruned_costs(dm: DataManager) -> None:
+    """Prices of now replace those before only where nothing was billed by them."""
+    dm.set_pricing("m", tiers=TIERS)
+    now = time.time()
+    dm.add_model_requests("m", [[now + 1, 2000, 20, 0, 2000], [now + 2, 10, 20, 0, 10]])
+    dm.prune(now + 10)
+    assert dm.get_model_requests("m") == []
+    dm.set_pricing("m", tiers=OTHERS)
+    assert len(dm.get_price_history("m")) == 2
+    with DataManager(":memory:") as other:  # the control: without requests they are set up anew
+        other.set_pricing("m", tiers=TIERS)
+        other.set_pricing("m", tiers=OTHERS)
+        assert len(other.get_price_history("m")) == 1
+
+
+# ---- edges inside a sum ----
+
+
+def test_an_edge_inside_a_sum_is_refused(dm: DataManager) -> None:
+    at = BEGIN + 10 * HOUR
+    dm.add_model_requests("m", [[at + second, 10, 1, 0, 10] for second in (600, 1200, 4000)])
+    dm.prune(BEGIN + DAY, tz="UTC")
+    assert [row.requests for row in dm.usage("m", start=at, end=at + 7200, by="hour")] == [2, 1]
+    # Both requests of the sum are on one side of these, though they are inside the hour.
+    assert dm.usage("m", start=at + 600)[0].requests == 3
+    assert dm.usage("m", end=at + 600)[0].requests == 0
+    assert dm.usage("m", start=at + 1200.5)[0].requests == 1
+    for edge in (at + 601, at + 1200):
+        with pytest.raises(InvalidDataError, match="requests of 'm' from"):
+            dm.usage("m", start=edge)
+        with pytest.raises(InvalidDataError, match="as one sum"):
+            dm.usage("m", end=edge)
+        with pytest.raises(InvalidDataError, match="as one sum"):  # a billing period begins there
+            dm._usage(["m"], [0, math.inf], [edge], "cumulative", False)
+    # A status has no costs: there a sum counts where it begins.
+    dm.add_model_runtime_start("m", at + 601)
+    assert dm.get_status().models[0].requests == 1
+
+
+def test_days_answer_days_and_no_hours(path: str) -> None:
+    with filled(path) as dm:
+        add_runs(dm, "idle", [(BEGIN + at, 5) for at in (100, 200, 300)])
+        wanted = ask(dm, DAY)
+        dm.prune(BEGIN + 4 * DAY, "day", tz="UTC")
+        assert ask(dm, DAY) == wanted
+        with pytest.raises(InvalidDataError, match="as one sum"):
+            dm.usage("m", by="hour", tz="UTC")
+        with pytest.raises(InvalidDataError, match="runs of 'idle' from"):
+            dm.usage("idle", start=BEGIN + 150)
+        assert dm.usage("idle", start=BEGIN + 205)[0].runtime_seconds == 5  # the newest is a row
+
+
+def test_days_of_a_zone(dm: DataManager) -> None:
+    """A day of 25 hours, and hours that begin between those of UTC."""
+    berlin = 1_761_429_600  # 2025-10-26T00:00 in Berlin
+    rows = [[berlin + hour * HOUR + 1, 100, 10, 0, 100] for hour in range(-30, 60)]
+    dm.add_model_requests("m", rows)
+    by_day = dm.usage("m", by="day", tz="Europe/Berlin")
+    dm.prune(berlin + 40 * HOUR, "day", tz="Europe/Berlin")
+    assert dm.usage("m", by="day", tz="Europe/Berlin") == by_day
+    assert 25 in list(by_day["requests"])
+    by_hour = dm.usage("m", start=berlin + 47 * HOUR, by="hour", tz="Asia/Kolkata")
+    dm.prune(berlin + 60 * HOUR, "hour", tz="Asia/Kolkata")
+    assert dm.usage("m", start=berlin + 47 * HOUR, by="hour", tz="Asia/Kolkata") == by_hour
+
+
+# ---- what goes ----
+
+
+def test_dry_run(path: str) -> None:
+    with filled(path) as dm:
+        dm.add_program_runtime_start(BEGIN)
+        dm.update_program_runtime_end(BEGIN + 5)
+        dm.add_program_runtime_start(BEGIN + 10)
+        requests, wanted = dm.get_model_requests("m"), ask(dm, HOUR)
+        before = BEGIN + 2 * DAY
+        found = dm.prune(before, dry_run=True)
+        old = sum(request.timestamp < before for request in requests)
+        runs = sum(run.end_time <= before for run in dm.get_model_runtime("m"))
+        assert found[0] == Pruned("m", old, runs) and found[2] == Pruned(None, 0, 1)
+        assert found.total == Pruned(None, old + found[1].requests, runs + found[1].runs + 1)
+        assert dm.get_model_requests("m") == requests and ask(dm, HOUR) == wanted
+        assert dm.prune(before) == found
+        assert dm.prune(before).total == Pruned(None, 0, 0)
+        left = dm.get_model_requests("m")
+        assert left == [request for request in requests if request.timestamp >= before]
+        assert len(dm.get_program_runtime()) == 1  # the newest stays, however old
+
+
+def test_some_models(path: str) -> None:
+    with filled(path) as dm:
+        hourly = dm.get_model_requests("hourly")
+        assert [row.model for row in dm.prune(BEGIN + DAY, models="m")] == ["m"]
+        assert dm.get_model_requests("hourly") == hourly
+        with pytest.raises(datamanager.ModelNotFoundError):
+            dm.prune(BEGIN + 3 * DAY, models=["m", "unknown"])
+        assert min(r.timestamp for r in dm.get_model_requests("m")) < BEGIN + 1.01 * DAY
+
+
+@pytest.mark.parametrize(
+    "before",
+    [BEGIN + DAY, datetime.fromtimestamp(BEGIN + DAY, UTC), date(2026, 1, 31)],
+    ids=["seconds", "datetime", "date"],
+)
+def test_before(dm: DataManager, before: Any) -> None:
+    dm.add_model_requests("m", [[BEGIN + DAY - 1, 1, 1, 1, 1], [BEGIN + DAY, 1, 1, 1, 1]])
+    assert dm.prune(before, tz="UTC").total == Pruned(None, 1, 0)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"before": -1}, "before must be"),
+        ({"before": "2026"}, "before must be"),
+        ({"before": None}, "before must be"),
+        ({"before": math.nan}, "before must be"),
+        ({"before": 5, "keep": "week"}, "keep must be 'hour', 'day' or None, not 'week'"),
+        ({"before": 5, "tz": "Nowhere"}, "tz must be"),
+        ({"before": 5, "models": ["m", "m"]}, "twice"),
+        ({"before": 5, "dry_run": "yes"}, "dry_run"),
+    ],
+)
+def test_options_that_make_no_sense(dm: DataManager, options: Any, match: str) -> None:
+    with pytest.raises(InvalidDataError, match=match):
+        dm.prune(**options)
+
+
+def test_nothing_is_kept(path: str) -> None:
+    with filled(path) as dm:
+        dm.prune(BEGIN + 2 * DAY, tz="UTC")
+        kept = dm.usage("m", start=BEGIN + DAY, strategy="volume")[0]
+        found = dm.prune(BEGIN + DAY, None, dry_run=True)
+        assert found[0].requests > 0 and found[1].runs > 0
+        assert dm.prune(BEGIN + DAY, None) == found
+        assert dm.usage("m", end=BEGIN + DAY, start=BEGIN)[0].requests == 0
+        assert dm.usage("m", start=BEGIN + DAY, strategy="volume")[0] == kept
+        total = dm.prune(time.time(), None).total
+        assert total.requests > 1000 and dm.usage("m")[0].requests == 0
+        assert dm.usage("m")[0].runtime_seconds > 0  # the newest run
+
+
+def test_read_only(path: str) -> None:
+    filled(path).close()
+    with DataManager(path, read_only=True) as dm:
+        assert dm.prune(BEGIN + DAY, dry_run=True).total.requests > 0
+        with pytest.raises(datamanager.ReadOnlyError):
+            dm.prune(BEGIN + DAY)
+
+
+def test_an_exception_in_progress_stops_and_loses_nothing(path: str) -> None:
+    with filled(path, 30_000) as dm:
+        wanted = ask(dm, HOUR)
+        with pytest.raises(ZeroDivisionError):
+            dm.prune(BEGIN + 4 * DAY, tz="UTC", progress=lambda done, total: 1 // 0)
+        assert 0 < dm.prune(BEGIN + 4 * DAY, tz="UTC", dry_run=True)[0].requests < 30_000
+        assert ask(dm, HOUR) == wanted and wrong(dm) == []
+
+
+# ---- beside everything else ----
+
+
+def test_status_counts_runs_that_were_pruned(path: str) -> None:
+    window: Any = {"start": BEGIN, "end": BEGIN + 3 * DAY}
+    with filled(path) as dm:
+        before = dm.get_status(**window)
+        dm.prune(BEGIN + 3 * DAY, tz="UTC")
+        after = dm.get_status(**window)
+        for one, other in zip(before.models, after.models, strict=True):
+            assert (one.runs, one.last_request) == (other.runs, other.last_request)
+            assert one.requests <= other.requests  # the newest run began within an hour of sums
+            assert one.total_uptime_seconds == pytest.approx(other.total_uptime_seconds)
+        assert before.models[1].availability == pytest.approx(after.models[1].availability)
+
+
+def test_performance_leaves_out_what_was_pruned(dm: DataManager) -> None:
+    for at in (BEGIN, BEGIN + DAY):
+        dm.add_model_request("m", [at, 10, 10, 0, 10], duration=at - BEGIN + 1.0)
+    dm.prune(BEGIN + HOUR, tz="UTC")
+    (row,) = dm.performance("m")
+    assert (row.requests, row.duration_max) == (1, DAY + 1.0)
+    assert wrong(dm) == []  # its timing has gone with it
+
+
+def test_rename_and_merge(path: str) -> None:
+    with filled(path) as dm:
+        dm.set_pricing("other", tiers=TIERS)
+        dm.add_model_requests("other", some_rows(500, 3))
+        dm.prune(BEGIN + 3 * DAY, tz="UTC")
+        before = dm.usage("m", by="hour", tz="UTC", start=BEGIN, end=BEGIN + DAYS * DAY)
+        other = dm.usage("other")[0].requests
+        dm.rename_model("m", "renamed")
+        after = dm.usage("renamed", by="hour", tz="UTC", start=BEGIN, end=BEGIN + DAYS * DAY)
+        assert after["cost_exact"] == before["cost_exact"]
+        dm.rename_model("other", "renamed")
+        assert dm.usage("renamed")[0].requests == 5000 + other and wrong(dm) == []
+        dm.delete_model_tables("renamed")
+        dm.add_model_request("renamed", [BEGIN, 1, 1, 1, 1])
+        assert dm.usage("renamed")[0].requests == 1 and wrong(dm) == []
+
+
+@pytest.mark.parametrize("keep", ["hour", None])
+def test_checksums_go_with_their_requests(path: str, keep: Any) -> None:
+    with filled(path, checksums=True) as dm:
+        gone = dm.prune(BEGIN + 3 * DAY, keep, tz="UTC").total.requests
+        left = sum(len(dm.get_model_requests(name)) for name in ("m", "hourly"))
+        assert (gone > 0, left > 0, wrong(dm)) == (True, True, [])
+
+
+def test_backup_and_restore(path: str, tmp_path: Path) -> None:
+    copy = str(tmp_path / "copy.db")
+    with filled(path) as dm:
+        wanted = ask(dm, HOUR)
+        dm.prune(BEGIN + 3 * DAY, tz="UTC")
+        dm.backup(copy)
+        dm.prune(BEGIN + 4 * DAY, None)
+        datamanager.restore(copy, path)
+        assert ask(dm, HOUR) == wanted
+
+
+def test_ids_are_remembered(dm: DataManager, tmp_path: Path) -> None:
+    """What was pruned does not come back: not by a repeated call, not by an import."""
+    file = tmp_path / "all.csv"
+    row = dm.add_model_request("m", [BEGIN, 1, 2, 3, 4], request_id="once")
+    dm.add_model_request("m", [BEGIN + 1, 1, 2, 3, 4])
+    dm.add_model_request("m", [BEGIN + DAY, 1, 2, 3, 4])
+    dm.export(file)
+    dm.prune(BEGIN + HOUR)
+    assert dm.add_model_request("m", [BEGIN, 1, 2, 3, 4], request_id="once") == row
+    dm.import_requests(file)
+    assert dm.usage("m")[0].requests == 3 and len(dm.get_model_requests("m")) == 1
+
+
+def other_program(path: str, text: str) -> None:
+    import sqlite3
+    from contextlib import closing
+
+    with closing(sqlite3.connect(path)) as other:
+        other.execute(text)
+        other.commit()
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("UPDATE datamanager_usage_sums SET input_tokens=input_tokens+1 WHERE id=2", "packed"),
+        ("UPDATE datamanager_usage_sums SET packed=x'ff' WHERE id=2", "packed"),
+        ("UPDATE datamanager_usage_sums SET packed='' WHERE id=2", "packed"),
+        ("UPDATE datamanager_usage_sums SET requests=1000000 WHERE id=2", "packed"),
+        ("UPDATE datamanager_usage_sums SET first_request='x' WHERE id=2", "first_request"),
+        ("UPDATE datamanager_usage_sums SET last_request=1 WHERE id=2", "packed"),
+        ("UPDATE datamanager_uptime_sums SET runs=0 WHERE id=2", "no runs"),
+        ("UPDATE datamanager_uptime_sums SET end_time=0 WHERE id=2", "no runs"),
+        ("UPDATE datamanager_uptime_sums SET seconds=-1 WHERE id=2", "seconds"),
+    ],
+)
+def test_what_breaks_the_rules_is_named(path: str, text: str, found: str) -> None:
+    with filled(path, 500) as dm:
+        dm.prune(BEGIN + 3 * DAY, tz="UTC")
+        other_program(path, text)
+        (finding,) = wrong(dm)
+        assert (finding.severity, finding.row) == ("error", 2) and found in finding.text
+        assert str(finding.table) in text
+        with pytest.raises(datamanager.CorruptDataError, match=found):
+            dm.usage()
+        assert wrong(dm, quick=True) == []
+
+
+def test_sums_of_nobody_are_named(path: str) -> None:
+    with filled(path, 500) as dm:
+        dm.prune(BEGIN + 3 * DAY, tz="UTC")
+        other_program(path, "UPDATE datamanager_uptime_sums SET safe_name='gone' WHERE id=1")
+        assert [finding.severity for finding in wrong(dm, quick=True)] == ["warning"]
+        other_program(path, "DROP TABLE datamanager_usage_sums")
+        assert dm.usage("m")[0].requests < 500
+        dm.prune(BEGIN + 4 * DAY, tz="UTC")
+        assert [finding.table for finding in wrong(dm, quick=True)] == ["datamanager_uptime_sums"]
+
+
+def test_space_comes_back(path: str) -> None:
+    with filled(path, 50_000) as dm:
+        wanted = ask(dm, HOUR)
+        before = dm.get_storage_stats()["file_bytes"]
+        dm.prune(BEGIN + DAYS * DAY, tz="UTC")
+        assert dm.get_storage_stats()["free_bytes"] > before / 2
+        assert dm.vacuum()[1] < before / 2
+        assert ask(dm, HOUR) == wanted
+
+
+# ---- with others ----
+
+OTHER_PROCESS = """
+import select, sys
+from datamanager import DataManager
+path, begin, day = sys.argv[1], float(sys.argv[2]), 86400
+with DataManager(path) as dm:
+    edges = [0.0, begin + day, begin + 3 * day, begin + 5 * day]
+    wanted = dm._usage(["m"], edges, [], "cumulative", False)
+    print("ready", flush=True)
+    rounds = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        assert dm._usage(["m"], edges, [], "cumulative", False) == wanted
+        dm.add_model_request("new", [begin + 9 * day, 1, 1, 0, 1])
+        rounds += 1
+        if rounds == 1:
+            print("round", flush=True)
+print(rounds, flush=True)
+"""
+
+
+def test_readers_and_writers_beside_it(path: str) -> None:
+    """Threads and another process ask and write all the while; no answer ever changes."""
+    with filled(path, 40_000) as dm:
+        edges = [0.0, BEGIN + DAY, BEGIN + 3 * DAY, BEGIN + 5 * DAY]
+        wanted = dm._usage(["m"], edges, [], "cumulative", False)
+        over, counts, wrong = threading.Event(), [0, 0, 0], []
+
+        def reader(number: int) -> None:
+            while not over.is_set():
+                if dm._usage(["m"], edges, [], "cumulative", False) != wanted:
+                    wrong.append(number)
+                counts[number] += 1
+
+        def writer() -> None:
+            while not over.is_set():
+                dm.add_model_request("mine", [BEGIN + 9 * DAY, 1, 1, 0, 1])
+                counts[2] += 1
+
+        command = [sys.executable, "-c", OTHER_PROCESS, path, str(BEGIN)]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT
+        ) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == "ready\n" and other.stdout.readline() == "round\n"
+            threads = [threading.Thread(target=reader, args=(n,)) for n in range(2)]
+            threads.append(threading.Thread(target=writer))
+            for thread in threads:
+                thread.start()
+            pruned = dm.prune(BEGIN + 4 * DAY, tz="UTC")[0].requests
+            over.set()
+            for thread in threads:
+                thread.join()
+            rest, _ = other.communicate("stop\n", timeout=60)
+            assert other.returncode == 0
+        assert pruned > 20_000 and not wrong and min(counts) > 0
+        assert dm.usage("mine")[0].requests == counts[2]
+        assert dm.usage("new")[0].requests == int(rest)
+
+
+def test_two_prune_at_once(path: str) -> None:
+    with filled(path, 20_000) as dm, DataManager(path) as other:
+        wanted = ask(dm, HOUR)
+        found: list[int] = []
+
+        def one(handle: DataManager) -> None:
+            found.append(handle.prune(BEGIN + 4 * DAY, tz="UTC")[0].requests)
+
+        threads = [threading.Thread(target=one, args=(handle,)) for handle in (dm, other)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        left = len(dm.get_model_requests("m"))
+        assert sum(found) + left == 20_000
+        assert ask(dm, DAY, ("graduated", "volume")) == ask(other, DAY, ("graduated", "volume"))
+        assert ask(dm, HOUR) == wanted and wrong(dm) == []
+
+
+def test_a_model_that_goes_meanwhile(path: str) -> None:
+    with filled(path, 30_000) as dm:
+
+        def delete(done: int, total: int) -> None:
+            if "m" in dm.get_models():
+                dm.delete_model_tables("m")
+
+        pruned = dm.prune(BEGIN + 4 * DAY, tz="UTC", progress=delete)
+        assert 0 < pruned[0].requests < 30_000 and dm.get_models() == ["hourly"]
+        assert wrong(dm) == []
+
+
+PRUNING = """
+import sys
+from datamanager import DataManager
+with DataManager(sys.argv[1]) as dm:
+    dm.prune(float(sys.argv[2]), sys.argv[3], tz="UTC",
+             progress=lambda done, total: print(done, flush=True))
+"""
+
+
+@pytest.mark.parametrize("keep", ["hour", "day"])
+def test_kill(path: str, keep: Any) -> None:
+    """Wherever it is killed, a request is a row or in a sum: never both, never neither."""
+    edges = [0.0, *range(BEGIN + DAY, BEGIN + 6 * DAY, DAY)]
+    with filled(path, 40_000) as dm:
+        wanted = dm._usage(None, edges, edges[1:3], "cumulative", False)
+    rnd, killed = random.Random(keep), 0
+    for _ in range(60):
+        command = [sys.executable, "-c", PRUNING, path, str(BEGIN + 4.5 * DAY), keep]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as child:
+            assert child.stdout is not None
+            told = [child.stdout.readline() for _ in range(rnd.randrange(1, 5))]
+            if told[-1]:
+                time.sleep(rnd.random() * 0.01)  # somewhere in the next step
+                os.kill(child.pid, signal.SIGKILL)
+            child.wait(60)
+        with DataManager(path) as dm:
+            assert dm._usage(None, edges, edges[1:3], "cumulative", False) == wanted
+            assert wrong(dm) == []
+        killed += child.returncode == -signal.SIGKILL
+        if not told[-1]:
+            break
+    assert killed >= 1
+
+
+def test_ctrl_c(path: str) -> None:
+    with filled(path, 60_000) as dm:
+        wanted = ask(dm, HOUR)
+    command = [sys.executable, "-c", PRUNING, path, str(BEGIN + 4.5 * DAY), "hour"]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline()
+        child.send_signal(signal.SIGINT)
+        _, errors = child.communicate(timeout=60)
+    assert "KeyboardInterrupt" in errors
+    with DataManager(path) as dm:
+        assert 0 < len(dm.get_model_requests("m")) < 60_000
+        assert ask(dm, HOUR) == wanted and wrong(dm) == []
+
+
+# ---- the command ----
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Path:
+    fill(tmp_path / "usage.db", ["m", "n"])
+    return tmp_path / "usage.db"
+
+
+WORDS = ["prune", "--before", "2025-10-10", "--tz", "UTC"]
+
+
+def test_command(shop: Path) -> None:
+    with DataManager(shop) as dm:
+        wanted = dm.usage(by="day", tz="UTC")
+    dry = json_of(shop, *WORDS, "--dry-run")
+    assert dry["dry_run"] and dry["total"] == {"model": None, "requests": 126, "runs": 0}
+    assert json_of(shop, *WORDS, "--dry-run") == dry
+    done = json_of(shop, *WORDS, "--yes", "--keep", "day", "m")
+    assert [row["requests"] for row in done["rows"]] == [63] and done["keep"] == "day"
+    with DataManager(shop) as dm:
+        assert dm.usage(by="day", tz="UTC") == wanted and len(dm.get_model_requests("m")) == 137
+    assert json_of(shop, *WORDS, "--yes", "--keep", "none")["total"]["requests"] == 126
+    with DataManager(shop) as dm:
+        assert dm.usage("m")[0].requests == 137
+    ago = run("prune", "--before", "90d", "--dry-run", "--db", str(shop))
+    assert ago.returncode == 0 and "(the program)" in ago.stdout
+
+
+def test_command_asks(shop: Path) -> None:
+    words = [*WORDS, "--db", str(shop)]
+    silent = run(*words)
+    assert (silent.returncode, silent.stdout) == (2, "") and "--yes is needed" in silent.stderr
+    for answer, code, left in ((b"n\n", 2, 200), (b"y\n", 0, 137)):
+        with Terminal([*COMMAND, *words], environment()) as terminal:
+            terminal.wait_for(b"[y/N]")
+            terminal.press(answer)
+            assert terminal.finish() == code
+        with DataManager(shop) as dm:
+            assert len(dm.get_model_requests("m")) == left
