@@ -38,12 +38,11 @@ def _configured_models() -> list[str]:
     """The models that the host's own configuration lists, where it has one."""
     try:
         from core.config_manager import ConfigManager
-    except ImportError:
-        return []
-    try:
+
         return list(ConfigManager().get_model_names())
-    except Exception:  # the host's code: whatever it raises must not keep the store shut
-        _logger.exception("the host's configured models could not be read")
+    except Exception as error:  # the host's code: whatever it raises must not keep the store shut
+        if not isinstance(error, ImportError):  # it has none
+            _logger.exception("the host's configured models could not be read")
         return []
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 import subprocess
 import sys
 from pathlib import Path
@@ -96,6 +97,45 @@ def test_adopt(tmp_path: Path) -> None:
     assert run("adopt", "--undo", str(tmp_path)).returncode == 0
     assert file.read_text() == "class Monitor:\n    pass\n"
     assert run("adopt", "--undo", str(tmp_path)).returncode == 3
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        "\ufeffclass Monitor:\n    pass\n".encode(),
+        "# coding: gbk\nclass Monitor:\n    '''监控'''\n".encode("gbk"),
+        b"class Monitor:\r\n    pass\r\n",
+    ],
+)
+def test_adopt_of_any_encoding(tmp_path: Path, source: bytes) -> None:
+    file = tmp_path / "data_manager.py"
+    file.write_bytes(source)
+    file.chmod(0o640)
+    done = run("adopt", str(file))
+    assert done.returncode == 0, done.stderr
+    assert stat.S_IMODE(file.stat().st_mode) == 0o640
+    assert run("adopt", "--undo", str(file)).returncode == 0
+    assert file.read_bytes() == source
+
+
+@pytest.mark.parametrize("source", [b"class Monitor(:\n", b"\xff\n", b"class Monitor: 1\0", b""])
+def test_adopt_leaves_what_it_does_not_understand(tmp_path: Path, source: bytes) -> None:
+    file = tmp_path / "data_manager.py"
+    file.write_bytes(source)
+    done = run("adopt", str(file))
+    assert done.returncode == 1
+    assert done.stderr.count("\n") == 1 and done.stderr.endswith("left as it is\n")
+    assert [file.read_bytes(), *tmp_path.iterdir()] == [source, file]
+
+
+def test_adopt_that_was_stopped(tmp_path: Path) -> None:
+    file, kept = (tmp_path / f"data_manager.py{end}" for end in ("", ".before-datamanager"))
+    file.write_text("class Monitor:\n    pass\n")
+    kept.hardlink_to(file)
+    assert run("adopt", str(file)).returncode == 0
+    assert kept.read_text() == "class Monitor:\n    pass\n"
+    file.write_text("class Monitor:\n    '''another'''\n")
+    assert "exists already" in run("adopt", str(file)).stderr
 
 
 def test_sqlite_info() -> None:

@@ -68,6 +68,16 @@ def test_failing_configuration(host: Host, caplog: pytest.LogCaptureFixture) -> 
     assert "configured models could not be read" in caplog.text
 
 
+def test_configuration_that_cannot_be_imported(
+    host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    (host.core / "config_manager.py").write_text("open('no such config')")
+    importlib.invalidate_caches()
+    with host.load().DataManager("usage.db") as dm:
+        assert dm.get_models() == []
+    assert "configured models could not be read" in caplog.text
+
+
 def test_names(host: Host) -> None:
     module = host.load()
     assert module.Monitor is module.DataManager

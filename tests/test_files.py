@@ -32,6 +32,21 @@ def test_renamed_while_a_closed_handle_lives(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["new.db"]
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_reader_never_opens_another_file(tmp_path: Path, replaced: bool) -> None:
+    """A connection is opened by the path, which leads to another file meanwhile, or nowhere."""
+    file, other = tmp_path / "usage.db", tmp_path / "other.db"
+    with DataManager(file) as dm, DataManager(other) as theirs:
+        dm.add_model_request("m", ROW)  # by the only connection that there is
+        theirs.add_model_request("theirs", ROW)
+        theirs.close()
+        file.rename(tmp_path / "away.db")
+        if replaced:
+            other.rename(file)
+        with pytest.raises(datamanager.FileMovedError):
+            dm.get_models()
+
+
 def test_modes_whatever_the_umask(tmp_path: Path) -> None:
     file = tmp_path / "usage.db"
     before = os.umask(0)

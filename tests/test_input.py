@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import sqlite3
+from decimal import Decimal
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -48,6 +50,15 @@ def test_bad_shape(dm: datamanager.DataManager, row: Any) -> None:
     assert dm.get_models() == []
 
 
+@pytest.mark.parametrize("bad", [Decimal(2**53 + 1), Decimal(7) + Decimal("1e-20"), Fraction(1, 3)])
+def test_exact_numbers(dm: datamanager.DataManager, bad: Decimal | Fraction) -> None:
+    """A double cannot tell the first two from whole numbers that are right."""
+    with pytest.raises(InvalidDataError, match="input_tokens must be a whole number"):
+        dm.add_model_request("m", [1, bad, 3, 4, 5])
+    assert dm.add_model_request("m", [1, Decimal(2**53), Fraction(6, 2), 4, 5]) == 1
+    assert dm.get_model_requests("m") == [datamanager.ModelRequest(1, 1.0, 2**53, 3, 4, 5)]
+
+
 def test_the_value_is_named(dm: datamanager.DataManager) -> None:
     with pytest.raises(InvalidDataError) as caught:
         dm.add_model_request("m", [1, -5, 3, 4, 5])
@@ -77,6 +88,8 @@ def test_bad_columns(dm: datamanager.DataManager) -> None:
         dm.add_model_requests("m", {**good, "cache_n": np.arange(2)})
     with pytest.raises(InvalidDataError, match="must hold numbers"):
         dm.add_model_requests("m", {**good, "cache_n": np.array([True, False, True])})
+    with pytest.raises(InvalidDataError, match="column timestamp must hold numbers"):
+        dm.add_model_requests("m", {**good, "timestamp": np.array([1, 2, 3], "datetime64[s]")})
     with pytest.raises(InvalidDataError, match="row 1: cache_n must be"):
         dm.add_model_requests("m", {**good, "cache_n": np.array([0.0, 0.5, 1.0])})
     assert dm.get_models() == []
@@ -231,3 +244,27 @@ def test_a_column_that_cannot_be_read_is_not_one_that_is_missing(
     with pytest.raises(error):
         dm.add_model_requests("m", Columns({name: [1] for name in names}))
     assert dm.get_models() == []
+
+
+@pytest.mark.parametrize("bad", [-1, math.nan, math.inf, None, "1"])
+def test_bad_timeout_is_told_what_it_must_be(path: str, bad: Any) -> None:
+    wanted = f"busy_timeout must be a finite number of seconds of at least 0, not {bad!r}"
+    with pytest.raises(InvalidDataError, match=f"^{wanted}$"):
+        datamanager.DataManager(path, busy_timeout=bad)
+
+
+@pytest.mark.parametrize("name", ["a\0.db", "\ud800.db"])
+def test_bad_path(name: str) -> None:
+    with pytest.raises(InvalidDataError, match="NUL characters or lone surrogates"):
+        datamanager.DataManager(name)
+
+
+def test_empty_path(dm: datamanager.DataManager) -> None:
+    for call, field in (
+        (lambda: datamanager.DataManager(""), "db_path"),
+        (lambda: dm.backup(""), "dest"),
+        (lambda: datamanager.restore("", "usage.db"), "src"),
+        (lambda: datamanager.restore("usage.db", ""), "dest"),
+    ):
+        with pytest.raises(InvalidDataError, match=f"^{field} must not be empty$"):
+            call()

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import weakref
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,6 +238,20 @@ def test_batches(dm: DataManager) -> None:
         dm.add_model_request("m", [1, 2, 3, 4, 5])
         dm.delete_tier_pricing("m", 7)
     assert len(dm.get_model_requests("m")) == 4
+
+
+def test_batch_that_its_thread_left_behind(dm: DataManager) -> None:
+    """The system gives a new thread the id of one that has ended; that is not its batch."""
+    ids: list[int | None] = []
+    work = [
+        lambda: dm.batch().__enter__(),
+        *[lambda: ids.append(dm.add_model_request("m", [1, 2, 3, 4, 5]))] * 3,
+    ]
+    for target in work:
+        thread = threading.Thread(target=target)
+        thread.start()
+        thread.join()
+    assert ids == [1, 2, 3]
 
 
 def test_records() -> None:

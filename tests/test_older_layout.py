@@ -115,6 +115,24 @@ def test_the_older_class_comes_back(path: str) -> None:
         assert dm.get_model_billing(NAMES[1]).hourly_price == 42.0
 
 
+def test_values_that_are_not_there(path: str) -> None:
+    """NULL says nothing, whatever table it is in: what a model begins with stays."""
+    build_older(path)
+    db = sqlite3.connect(path)
+    for kind, column in (
+        ("_hourly_price", "hourly_price"),
+        ("_billing_method", "use_tier_pricing"),
+    ):
+        table = safe(NAMES[0]) + kind
+        db.executescript(
+            f"DROP TABLE {table}; CREATE TABLE {table}(id INTEGER PRIMARY KEY, {column});"
+            f"INSERT INTO {table} VALUES (1, NULL)"
+        )
+    db.close()
+    with DataManager(path) as dm:
+        assert dm.get_model_billing(NAMES[0]) == datamanager.ModelBilling(True, 0.0, [])
+
+
 def test_read_only_does_not_adopt(path: str) -> None:
     build_older(path)
     before = Path(path).read_bytes()

@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define WHOLE_NUMBER "a whole number from 0 to 9007199254740992"
+#define SECONDS      "a finite number of seconds of at least 0"
 
 /* NumPy's bool is a number to Python's C API, but a flag is no count. */
 static bool is_flag(PyObject *object)
@@ -67,10 +68,9 @@ int to_time(module_state *state, PyObject *object, const char *field, double *ou
 
 int to_seconds(module_state *state, PyObject *object, const char *field, double *out)
 {
-    static const char wanted[] = "a finite number of seconds of at least 0";
-    int rc = to_real(state, object, field, wanted, out);
+    int rc = to_real(state, object, field, SECONDS, out);
     if (rc == 0 && isnan(*out)) /* to the core that is: not known */
-        rc = raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
+        rc = raise_invalid(state, "%s must be " SECONDS ", not %R", field, object);
     return rc;
 }
 
@@ -93,15 +93,30 @@ static int count_of_float(module_state *state, PyObject *object, const char *fie
     return 0;
 }
 
+/* As an int, a new reference. A Decimal or a Fraction may be next to a whole number, or above what
+ * a double can tell apart, so it is compared as what it is. */
+static PyObject *whole_of(PyObject *object)
+{
+    if (PyLong_Check(object))
+        return Py_NewRef(object);
+    if (PyIndex_Check(object))
+        return PyNumber_Index(object);
+    PyObject *whole = PyNumber_Long(object);
+    int same = whole == NULL ? -1 : PyObject_RichCompareBool(whole, object, Py_EQ);
+    if (same == 0)
+        PyErr_SetNone(PyExc_ValueError); /* the caller says what is wrong */
+    if (same != 1)
+        Py_CLEAR(whole);
+    return whole;
+}
+
 int to_count(module_state *state, PyObject *object, const char *field, int64_t *out)
 {
     if (!is_real(object))
         return refuse_count(state, object, field);
     if (PyFloat_Check(object))
         return count_of_float(state, object, field, out);
-    if (!PyLong_Check(object) && !PyIndex_Check(object))
-        return count_of_float(state, object, field, out);
-    PyObject *whole = PyLong_Check(object) ? Py_NewRef(object) : PyNumber_Index(object);
+    PyObject *whole = whole_of(object);
     int overflow = 0;
     long long value = whole == NULL ? -1 : PyLong_AsLongLongAndOverflow(whole, &overflow);
     Py_XDECREF(whole);
@@ -224,11 +239,16 @@ int to_moment(module_state *state, PyObject *object, const char *field, double o
 
 int to_path(module_state *state, PyObject *object, const char *field, PyObject **bytes_out)
 {
-    if (PyUnicode_FSConverter(object, bytes_out))
-        return 0;
+    if (PyUnicode_FSConverter(object, bytes_out)) {
+        if (PyBytes_GET_SIZE(*bytes_out) > 0)
+            return 0;
+        Py_CLEAR(*bytes_out);
+        return raise_invalid(state, "%s must not be empty", field);
+    }
     if (!PyErr_ExceptionMatches(PyExc_ValueError))
         return -1;
-    return raise_invalid(state, "%s must not hold a NUL character: %R", field, object);
+    return raise_invalid(state, "%s must not hold NUL characters or lone surrogates: %R", field,
+                         object);
 }
 
 int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out)
@@ -237,11 +257,10 @@ int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out)
     *timeout_ms_out = 0;
     if (object == NULL)
         return 0;
-    if (to_time(state, object, "busy_timeout", &timeout_s) < 0)
+    if (to_seconds(state, object, "busy_timeout", &timeout_s) < 0)
         return -1;
-    if (!(timeout_s >= 0) || isinf(timeout_s))
-        return raise_invalid(
-            state, "busy_timeout must be a finite number of seconds of at least 0, not %R", object);
+    if (timeout_s < 0 || isinf(timeout_s))
+        return raise_invalid(state, "busy_timeout must be " SECONDS ", not %R", object);
     double timeout_ms = ceil(timeout_s * 1000);
     *timeout_ms_out = timeout_ms == 0     ? -1
                       : timeout_ms > 1e15 ? 1000000000000000

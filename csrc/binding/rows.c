@@ -257,7 +257,7 @@ static int column_read(module_state *state, PyObject *object, row_columns *colum
     if (!PyObject_CheckBuffer(object) || PyBytes_Check(object))
         return column_of_sequence(state, object, columns, i, count);
     if (PyObject_GetBuffer(object, &columns->views[i], PyBUF_FORMAT | PyBUF_STRIDES) < 0)
-        return -1;
+        return raise_invalid(state, "column %s must hold numbers, not %R", column_names[i], object);
     columns->has_view[i] = true;
     int rc = column_of_view(state, columns, i);
     *count = rc == 0 ? (size_t)columns->views[i].shape[0] : 0;

@@ -14,7 +14,7 @@ static bool table_exists(dm__conn *conn, const char *safe, const char *suffix, c
     return dm__table_has_column(conn, table, column);
 }
 
-/* Move one value from its old table into the billing row; the old table goes. */
+/* Move one value, if there is any, from its old table into the billing row; the old table goes. */
 static dm_status value_move(dm__conn *conn, const char *safe, const char *suffix,
                             const char *column, dm_error *err)
 {
@@ -22,9 +22,9 @@ static dm_status value_move(dm__conn *conn, const char *safe, const char *suffix
         return DM_OK;
     dm_status rc =
         dm__conn_exec(conn, err,
-                      "UPDATE \"%w_billing\" SET %s=(SELECT %s FROM \"%w%s\" ORDER BY id DESC "
-                      "LIMIT 1) WHERE EXISTS(SELECT 1 FROM \"%w%s\")",
-                      safe, column, column, safe, suffix, safe, suffix);
+                      "UPDATE \"%w_billing\" SET %s=coalesce((SELECT %s FROM \"%w%s\" ORDER BY id "
+                      "DESC LIMIT 1),%s)",
+                      safe, column, column, safe, suffix, column);
     return rc == DM_OK ? dm__conn_exec(conn, err, "DROP TABLE \"%w%s\"", safe, suffix) : rc;
 }
 

@@ -8,9 +8,9 @@
 
 dm__batch *dm__batch_of_thread(dm_manager *m)
 {
-    dm__thread self = dm__thread_self();
+    uint64_t self = dm__thread_serial();
     for (dm__batch *batch = m->batches; batch != NULL; batch = batch->next)
-        if (dm__thread_equal(batch->thread, self))
+        if (batch->thread_serial == self)
             return batch;
     return NULL;
 }
@@ -59,7 +59,7 @@ void dm__batches_drop(dm_manager *m, bool other_threads_only)
     dm__batch **link = &m->batches;
     while (*link != NULL) {
         dm__batch *batch = *link;
-        if (other_threads_only && dm__thread_equal(batch->thread, dm__thread_self())) {
+        if (other_threads_only && batch->thread_serial == dm__thread_serial()) {
             link = &batch->next;
             continue;
         }
@@ -87,7 +87,7 @@ dm_status dm_batch_begin(dm_manager *m, dm_error *err)
     dm__batch *batch = dm__batch_of_thread(m);
     bool added = batch == NULL;
     if (added && (batch = dm__calloc(1, sizeof *batch)) != NULL)
-        batch->thread = dm__thread_self();
+        batch->thread_serial = dm__thread_serial();
     rc = batch == NULL ? dm__no_memory(err) : batch_push(batch, err);
     if (added && rc == DM_OK) {
         batch->next = m->batches;

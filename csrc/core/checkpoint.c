@@ -121,7 +121,7 @@ void dm__store_checkpoint(dm__store *store, bool now)
     if (store->writer->log_frames < (now ? 1 : DM__CHECKPOINT_FRAMES))
         return;
     if (store->checkpointer == NULL &&
-        dm__conn_open(store->path, false, 0, &store->checkpointer, NULL) != DM_OK)
+        dm__store_conn_open(store, 0, &store->checkpointer, NULL) != DM_OK)
         return;
     /* With a reader in the way only a part is written back: ask again after as many frames. */
     int frames = store->writer->log_frames;

@@ -79,6 +79,8 @@ typedef struct {
 bool dm__stop_asked(dm__stop *stop);
 /* Sleep a little before another try for a lock. DM_BUSY after the deadline, DM_INTERRUPTED. */
 dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err) DM_CHECKED;
+/* Wait on `cond` until it is signalled, or a moment or the deadline has passed. True: stop. */
+bool dm__cond_wait_slice(dm__cond *cond, dm__mutex *mutex, int64_t deadline_ns, dm__stop *stop);
 #define DM__STOP_ROWS 4096 /* loops over rows ask once in so many */
 
 /* ---- conn.c ---- */

@@ -83,7 +83,7 @@ typedef struct dm__store {
 
 typedef struct dm__batch {
     struct dm__batch *next;
-    dm__thread thread;
+    uint64_t thread_serial; /* not pthread_self(): that of a thread that has ended comes again */
     unsigned depth;
     size_t *marks; /* where each inner batch begins */
     dm__change **changes;
@@ -111,6 +111,9 @@ void dm__sqlite_begin(dm__store *store);
 void dm__sqlite_end(dm__store *store);
 
 /* pool.c */
+/* A new connection to the store's file; DM_MOVED where its path leads to another, or nowhere. */
+dm_status dm__store_conn_open(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
+                              dm_error *err) DM_CHECKED;
 /* A new connection for a read of this thread, beside the pool's. */
 dm_status dm__conn_lend(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
                         dm_error *err) DM_CHECKED;
@@ -129,6 +132,7 @@ dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err) DM_CHECKED;
 void dm__writer_close(dm__store *store, bool checkpoint);
 /* The file is no longer at its path. Asks the system at most every 100 ms unless `now`. */
 bool dm__store_moved(dm__store *store, bool now);
+dm_status dm__store_moved_fail(const dm__store *store, dm_error *err); /* DM_MOVED */
 
 /* witness.c */
 typedef struct {

@@ -70,14 +70,13 @@ void dm__cond_broadcast(dm__cond *cond)
     (void)pthread_cond_broadcast(cond);
 }
 
-dm__thread dm__thread_self(void)
+uint64_t dm__thread_serial(void)
 {
-    return pthread_self();
-}
-
-bool dm__thread_equal(dm__thread a, dm__thread b)
-{
-    return pthread_equal(a, b) != 0;
+    static _Atomic uint64_t latest;
+    static _Thread_local uint64_t serial;
+    if (serial == 0)
+        serial = atomic_fetch_add(&latest, 1) + 1;
+    return serial;
 }
 
 typedef struct {
@@ -233,7 +232,7 @@ int dm__folders_create(const char *path)
     if (copy == NULL)
         return ENOMEM;
     int rc = 0;
-    for (char *slash = strchr(copy + 1, '/'); slash != NULL && rc == 0;
+    for (char *slash = strchr(copy + (*copy == '/'), '/'); slash != NULL && rc == 0;
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
         if (mkdir(copy, 0777) == 0)

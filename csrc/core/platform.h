@@ -28,9 +28,8 @@ bool dm__cond_wait_until(dm__cond *cond, dm__mutex *mutex, int64_t until_ns);
 void dm__cond_signal(dm__cond *cond);
 void dm__cond_broadcast(dm__cond *cond);
 
-dm__thread dm__thread_self(void);
-bool dm__thread_equal(dm__thread a, dm__thread b);
-int64_t dm__thread_number(void); /* the system's, of this thread */
+int64_t dm__thread_number(void);  /* the system's, of this thread: another's when this has ended */
+uint64_t dm__thread_serial(void); /* of this thread alone, as long as the process lives */
 /* One that no signal is delivered to. 0, or an errno. */
 int dm__thread_start(dm__thread *thread_out, void (*run)(void *), void *argument);
 void dm__thread_join(dm__thread thread);

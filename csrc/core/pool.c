@@ -10,25 +10,29 @@ static dm_status pool_wait(dm__store *store, int64_t deadline_ns, dm_error *err)
     store->read_waits += store->idle_count == 0 && store->reader_count >= store->pool_size;
     while (store->gate_shut ||
            (store->idle_count == 0 && store->reader_count >= store->pool_size)) {
-        int64_t now_ns = dm__monotonic_ns();
-        if (now_ns >= deadline_ns)
+        if (dm__monotonic_ns() >= deadline_ns)
             return dm__fail(err, DM_BUSY, "all %d reader connections stayed in use",
                             store->pool_size);
-        int64_t slice_ns = now_ns + 50 * DM__MS;
-        (void)dm__cond_wait_until(&store->changed, &store->lock,
-                                  slice_ns < deadline_ns ? slice_ns : deadline_ns);
-        dm__mutex_unlock(&store->lock);
-        bool stopped = dm__stop_asked(&stop);
-        dm__mutex_lock(&store->lock);
-        if (stopped)
+        if (dm__cond_wait_slice(&store->changed, &store->lock, deadline_ns, &stop))
             return dm__fail(err, DM_INTERRUPTED, "interrupted while waiting for a connection");
     }
     return DM_OK;
 }
 
+/* By its path, which may have become another file's. */
+dm_status dm__store_conn_open(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
+                              dm_error *err)
+{
+    dm__file_id id;
+    if (!store->in_memory && (dm__file_identify(store->path, &id) != 0 ||
+                              id.device != store->device || id.inode != store->inode))
+        return dm__store_moved_fail(store, err);
+    return dm__conn_open(store->path, store->read_only, deadline_ns, conn_out, err);
+}
+
 dm_status dm__conn_lend(dm__store *store, int64_t deadline_ns, dm__conn **conn_out, dm_error *err)
 {
-    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, conn_out, err);
+    dm_status rc = dm__store_conn_open(store, deadline_ns, conn_out, err);
     if (rc != DM_OK)
         return rc;
     dm__mutex_lock(&store->lock);

@@ -25,6 +25,16 @@ bool dm__stop_asked(dm__stop *stop)
     return asked;
 }
 
+bool dm__cond_wait_slice(dm__cond *cond, dm__mutex *mutex, int64_t deadline_ns, dm__stop *stop)
+{
+    int64_t until_ns = dm__monotonic_ns() + STOP_INTERVAL_NS;
+    (void)dm__cond_wait_until(cond, mutex, until_ns < deadline_ns ? until_ns : deadline_ns);
+    dm__mutex_unlock(mutex); /* the hook may wait for the interpreter */
+    bool asked = dm__stop_asked(stop);
+    dm__mutex_lock(mutex);
+    return asked;
+}
+
 /* 0.05 to 1 ms, so that processes that wait do not try in step; fairer and faster than SQLite's
  * growing sleeps, and than up to 5 ms: four saturated writers of one file in memory, worst call 70
  * against 160 to 230 ms; with 2 ms of think time p99.9 2 against 5 ms. A shared xorshift whose

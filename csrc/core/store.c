@@ -135,18 +135,6 @@ dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argume
     return dm__read(m, true, dm__witnessed_read, &witnessed, err);
 }
 
-/* By its path, which may have become another file's. */
-static dm_status conn_aside(dm__store *store, int64_t deadline_ns, dm__conn **conn_out,
-                            dm_error *err)
-{
-    dm__file_id id;
-    if (dm__file_identify(store->path, &id) != 0 || id.device != store->device ||
-        id.inode != store->inode)
-        return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);
-    dm_status rc = dm__conn_lend(store, deadline_ns, conn_out, err);
-    return rc == DM_OK ? dm__conn_query_only_set(*conn_out, true, err) : rc;
-}
-
 dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
 {
     dm__store *store = m->store;
@@ -160,7 +148,9 @@ dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_err
     dm__mutex_lock(&store->lock);
     dm__sqlite_begin(store);
     dm__mutex_unlock(&store->lock);
-    rc = conn_aside(store, deadline_ns, &conn, err);
+    rc = dm__conn_lend(store, deadline_ns, &conn, err);
+    if (rc == DM_OK)
+        rc = dm__conn_query_only_set(conn, true, err);
     if (rc == DM_OK)
         rc = read_repeating(conn, true, read, argument, deadline_ns, err);
     dm__conn_give_back(store, conn);
@@ -327,7 +317,7 @@ static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *
 {
     dm__conn *conn = NULL;
     dm__stop stop = {0};
-    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, &conn, err);
+    dm_status rc = dm__store_conn_open(store, deadline_ns, &conn, err);
     if (rc != DM_OK)
         return rc;
     while ((rc = store_probe_and_prepare(store, conn, err)) == DM_BUSY)
@@ -427,6 +417,20 @@ static size_t cache_limit(int64_t cache_bytes)
     return cache_bytes == 0 ? CACHE_DEFAULT_BYTES : cache_bytes < 0 ? 0 : (size_t)cache_bytes;
 }
 
+/* Until nobody is opening or closing the store. With its lock held. */
+static dm_status others_await(dm__store *store, int64_t deadline_ns, dm_error *err)
+{
+    dm__stop stop = {0};
+    while (store->state == DM__STORE_OPENING || store->state == DM__STORE_CLOSING) {
+        if (dm__monotonic_ns() >= deadline_ns)
+            return dm__fail(err, DM_BUSY, "another thread took too long to open or close %s",
+                            store->path);
+        if (dm__cond_wait_slice(&store->changed, &store->lock, deadline_ns, &stop))
+            return dm__fail(err, DM_INTERRUPTED, "interrupted while waiting for another thread");
+    }
+    return DM_OK;
+}
+
 /* Become one of the open handles: connect where nobody has, wait while somebody does. */
 static dm_status store_join(dm__store *store, const char *path, const dm_options *options,
                             int64_t deadline_ns, dm_error *err)
@@ -435,9 +439,9 @@ static dm_status store_join(dm__store *store, const char *path, const dm_options
     if (rc != DM_OK)
         return rc;
     dm__mutex_lock(&store->lock);
-    while (store->state != DM__STORE_OPEN && store->state != DM__STORE_CLOSED)
-        dm__cond_wait(&store->changed, &store->lock);
-    rc = pool_grow(store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT, err);
+    rc = others_await(store, deadline_ns, err);
+    if (rc == DM_OK)
+        rc = pool_grow(store, options->pool_size > 0 ? options->pool_size : POOL_DEFAULT, err);
     if (rc == DM_OK && store->state == DM__STORE_CLOSED)
         rc = store_path_set(store, path, err);
     if (rc == DM_OK && store->state == DM__STORE_CLOSED) {
@@ -548,7 +552,7 @@ static void store_disconnect(dm__store *store)
         store->writer = dm__pool_take(store); /* to find out who comes last */
     dm__mutex_unlock(&store->lock);
     if (store->writer == NULL && !store->read_only && !store->in_memory && /* a fork closed all */
-        dm__conn_open(store->path, false, 0, &store->writer, NULL) != DM_OK)
+        dm__store_conn_open(store, 0, &store->writer, NULL) != DM_OK)
         store->writer = NULL; /* then the log stays, whole, for who opens the file next */
     bool moved = dm__store_moved(store, true);
     if (!moved)

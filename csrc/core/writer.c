@@ -34,6 +34,11 @@ bool dm__store_moved(dm__store *store, bool now)
     return store->moved;
 }
 
+dm_status dm__store_moved_fail(const dm__store *store, dm_error *err)
+{
+    return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);
+}
+
 void dm__writer_close(dm__store *store, bool checkpoint)
 {
     dm__conn_close(store->checkpointer, false);
@@ -49,9 +54,8 @@ static dm_status writer_connect(dm__store *store, int64_t deadline_ns, dm_error 
     dm__mutex_lock(&store->lock);
     dm__conn *conn = dm__pool_take(store);
     dm__mutex_unlock(&store->lock);
-    dm_status rc = conn == NULL
-                       ? dm__conn_open(store->path, store->read_only, deadline_ns, &conn, err)
-                       : dm__conn_query_only_set(conn, false, err);
+    dm_status rc = conn == NULL ? dm__store_conn_open(store, deadline_ns, &conn, err)
+                                : dm__conn_query_only_set(conn, false, err);
     if (rc == DM_OK)
         store->writer = conn;
     else if (conn != NULL)
@@ -64,7 +68,7 @@ static dm_status writer_connect(dm__store *store, int64_t deadline_ns, dm_error 
 static dm_status writer_renew(dm__store *store, int64_t deadline_ns, dm_error *err)
 {
     dm__conn *fresh = NULL;
-    dm_status rc = dm__conn_open(store->path, store->read_only, deadline_ns, &fresh, err);
+    dm_status rc = dm__store_conn_open(store, deadline_ns, &fresh, err);
     if (rc != DM_OK)
         return rc;
     dm__writer_close(store, false);
@@ -86,7 +90,7 @@ static dm_status writer_ready(dm__store *store, dm_durability durability, const 
         return rc;
     /* SQLite goes on acknowledging into a file that nobody will find again. */
     if (dm__store_moved(store, false))
-        return dm__fail(err, DM_MOVED, "%s was moved, removed or replaced while open", store->path);
+        return dm__store_moved_fail(store, err);
     return own->looks ? DM_OK : dm__conn_durability_set(store->writer, durability, err);
 }
 

@@ -17,7 +17,7 @@ def _is_database(path: str) -> bool:
     """Read before any handle is open on it: closing a file drops the locks that SQLite holds."""
     import os
 
-    if not os.path.isfile(path):
+    if path.endswith(".py") or not os.path.isfile(path):
         return False
     with open(path, "rb") as file:
         begin = file.read(len(_SQLITE_BEGINS))

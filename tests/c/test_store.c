@@ -181,6 +181,18 @@ static void test_interrupt(void)
     dm_free(m);
 }
 
+/* Under a sanitizer or valgrind: nothing beside the path's bytes is looked at. */
+static void test_paths_without_a_file(void)
+{
+    static const char *const paths[] = {"", "/", "//", "."};
+    dm_options options = {0};
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++) {
+        dm_manager *m = NULL;
+        CHECK_STATUS(dm_open(paths[i], &options, &m, &err), DM_CANNOT_OPEN);
+        CHECK_INT(m == NULL, 1);
+    }
+}
+
 int main(void)
 {
     if (mkdtemp(folder) == NULL)
@@ -191,6 +203,7 @@ int main(void)
     test_threads();
     test_fork();
     test_interrupt();
+    test_paths_without_a_file();
     (void)unlink(path);
     (void)rmdir(folder);
     return check_report();
