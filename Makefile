@@ -7,7 +7,7 @@ CORE := $(sort $(wildcard csrc/core/*.c))
 HEADERS := $(wildcard csrc/*/*.h) tests/c/check.h
 SOURCES := $(CORE) $(sort $(wildcard csrc/binding/*.c)) $(HEADERS)
 CTESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/test_*.c)))
-FUZZ_SECONDS := 30
+FUZZ_SECONDS := 15
 FAULTS := contention power io kills
 FAULTS_SHARED := $(addprefix tests/faults/,calls.c disk.c processes.c work.c)
 CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Wshadow \

@@ -45,7 +45,7 @@ dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error 
  * for a moment, it would grow without end: a reader that comes while not all is written back reads
  * from the log, too. So from a length on the write lock is held until all is written back, and
  * those have gone who read from the log; who comes meanwhile reads from the file. */
-#define LOG_LONG         8192 /* frames, 32 MB of the usual pages */
+#define LOG_LONG         5120 /* frames, 20 MB of the usual pages */
 #define READERS_AWAIT_NS (1500 * DM__MS)
 
 /* By the locks of the shared memory, which are a part of SQLite's file format: 4 to 7 are those of

@@ -77,7 +77,7 @@ static int open_plain(int number)
 {
     sqlite3 *db = NULL;
     gate_wait(folder, number);
-    if (sqlite3_open(path, &db) != SQLITE_OK || sqlite3_busy_timeout(db, 5000) != SQLITE_OK ||
+    if (sqlite3_open(path, &db) != SQLITE_OK ||
         sqlite3_exec(db,
                      "PRAGMA journal_mode=WAL; CREATE TABLE IF NOT EXISTS t(x);"
                      "INSERT INTO t VALUES(1)",

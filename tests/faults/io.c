@@ -156,7 +156,7 @@ typedef struct {
     dm_status (*run)(void); /* NULL: that of work_operations[index] */
     size_t index;
     uint64_t random; /* so that each time the same is done */
-    uint64_t hash_before, hash_after;
+    uint64_t hash_before, hash_after, usage;
 } subject;
 
 static void without_files(void)
@@ -174,9 +174,9 @@ static dm_status open_it(void)
 }
 
 static subject subjects[32] = {
-    {"open", NULL, false, open_it, 0, 1, 0, 0},
-    {"open a fresh file", without_files, false, open_it, 0, 1, 0, 0},
-    {"adopt an older file", with_older, false, open_it, 0, 1, 0, 0},
+    {"open", NULL, false, open_it, 0, 1, 0, 0, 0},
+    {"open a fresh file", without_files, false, open_it, 0, 1, 0, 0, 0},
+    {"adopt an older file", with_older, false, open_it, 0, 1, 0, 0, 0},
 };
 static size_t subject_count = 3;
 
@@ -210,6 +210,14 @@ static uint64_t hash_now(void)
     return hash;
 }
 
+static uint64_t usage_now(void)
+{
+    uint64_t hash = 0;
+    if (w.m != NULL)
+        CHECK_OK(work_usage_hash(w.m, &hash, &err));
+    return hash;
+}
+
 static void put_away(void)
 {
     work_end(&w);
@@ -221,6 +229,7 @@ static bool learn(subject *s)
 {
     make_ready(s);
     s->hash_before = s->opened ? hash_now() : 0;
+    s->usage = s->opened ? usage_now() : 0;
     dm_status rc = run_subject(s);
     CHECK_OK(rc);
     s->hash_after = hash_now();
@@ -259,6 +268,9 @@ static const char *wrong_before_close(const subject *s, dm_status rc, uint64_t *
     if (*hash == (rc == DM_OK ? s->hash_after : s->hash_before))
         return NULL;
     if (!s->opened && *hash == s->hash_after)
+        return NULL;
+    if (rc != DM_OK && s->run == NULL && work_operations[s->index].in_steps &&
+        usage_now() == s->usage)
         return NULL;
     return rc == DM_OK ? "succeeded, but is not there" : "failed, but is there";
 }
@@ -460,7 +472,7 @@ static void subjects_add(void)
     for (size_t i = 0; i < work_operation_count; i++) {
         if (only != NULL && strcmp(only, work_operations[i].name) != 0)
             continue;
-        subject added = {work_operations[i].name, NULL, true, NULL, i, 77 + i, 0, 0};
+        subject added = {work_operations[i].name, NULL, true, NULL, i, 77 + i, 0, 0, 0};
         subjects[subject_count++] = added;
     }
     for (size_t i = 0; i < subject_count; i++)

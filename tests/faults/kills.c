@@ -57,7 +57,8 @@ static size_t choose_harmless(void)
     for (;;) {
         size_t chosen = work_choose(&w);
         const char *name = work_operations[chosen].name;
-        if (strcmp(name, "delete") != 0 && strcmp(name, "restore") != 0)
+        if (strcmp(name, "delete") != 0 && strcmp(name, "restore") != 0 &&
+            strcmp(name, "prune") != 0)
             return chosen;
     }
 }
@@ -75,6 +76,26 @@ static void operate(bool too_early)
             complain(work_operations[chosen].name);
         if (count > 0)
             ledger_write(first, count, true);
+    }
+}
+
+/* Adds some, and prunes all of before: what is left of them is in the sums. */
+static void add_and_prune(void)
+{
+    static const double edges_s[] = {0};
+    dm_prune_query query = {.before_s = INFINITY, .edges_s = edges_s, .edge_count = 1};
+    for (;;) {
+        for (int i = 0; i < 20; i++) {
+            int64_t first = w.serial + 1;
+            ledger_write(first, 1, false);
+            if (work_run(&w, 0) != DM_OK)
+                complain("request");
+            ledger_write(first, 1, true);
+        }
+        dm_prune_result result = {0};
+        if (dm_prune(w.m, &query, NULL, &result, &err) != DM_OK)
+            complain("prune");
+        dm_prune_result_reset(&result);
     }
 }
 
@@ -166,6 +187,8 @@ static int be(const char *role, int number)
         look_on(rows_are_whole);
     if (strcmp(role, "look at copies") == 0)
         look_on(rows_are_of_one);
+    if (strcmp(role, "prune") == 0)
+        add_and_prune();
     operate(strcmp(role, "too early") == 0);
     return 0;
 }
@@ -190,7 +213,8 @@ static void wait_us(uint32_t least, uint32_t most)
 
 /* ---- what is there ---- */
 
-static long kills, rows_acknowledged, rows_lost, groups_torn, rows_twice, rows_unknown;
+static long kills, rows_lost, groups_torn, rows_twice, rows_unknown;
+static int64_t rows_acknowledged;
 static int64_t *serials;
 static size_t serial_count, serial_room;
 
@@ -276,6 +300,43 @@ static void verify_sound(void)
     dm_findings_reset(&findings);
 }
 
+static int64_t rows_begun;
+
+static void ledger_count(const char *name)
+{
+    char path[512];
+    entry read_now;
+    if (strncmp(name, "ledger-", 7) != 0)
+        return;
+    (void)snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *file = fopen(path, "rb");
+    while (file != NULL && fread(&read_now, sizeof read_now, 1, file) == 1)
+        *(read_now.acknowledged ? &rows_acknowledged : &rows_begun) += read_now.count;
+    if (file != NULL)
+        (void)fclose(file);
+}
+
+/* Rows and sums together are what was acknowledged, and what was begun may be among them. */
+static void verify_pruned(void)
+{
+    static const double edges_s[] = {-INFINITY, INFINITY};
+    dm_usage_query query = {.edges_s = edges_s, .edge_count = 2};
+    dm_usage usage = {0};
+    int64_t found = 0;
+    CHECK_OK(work_open(&w));
+    CHECK_OK(dm_usage_get(w.m, &query, &usage, &err));
+    for (size_t i = 0; i < usage.row_count; i++)
+        found += usage.rows[i].requests;
+    dm_usage_reset(&usage);
+    rows_begun = rows_acknowledged = 0;
+    each_file(ledger_count);
+    rows_lost += found < rows_acknowledged ? rows_acknowledged - found : 0;
+    rows_twice += found > rows_begun ? found - rows_begun : 0;
+    serials_read();
+    verify_sound();
+    work_end(&w);
+}
+
 /* The next database begins with the verified one's files gone. */
 static void verify_and_begin_anew(void)
 {
@@ -293,7 +354,7 @@ static void report(const char *what)
 {
     printf("%-24s %5ld kills, %8ld rows acknowledged: %ld lost, %ld twice, %ld unknown, %ld "
            "groups torn\n",
-           what, kills, rows_acknowledged, rows_lost, rows_twice, rows_unknown, groups_torn);
+           what, kills, (long)rows_acknowledged, rows_lost, rows_twice, rows_unknown, groups_torn);
 }
 
 /* ---- rounds ---- */
@@ -336,6 +397,28 @@ static void kill_adopters(long count)
     }
     CHECK_INT(rows_unknown, count); /* two rows of each older file */
     report("adoption");
+}
+
+static void kill_pruners(long count)
+{
+    int number = 0;
+    pid_t workers[WORKERS];
+    rows_lost = rows_twice = rows_unknown = groups_torn = 0;
+    for (int i = 0; i < WORKERS; i++)
+        workers[i] = start("prune", ++number);
+    for (kills = 0; kills < count; kills++) {
+        wait_us(2000, 40000);
+        int victim = (int)work_random(&w, WORKERS);
+        stop(workers[victim]);
+        workers[victim] = start("prune", ++number);
+    }
+    for (int i = 0; i < WORKERS; i++)
+        stop(workers[i]);
+    verify_pruned();
+    folder_empty(folder);
+    report("prune");
+    CHECK_INT(rows_lost + rows_twice, 0);
+    CHECK_INT((int64_t)serial_count < rows_acknowledged, 1); /* some have gone */
 }
 
 static void copy_make(int number)
@@ -387,12 +470,13 @@ int main(int argc, char **argv)
     if (mkdtemp(folder) == NULL && mkdtemp(strcpy(folder, "/tmp/dm-kills-XXXXXX")) == NULL)
         return 2;
     work_init(&w, folder, DM_DURABILITY_FULL, 1);
-    kill_workers("operate", count * 6 / 10);
+    kill_workers("operate", count * 4 / 10);
     CHECK_INT(rows_lost + rows_twice + rows_unknown + groups_torn, 0);
     CHECK_INT(rows_acknowledged > 0, 1);
     kill_adopters(count * 2 / 10);
     CHECK_INT(rows_lost + rows_twice + groups_torn, 0);
     kill_restorers(count * 2 / 10);
+    kill_pruners(count * 2 / 10);
     kill_workers("too early", 50);
     CHECK_INT(rows_lost > 0, 1);
     (void)rmdir(folder);

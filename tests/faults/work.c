@@ -202,7 +202,22 @@ static dm_status run_rename(work *w)
 static dm_status run_vacuum(work *w)
 {
     int64_t before = 0, after = 0;
-    return dm_vacuum(w->m, &before, &after, &w->err);
+    return dm_vacuum(w->m, NULL, &before, &after, &w->err);
+}
+
+static dm_status run_prune(work *w)
+{
+    static const double edges_s[] = {0, 1500, 6000};
+    dm_str model = any_model(w);
+    dm_prune_query query = {.models = &model,
+                            .model_count = 1,
+                            .before_s = 1000 + (double)w->serial - work_random(w, 60),
+                            .edges_s = edges_s,
+                            .edge_count = sizeof edges_s / sizeof *edges_s};
+    dm_prune_result result = {0};
+    dm_status rc = dm_prune(w->m, &query, NULL, &result, &w->err);
+    dm_prune_result_reset(&result);
+    return rc;
 }
 
 static dm_status checkpoint(dm__conn *writer, void *path, dm_error *err)
@@ -253,14 +268,22 @@ static dm_status run_restore(work *w)
 }
 
 const work_operation work_operations[] = {
-    {"request", 8, run_request, 1},   {"request once", 4, run_once, 1},
-    {"bulk", 4, run_bulk, WORK_BULK}, {"batch", 5, run_batch, 1 + WORK_BULK},
-    {"runs", 4, run_runs, 0},         {"tier", 4, run_tier, 0},
-    {"prices", 3, run_prices, 0},     {"register", 2, run_register, 0},
-    {"delete", 1, run_delete, 0},     {"rename", 3, run_rename, 0},
-    {"vacuum", 1, run_vacuum, 0},     {"checkpoint", 4, run_checkpoint, 0},
-    {"reopen", 2, run_reopen, 0},     {"backup", 2, run_backup, 0},
-    {"restore", 1, run_restore, 0},
+    {"request", 8, run_request, 1, false},
+    {"request once", 4, run_once, 1, false},
+    {"bulk", 4, run_bulk, WORK_BULK, false},
+    {"batch", 5, run_batch, 1 + WORK_BULK, false},
+    {"runs", 4, run_runs, 0, false},
+    {"tier", 4, run_tier, 0, false},
+    {"prices", 3, run_prices, 0, false},
+    {"register", 2, run_register, 0, false},
+    {"delete", 1, run_delete, 0, false},
+    {"rename", 3, run_rename, 0, false},
+    {"prune", 2, run_prune, 0, true},
+    {"vacuum", 1, run_vacuum, 0, false},
+    {"checkpoint", 4, run_checkpoint, 0, false},
+    {"reopen", 2, run_reopen, 0, false},
+    {"backup", 2, run_backup, 0, false},
+    {"restore", 1, run_restore, 0, false},
 };
 const size_t work_operation_count = sizeof work_operations / sizeof *work_operations;
 
@@ -370,5 +393,36 @@ dm_status work_hash(dm_manager *m, uint64_t *hash_out, dm_error *err)
     dm_model_names_reset(&names);
     if (rc == DM_OK)
         *hash_out = hash;
+    return rc;
+}
+
+static void mix_usage(uint64_t *hash, const dm_usage *usage)
+{
+    for (size_t i = 0; i < usage->row_count; i++) {
+        const dm_usage_row *row = &usage->rows[i];
+        const dm_model_name *name = &usage->models.models[row->model];
+        mix(hash, name->original_name, name->original_length + 1);
+        mix_number(hash, (double)row->requests);
+        mix_number(hash, (double)row->input_tokens);
+        mix_number(hash, (double)row->output_tokens);
+        mix_number(hash, (double)row->cache_n);
+        mix_number(hash, (double)row->prompt_n);
+        mix_number(hash, row->first_request_s);
+        mix_number(hash, row->last_request_s);
+        mix_number(hash, row->runtime_s);
+    }
+}
+
+dm_status work_usage_hash(dm_manager *m, uint64_t *hash_out, dm_error *err)
+{
+    static const double edges_s[] = {-INFINITY, INFINITY};
+    dm_usage_query query = {.edges_s = edges_s, .edge_count = 2, .whole_parts = true};
+    dm_usage usage = {0};
+    dm_status rc = dm_usage_get(m, &query, &usage, err);
+    if (rc == DM_OK) {
+        *hash_out = WORK_EMPTY_HASH;
+        mix_usage(hash_out, &usage);
+        dm_usage_reset(&usage);
+    }
     return rc;
 }

@@ -39,6 +39,9 @@ typedef struct {
     unsigned weight; /* how often, among the others */
     dm_status (*run)(work *w);
     int64_t adds; /* requests, all or none; the next numbers of `serial` are theirs */
+    /* Several transactions: stopped between two of them, work_hash is neither that of before nor
+     * that of after, but work_usage_hash is both. */
+    bool in_steps;
 } work_operation;
 
 extern const work_operation work_operations[];
@@ -51,6 +54,9 @@ dm_status work_open(work *w);
 
 /* Of all that the public calls return but the moments at which prices were changed. */
 dm_status work_hash(dm_manager *m, uint64_t *hash_out, dm_error *err) DM_CHECKED;
+
+/* Of what was used in all, however much of it was pruned. */
+dm_status work_usage_hash(dm_manager *m, uint64_t *hash_out, dm_error *err) DM_CHECKED;
 
 #define WORK_EMPTY_HASH ((uint64_t)14695981039346656037u)
 
