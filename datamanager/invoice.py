@@ -8,7 +8,8 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from datamanager.tables import Table
-from datamanager.usage import sum_exact, tariff_at, usage
+from datamanager.usage import UsageTable, sum_exact, tariff_at, usage
+from datamanager.windows import Zone
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -96,7 +97,7 @@ def _of_hours(row: UsageRow, price: float | None) -> InvoiceLine:
     )
 
 
-def invoice(
+def usage_and_invoice(
     dm: DataManager,
     models: str | Iterable[str] | None,
     window: Window,
@@ -104,7 +105,8 @@ def invoice(
     strategy: Strategy | None,
     prices: Prices,
     billing_anchor: date | None,
-) -> Invoice:
+) -> tuple[UsageTable, Invoice]:
+    """Both of one moment, so that they agree while others write."""
     rows, parts = usage(dm, models, window, None, None, tz, strategy, prices, billing_anchor)
     lines = []
     for row in rows:
@@ -114,4 +116,4 @@ def invoice(
             now = tariff_at(history, time.time())
             held = [now] if prices == "current" else applied(history, window)
             lines.append(_of_hours(row, _price_of_hours(held)))
-    return Invoice(lines)
+    return UsageTable(rows, Zone(tz).tz), Invoice(lines)

@@ -169,10 +169,11 @@ class DataManager(_core.Manager):
         model's hours. The options are those of ``usage``, and so is the sum.
         """
         from datamanager import windows
-        from datamanager.invoice import invoice
+        from datamanager.invoice import usage_and_invoice
 
         window = windows.window(minutes, start, end)
-        return invoice(self, models, window, tz, strategy, prices, billing_anchor)
+        asked = (tz, strategy, prices, billing_anchor)
+        return usage_and_invoice(self, models, window, *asked)[1]
 
     def cost(
         self,

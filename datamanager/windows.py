@@ -9,6 +9,7 @@ from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING
 
 from datamanager._core import InvalidDataError
+from datamanager.tables import clock
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -167,7 +168,10 @@ def _clipped(boundaries: Iterator[float], start: float, end: float) -> list[floa
             edges.append(boundary)
     if len(edges) < BUCKETS_MAX and next(boundaries, None) is None:
         return [*edges, end]
-    raise InvalidDataError(f"more than {BUCKETS_MAX} buckets were asked for")
+    raise InvalidDataError(
+        f"more than {BUCKETS_MAX} buckets were asked for, from {clock(start)} to {clock(end)}:"
+        " a shorter window or longer steps have fewer"
+    )
 
 
 def edges(
@@ -235,8 +239,8 @@ def _boundaries(by: str | float, zone: Zone, begin: float, *, aligned: bool) -> 
         raise InvalidDataError(
             f"by must be 'hour', 'day', 'week', 'month' or seconds above 0, not {by!r}"
         )
-    if aligned:  # the quotient may have been rounded up
-        floor = math.floor(begin / step) * step
+    if aligned:  # the quotient may have been rounded up, and of a tiny step it is infinite
+        floor = math.floor(begin / step) * step if math.isfinite(begin / step) else begin
         begin = floor if floor <= begin else floor - step
     return _steps(step, begin)
 

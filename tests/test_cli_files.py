@@ -63,6 +63,9 @@ def test_unusable(tmp_path: Path, command: list[str], kind: str) -> None:
     make(path)
     before = path.read_bytes() if path.is_file() else None
     done = run(*command, "--db", str(path))
+    if command == ["vacuum"] and kind == "damaged":  # what it need not read it need not know
+        assert done.returncode == 0
+        return
     if command in CHECKS and kind == "damaged":  # which is what it is there to find
         assert (done.returncode, done.stderr) == (5, "") and done.stdout.startswith("error: ")
     else:

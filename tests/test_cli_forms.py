@@ -285,7 +285,7 @@ def test_windows_before_now(path: Path) -> None:
         "--from 2025-10-10 --to 2025-10-09", "--tz Atlantis",
         "--since 1969-01-01", "--since @nan", "--by fortnight", "--by -1", "--by nan",
         "--strategy free", "--json --csv", "--billing-anchor 31", "--nonsense",
-        "--by 0.001",
+        "--by 0.001", "--by 1e-300", "--since 20251009", "--until 20251009", "--since 2025-W41",
     ],
 )  # fmt: skip
 def test_options_that_make_no_sense(path: Path, options: str) -> None:

@@ -121,6 +121,27 @@ def test_output_that_cannot_be_written(path: Path) -> None:
     assert closed.returncode == 0
 
 
+def test_standard_error_that_is_closed(path: Path) -> None:
+    """Progress and messages go nowhere; the work and the code are the same."""
+    for words, code in ([["check"], 0], [["report"], 0], [["check", "--db", "none"], 3]):
+        command = [*COMMAND, "--db", str(path), *words]
+        closed = subprocess.run(
+            ["sh", "-c", 'exec "$@" 2>&-', "sh", *command],
+            stdout=subprocess.PIPE, env=environment(), check=False,
+        )  # fmt: skip
+        assert (closed.returncode, bool(closed.stdout)) == (code, code == 0), words
+
+
+def test_standard_input_that_is_closed(path: Path) -> None:
+    """Nobody can be asked there."""
+    command = [*COMMAND, "prune", "--before", "1d", "--db", str(path)]
+    closed = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command],
+        capture_output=True, text=True, env=environment(), check=False,
+    )  # fmt: skip
+    assert (closed.returncode, closed.stderr.count("\n")) == (2, 1), closed.stderr
+
+
 def test_ascii_output(path: Path) -> None:
     done = run("usage", "--db", str(path), PYTHONIOENCODING="ascii", PYTHONUTF8="0")
     assert done.returncode == 0 and "\\u901a" in done.stdout

@@ -18,6 +18,7 @@ from commands import BEGIN, HOSTILE, WIDE, environment, fill, run
 from test_cli_forms import valid
 
 from datamanager import DataManager
+from datamanager.report.data import gather
 
 NAMES = ["Qwen3-Coder-30B", WIDE, HOSTILE, "idle | `pipe`"]
 every_ending = pytest.mark.parametrize(
@@ -72,6 +73,25 @@ def test_json(path: Path) -> None:
     assert [tariff["model"] for tariff in found["prices"]].count(NAMES[0]) == 2
 
 
+def test_what_is_written_meanwhile_is_in_all_tables_or_none(path: Path, tmp_path: Path) -> None:
+    """A request that each look at the usage is followed by, as a busy host would send it."""
+    copy = tmp_path / "usage.db"
+    with DataManager(path) as dm:
+        dm.backup(str(copy))
+
+    class Busy(DataManager):
+        def _usage(self, *arguments: Any) -> Any:
+            found = super()._usage(*arguments)
+            self.add_model_request(WIDE, [BEGIN + 60, 1000, 1000, 0, 1000])
+            self.add_model_request(NAMES[2], [BEGIN + 60, 1000, 1000, 0, 1000])
+            return found
+
+    with Busy(copy) as dm:
+        report = gather(dm, None, BEGIN, BEGIN + 86_400, "UTC")
+        assert dm.usage(start=BEGIN, end=BEGIN + 86_400).total.cost_exact > report.invoice.total
+    assert report.models.total.cost_exact == report.invoice.total
+
+
 def test_the_heat_is_that_of_the_clock(tmp_path: Path) -> None:
     """Thursday 2025-10-09, 23:30 in UTC is Friday, 7:30 in Shanghai."""
     with DataManager(tmp_path / "usage.db") as dm:
@@ -81,6 +101,31 @@ def test_the_heat_is_that_of_the_clock(tmp_path: Path) -> None:
         assert {(d, h): n for d, row in enumerate(heat) for h, n in enumerate(row) if n} == {
             (day, hour): 42
         }
+
+
+def days_pruned(dm: DataManager) -> None:
+    dm.prune(BEGIN + 2 * 86_400, "day", tz="UTC")
+
+
+def milliseconds(dm: DataManager) -> None:
+    dm.add_model_request(WIDE, [BEGIN * 1000, 1000, 1000, 0, 1000])
+
+
+@pytest.mark.parametrize(("change", "step"), [(days_pruned, "day"), (milliseconds, "month")])
+def test_without_hours(path: Path, tmp_path: Path, change: Any, step: str) -> None:
+    """The other figures are there, and agree."""
+    copy = tmp_path / "usage.db"
+    with DataManager(path) as dm:
+        dm.backup(str(copy))
+    with DataManager(copy) as dm:
+        change(dm)
+        total = dm.usage(tz="UTC").total
+    found = json_of(copy, "--tz", "UTC")
+    assert (found["tokens_by_weekday_and_hour"], found["step"]) == ([], step)
+    assert Decimal(found["invoice"]["total_exact"]) == total.cost_exact
+    assert sum(row["input_tokens"] for row in found["series"]) == total.input_tokens
+    within_a_day = run("report", "--from", f"@{BEGIN + 60}", "--tz", "UTC", "--db", str(copy))
+    assert within_a_day.returncode == (2 if change is days_pruned else 0)
 
 
 def test_runs_are_strips(tmp_path: Path) -> None:

@@ -259,6 +259,20 @@ def test_an_empty_page(tmp_path: Path, opened: Open) -> None:
     assert page.locator(".plot svg, #speed").count() == 0
 
 
+def test_without_hours(database: Path, opened: Open, tmp_path: Path) -> None:
+    """Of pruned days there is all but the map of hours."""
+    copy = tmp_path / "usage.db"
+    with DataManager(database) as dm:
+        dm.backup(str(copy))
+    with DataManager(copy) as dm:
+        dm.prune(BEGIN + 2 * 86_400, "day", tz="UTC")
+    options = ["--tz", "UTC", "-o", str(tmp_path / "r.html"), "--db", str(copy)]
+    assert run("report", *options).returncode == 0
+    page = opened(tmp_path / "r.html")
+    assert not page.locator("#section-heat").is_visible()
+    assert drawn(page, "cost_over_time", ".trace.bars") == len(NAMES)
+
+
 def a_week(path: Path) -> None:
     """Of three models, as days and nights are; from a seed."""
     chance = random.Random(5)

@@ -85,7 +85,7 @@ SIGNATURES = {
     "check": "(self, /, quick=False, *, repair=False)",
     "stats": "(self, /)",
     "get_storage_stats": "(self, /)",
-    "vacuum": "(self, /)",
+    "vacuum": "(self, /, progress=None)",
     "prune": (
         "(self, before: 'Moment | date', keep: \"Literal['hour', 'day'] | None\" = 'hour', *, "
         "dry_run: 'bool' = False, models: 'str | Iterable[str] | None' = None, "

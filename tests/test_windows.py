@@ -193,6 +193,10 @@ NOT_A_MOMENT = "must be seconds since 1970 or a datetime, not "
         ({"by": 10**400}, NOT_A_STEP + "1000"),
         ({"by": 1e-5, "start": 0, "end": 11}, "more than 1000000 buckets"),
         ({"by": 1e-9, "start": 1e9, "end": 1e9 + 1}, "more than 1000000 buckets"),
+        (
+            {"by": "hour", "tz": "UTC", "start": 0, "end": 1e15},
+            "buckets .* to 1000000000000000.0: a",
+        ),
         ({"by": 1, "buckets": 2}, "by and buckets exclude each other"),
         *(
             ({"buckets": value}, f"buckets must be a whole number from 1 to 1000000, not {value}")

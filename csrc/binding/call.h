@@ -54,7 +54,7 @@ PyObject *backup(METHOD_ARGS);
 PyObject *check(METHOD_ARGS);
 PyObject *stats(PyObject *self, PyObject *none);
 PyObject *storage_stats(PyObject *self, PyObject *none);
-PyObject *vacuum(PyObject *self, PyObject *none);
+PyObject *vacuum(METHOD_ARGS);
 /* exchange.c: */
 PyObject *requests_export(METHOD_ARGS);
 PyObject *requests_import(METHOD_ARGS);

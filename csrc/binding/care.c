@@ -247,15 +247,19 @@ PyObject *storage_stats(PyObject *self, PyObject *none)
     return result;
 }
 
-PyObject *vacuum(PyObject *self, PyObject *none)
+PyObject *vacuum(METHOD_ARGS)
 {
-    (void)none;
-    call c = {.state = state_of_type(Py_TYPE(self)), .core = manager_core((manager_object *)self)};
+    static const arg_spec spec = {"vacuum", {"progress"}, 0, 1};
+    call c;
+    progress_call told;
+    dm_progress progress;
     int64_t before = 0, after = 0;
-    if (c.core == NULL)
+    if (call_begin(&c, self, &spec, args, nargs, kwnames) < 0 ||
+        to_progress(c.args[0], self, &told, &progress) < 0)
         return NULL;
     core_enter();
-    dm_status rc = dm_vacuum(c.core, &before, &after, &c.err);
+    dm_status rc =
+        dm_vacuum(c.core, progress.report == NULL ? NULL : &progress, &before, &after, &c.err);
     core_leave();
     return call_failed(&c, rc) ? NULL : Py_BuildValue("(LL)", (long long)before, (long long)after);
 }

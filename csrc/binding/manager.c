@@ -541,9 +541,12 @@ static PyMethodDef manager_methods[] = {
      "get_storage_stats($self, /)\n--\n\nWhat takes how much room, as a dict: file_bytes, "
      "free_bytes, log_bytes, and for each model its requests, runs and bytes. Reads the whole "
      "file."},
-    {"vacuum", vacuum, METH_NOARGS,
-     "vacuum($self, /)\n--\n\nWrite the file anew without what is free in it; other writers wait "
-     "meanwhile. Returns its size in bytes before and after."},
+    {"vacuum", CALL(vacuum),
+     "vacuum($self, /, progress=None)\n--\n\nGive back what is free in the file, in steps between "
+     "which others write. One that this package did not make is written anew instead, while other "
+     "writers wait; the next time it goes in steps, too. Returns the size in bytes before and "
+     "after. progress(done_pages, total_pages) is called after each step; an exception in it, or "
+     "Ctrl-C, leaves the rest free."},
     {NULL, NULL, 0, NULL}};
 
 static PyMemberDef manager_members[] = {

@@ -162,10 +162,13 @@ void dm_storage_reset(dm_storage *storage);
 /* What takes how much room. Reads the whole file. */
 dm_status dm_storage_get(dm_manager *m, dm_storage *storage_out, dm_error *err) DM_CHECKED;
 
-/* Write the file anew without what is free. Other writers wait meanwhile. The sizes are those of
- * dm_storage.file_bytes; the file itself shrinks when no reader needs its old pages. */
-dm_status dm_vacuum(dm_manager *m, int64_t *before_out, int64_t *after_out,
-                    dm_error *err) DM_CHECKED;
+/* Give back what is free, in steps between which others write; `progress`, which may be NULL, is
+ * told of pages. A file that was not made here is written anew instead, in one transaction for
+ * which other writers wait, and nothing is told; the next time it goes in steps, too. The sizes are
+ * those of dm_storage.file_bytes; the file itself shrinks when no reader needs its old pages.
+ * DM_INTERRUPTED: the rest is still free. */
+dm_status dm_vacuum(dm_manager *m, const dm_progress *progress, int64_t *before_out,
+                    int64_t *after_out, dm_error *err) DM_CHECKED;
 
 /* What the store of a handle has done in this process, all handles together. */
 typedef struct {

@@ -95,6 +95,34 @@ dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe) DM_CH
 /* mend.c: for dm__write_alone; the findings become what was done. */
 dm_status dm__mend_run(dm__conn *conn, void *audit, dm_error *err) DM_CHECKED;
 
+/* ---- steps.c: a long job as short transactions, between which others write ---- */
+
+typedef struct {
+    dm_manager *m;
+    const dm_progress *progress; /* may be NULL */
+    int64_t done, total;         /* as they are told */
+    dm__stop stop;
+    /* of the step that runs, and for the next */
+    dm__read_fn work;
+    void *argument;
+    int64_t deadline_ns, until_ns, work_ns;
+} dm__steps;
+
+/* `work` in a transaction of its own; it is to end when no time is left. */
+dm_status dm__step_take(dm__steps *steps, dm__read_fn work, void *argument,
+                        dm_error *err) DM_CHECKED;
+bool dm__step_time_left(const dm__steps *steps);
+/* Others write meanwhile. DM_INTERRUPTED, with what becomes of the rest. */
+dm_status dm__step_pause(dm__steps *steps, const char *rest, dm_error *err) DM_CHECKED;
+/* All is done, and told. */
+dm_status dm__steps_end(dm__steps *steps, dm_error *err) DM_CHECKED;
+
+/* ---- storage.c vacuum.c ---- */
+
+dm_status dm__file_bytes_read(dm__conn *conn, int64_t *bytes, dm_error *err) DM_CHECKED;
+/* What is free, where that goes in steps. */
+dm_status dm__room_return(dm_manager *m, dm_error *err) DM_CHECKED;
+
 /* ---- backup.c restore.c ---- */
 
 typedef struct {

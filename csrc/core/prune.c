@@ -15,9 +15,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STEP_NS    (12 * DM__MS) /* of a step, with its commit */
-#define PAUSE_NS   (6 * DM__MS)  /* longer than another process sleeps between two tries */
-#define WORK_MIN   (DM__MS / 2)
 #define CLOCK_ROWS 32
 #define LATE_MAX   2048 /* ids that a step looks at: more are for a reader */
 #define KEPT_MAX   64   /* parts that are removed at once */
@@ -250,7 +247,7 @@ void dm_prune_result_reset(dm_prune_result *result)
 typedef struct {
     dm__model_read read;
     prune_plan *plan;
-    int64_t deadline_ns, until_ns, work_ns;
+    const dm__steps *steps;
     bool behind; /* more has come than a step can look at */
     dm_pruned done;
 } step;
@@ -333,11 +330,6 @@ static dm_status kept_prune(dm__conn *conn, const char *safe, step *job, bool *m
     return rc;
 }
 
-static bool time_left(const step *job)
-{
-    return dm__monotonic_ns() < job->until_ns;
-}
-
 static dm_status plan_prune(dm__conn *conn, dm__model *model, dm__keeper *keeper, step *job,
                             dm_error *err)
 {
@@ -346,19 +338,19 @@ static dm_status plan_prune(dm__conn *conn, dm__model *model, dm__keeper *keeper
     bool going = true;
     for (size_t i = 1; going && plan->at < plan->count && rc == DM_OK; i++) {
         rc = request_prune(conn, model, &plan->rows[plan->at++], keeper, job, err);
-        going = i % CLOCK_ROWS != 0 || time_left(job);
+        going = i % CLOCK_ROWS != 0 || dm__step_time_left(job->steps);
     }
     if (rc == DM_OK && keeper->packed != NULL)
         rc = dm__keeper_flush(keeper, err);
     for (size_t i = 1; going && plan->run_count > 0 && rc == DM_OK; i++) {
         rc = run_prune(conn, model, &plan->runs.runs[--plan->run_count], keeper, job, err);
-        going = i % CLOCK_ROWS != 0 || time_left(job);
+        going = i % CLOCK_ROWS != 0 || dm__step_time_left(job->steps);
     }
     while (going && !plan->kept_done && rc == DM_OK) {
         bool more = false;
         rc = kept_prune(conn, model == NULL ? DM__PROGRAM : model->safe, job, &more, err);
         plan->kept_done = !more;
-        going = time_left(job);
+        going = dm__step_time_left(job->steps);
     }
     return rc;
 }
@@ -387,39 +379,17 @@ static dm_status step_apply(dm__conn *conn, dm__model *model, dm__model_read *re
     return rc;
 }
 
-/* A transaction. Where it fails the plan is as it was before. */
-static dm_status step_run(dm__conn *conn, void *argument, dm_error *err)
+static dm_status step_work(dm__conn *conn, void *argument, dm_error *err)
 {
     step *job = argument;
-    prune_plan *plan = job->plan;
-    size_t at = plan->at, run_count = plan->run_count;
-    bool kept_done = plan->kept_done;
-    job->done = (dm_pruned){0, 0};
-    job->behind = false;
-    dm_status rc = dm__begin_waiting(conn, job->deadline_ns, err);
-    int64_t begun_ns = dm__monotonic_ns();
-    job->until_ns = begun_ns + job->work_ns;
-    if (rc == DM_OK && plan->query->edges_s != NULL && !dm__kept_exists(conn))
+    const prune_plan *plan = job->plan;
+    dm_status rc = DM_OK;
+    if (plan->query->edges_s != NULL && !dm__kept_exists(conn))
         rc = dm__kept_create(conn, err);
     if (rc == DM_OK)
         rc = plan->program ? step_apply(conn, NULL, &job->read, err)
                            : dm__read_model(conn, &job->read, err);
-    int64_t worked_ns = dm__monotonic_ns();
-    if (rc == DM_OK)
-        rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
-    dm__rollback(conn);
-    if (rc != DM_OK) {
-        plan->at = at;
-        plan->run_count = run_count;
-        plan->kept_done = kept_done;
-        return rc;
-    }
-    /* What the commit and the last rows took beyond it is taken off the next step's time. */
-    int64_t beyond_ns = dm__monotonic_ns() - worked_ns;
-    if (worked_ns > job->until_ns)
-        beyond_ns += worked_ns - job->until_ns;
-    job->work_ns = STEP_NS - beyond_ns > WORK_MIN ? STEP_NS - beyond_ns : WORK_MIN;
-    return DM_OK;
+    return rc;
 }
 
 /* ---- a model, step by step ---- */
@@ -445,53 +415,47 @@ static dm_status program_plan(dm__conn *conn, void *job, dm_error *err)
     return model_plan(conn, NULL, job, err);
 }
 
-typedef struct {
-    dm_manager *m;
-    const dm_progress *progress;
-    int64_t done, total;
-    dm__stop stop;
-} pruning;
-
-/* Others write meanwhile. */
-static dm_status pause_between(pruning *all, dm_error *err)
-{
-    bool stopped = false;
-    dm__sleep_ns(PAUSE_NS);
-    if (all->progress != NULL) {
-        int64_t total = all->done > all->total ? all->done : all->total;
-        stopped = all->progress->report(all->progress->argument, all->done, total);
-    }
-    return stopped || dm__stop_asked(&all->stop)
-               ? dm__fail(err, DM_INTERRUPTED, "interrupted: the rest was not pruned")
-               : DM_OK;
-}
-
 static bool plan_left(const prune_plan *plan)
 {
     return plan->at < plan->count || plan->run_count > 0 || !plan->kept_done;
 }
 
-static dm_status plan_run(pruning *all, step *job, dm_error *err)
+/* A transaction. Where it fails the plan is as it was before. */
+static dm_status step_take(dm__steps *steps, step *job, dm_error *err)
+{
+    prune_plan *plan = job->plan;
+    size_t at = plan->at, run_count = plan->run_count;
+    bool kept_done = plan->kept_done;
+    job->done = (dm_pruned){0, 0};
+    job->behind = false;
+    job->read.from = step_apply;
+    dm_status rc = dm__step_take(steps, step_work, job, err);
+    if (rc != DM_OK) {
+        plan->at = at;
+        plan->run_count = run_count;
+        plan->kept_done = kept_done;
+        return rc;
+    }
+    plan->done.requests += job->done.requests;
+    plan->done.runs += job->done.runs;
+    steps->done += job->done.requests + job->done.runs;
+    return DM_OK;
+}
+
+static dm_status plan_run(dm__steps *steps, step *job, dm_error *err)
 {
     prune_plan *plan = job->plan;
     dm_status rc = DM_OK;
     do {
         job->read.from = model_plan;
         if (rc == DM_OK)
-            rc =
-                dm__read(all->m, true, plan->program ? program_plan : dm__model_read_run, job, err);
+            rc = dm__read(steps->m, true, plan->program ? program_plan : dm__model_read_run, job,
+                          err);
         job->behind = false;
         while (rc == DM_OK && !job->behind && plan_left(plan)) {
-            job->read.from = step_apply;
-            job->deadline_ns = dm__deadline_ns(all->m);
-            rc = dm__write_alone(all->m, step_run, job, err);
-            if (rc != DM_OK)
-                break;
-            plan->done.requests += job->done.requests;
-            plan->done.runs += job->done.runs;
-            all->done += job->done.requests + job->done.runs;
-            if (plan_left(plan))
-                rc = pause_between(all, err);
+            rc = step_take(steps, job, err);
+            if (rc == DM_OK && plan_left(plan))
+                rc = dm__step_pause(steps, "the rest was not pruned", err);
         }
     } while (rc == DM_OK && job->behind);
     /* Somebody has deleted or renamed it meanwhile: then nothing of it is left to prune. */
@@ -499,7 +463,7 @@ static dm_status plan_run(pruning *all, step *job, dm_error *err)
 }
 
 /* `name` NULL: the program. The count of what goes becomes that of what has gone. */
-static dm_status one_prune(pruning *all, const dm_prune_query *query, const dm_model_name *name,
+static dm_status one_prune(dm__steps *steps, const dm_prune_query *query, const dm_model_name *name,
                            dm_pruned *count, dm_error *err)
 {
     prune_plan plan = {.query = query,
@@ -507,31 +471,28 @@ static dm_status one_prune(pruning *all, const dm_prune_query *query, const dm_m
                        .last_id = INT64_MIN,
                        .end_s = query->before_s,
                        .kept_done = query->edges_s != NULL};
-    step job = {.plan = &plan, .work_ns = STEP_NS / 4};
+    step job = {.plan = &plan, .steps = steps};
     if (count->requests + count->runs == 0)
         return DM_OK;
     if (name != NULL)
         job.read.name = (dm_str){name->original_name, name->original_length};
-    dm_status rc = plan_run(all, &job, err);
+    dm_status rc = plan_run(steps, &job, err);
     *count = plan.done;
     plan_reset(&plan);
     return rc;
 }
 
-static dm_status all_prune(pruning *all, const dm_prune_query *query, dm_prune_result *result,
+static dm_status all_prune(dm__steps *steps, const dm_prune_query *query, dm_prune_result *result,
                            dm_error *err)
 {
     dm_status rc = DM_OK;
     size_t count = result->models.count;
     for (size_t i = 0; i <= count; i++)
-        all->total += result->counts[i].requests + result->counts[i].runs;
+        steps->total += result->counts[i].requests + result->counts[i].runs;
     for (size_t i = 0; i <= count && rc == DM_OK; i++)
-        rc = one_prune(all, query, i < count ? &result->models.models[i] : NULL, &result->counts[i],
-                       err);
-    if (rc == DM_OK && all->progress != NULL &&
-        all->progress->report(all->progress->argument, all->done, all->done))
-        rc = dm__fail(err, DM_INTERRUPTED, "interrupted");
-    return rc;
+        rc = one_prune(steps, query, i < count ? &result->models.models[i] : NULL,
+                       &result->counts[i], err);
+    return rc == DM_OK ? dm__steps_end(steps, err) : rc;
 }
 
 static dm_status query_check(const dm_prune_query *query, dm_error *err)
@@ -548,7 +509,7 @@ dm_status dm_prune(dm_manager *m, const dm_prune_query *query, const dm_progress
 {
     dm_prune_result result = {0};
     counting count = {.query = query, .result = &result};
-    pruning all = {.m = m, .progress = progress};
+    dm__steps steps = {.m = m, .progress = progress};
     dm_status rc = query_check(query, err);
     if (rc == DM_OK && !query->dry_run)
         rc = dm__writable(m, err);
@@ -556,7 +517,7 @@ dm_status dm_prune(dm_manager *m, const dm_prune_query *query, const dm_progress
         rc = dm__read_rows(m, query->model_count != 1 || query->models == NULL, all_count, &count,
                            err);
     if (rc == DM_OK && !query->dry_run)
-        rc = all_prune(&all, query, &result, err);
+        rc = all_prune(&steps, query, &result, err);
     if (rc == DM_OK)
         *result_out = result;
     else

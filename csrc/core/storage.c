@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What takes how much room, and giving room back. */
+ * What takes how much room. */
 #include "dm_store.h"
 
 #include <stdlib.h>
@@ -115,7 +115,7 @@ static dm_status pages_read(dm__conn *conn, const char *sql, int64_t *bytes, dm_
     return rc;
 }
 
-static dm_status file_bytes_read(dm__conn *conn, void *bytes, dm_error *err)
+dm_status dm__file_bytes_read(dm__conn *conn, int64_t *bytes, dm_error *err)
 {
     return pages_read(conn, "PRAGMA page_count", bytes, err);
 }
@@ -125,7 +125,7 @@ static dm_status storage_read(dm__conn *conn, void *argument, dm_error *err)
     dm_storage *storage = argument;
     dm_storage_reset(storage);
     dm__conn_stoppable_set(conn, true);
-    dm_status rc = file_bytes_read(conn, &storage->file_bytes, err);
+    dm_status rc = dm__file_bytes_read(conn, &storage->file_bytes, err);
     if (rc == DM_OK)
         rc = pages_read(conn, "PRAGMA freelist_count", &storage->free_bytes, err);
     if (rc == DM_OK)
@@ -155,43 +155,6 @@ dm_status dm_storage_get(dm_manager *m, dm_storage *storage_out, dm_error *err)
         storage_out->log_bytes = log_bytes(m->store);
     } else {
         dm_storage_reset(&storage);
-    }
-    return rc;
-}
-
-/* ---- giving room back ---- */
-
-typedef struct {
-    int64_t before, after, deadline_ns;
-} vacuum_job;
-
-static dm_status vacuum_run(dm__conn *conn, void *argument, dm_error *err)
-{
-    vacuum_job *job = argument;
-    dm_status rc = file_bytes_read(conn, &job->before, err);
-    if (rc != DM_OK)
-        return rc;
-    dm__conn_stoppable_set(conn, true);
-    while ((rc = dm__conn_exec(conn, err, "VACUUM")) == DM_BUSY) {
-        conn->counters.busy_retries++;
-        if ((rc = dm__busy_wait(&conn->stop, job->deadline_ns, err)) != DM_OK)
-            break;
-    }
-    dm__conn_stoppable_set(conn, false);
-    if (rc == DM_OK)
-        rc = file_bytes_read(conn, &job->after, err);
-    if (rc == DM_OK)
-        conn->log_frames = DM__CHECKPOINT_FRAMES; /* the file shrinks when that is written back */
-    return rc;
-}
-
-dm_status dm_vacuum(dm_manager *m, int64_t *before_out, int64_t *after_out, dm_error *err)
-{
-    vacuum_job job = {.deadline_ns = dm__deadline_ns(m)};
-    dm_status rc = dm__write_alone(m, vacuum_run, &job, err);
-    if (rc == DM_OK) {
-        *before_out = job.before;
-        *after_out = job.after;
     }
     return rc;
 }

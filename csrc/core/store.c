@@ -193,15 +193,30 @@ static dm_status write_now(dm_manager *m, dm__change *change, dm_error *err)
     return dm__submit(m->store, &job, err);
 }
 
+static dm__batch *batch_of_thread(dm_manager *m)
+{
+    dm__mutex_lock(&m->store->lock);
+    dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
+    dm__mutex_unlock(&m->store->lock);
+    return batch;
+}
+
+bool dm__in_batch(dm_manager *m)
+{
+    if (dm__enter(m, NULL) != DM_OK)
+        return false;
+    bool in_batch = batch_of_thread(m) != NULL;
+    dm__leave(m);
+    return in_batch;
+}
+
 dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
 {
     dm_status rc = dm__enter(m, err);
     if (rc != DM_OK)
         return rc;
     change->ids = (dm_ids){0};
-    dm__mutex_lock(&m->store->lock);
-    dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
-    dm__mutex_unlock(&m->store->lock);
+    dm__batch *batch = batch_of_thread(m);
     rc = dm__writable(m, err);
     if (rc == DM_OK && batch != NULL) /* only this thread touches it while we are inside */
         rc = dm__batch_append(batch, change, err);
@@ -263,10 +278,13 @@ static dm_status pool_grow(dm__store *store, int pool_size, dm_error *err)
 }
 
 /* Make or adopt under the write lock; switch the log on first, which needs the file alone. */
-static dm_status store_prepare_once(const dm__store *store, dm__conn *conn, dm_error *err)
+static dm_status store_prepare_once(const dm__store *store, dm__conn *conn, dm__file_kind kind,
+                                    dm_error *err)
 {
     dm_status rc = DM_OK;
-    if (!store->in_memory)
+    if (kind == DM__FILE_EMPTY) /* before there is a first page */
+        rc = dm__conn_exec(conn, err, "PRAGMA auto_vacuum=INCREMENTAL");
+    if (rc == DM_OK && !store->in_memory)
         rc = dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
     if (rc == DM_OK)
         rc = dm__stmt_exec(conn, DM__STMT_BEGIN_IMMEDIATE, err);
@@ -291,7 +309,7 @@ static dm_status store_probe_and_prepare(const dm__store *store, dm__conn *conn,
     if (store->read_only)
         return dm__fail(err, DM_READ_ONLY, "%s %s: open it once for writing", store->path,
                         kind == DM__FILE_EMPTY ? "holds no tables yet" : "has the older layout");
-    return store_prepare_once(store, conn, err);
+    return store_prepare_once(store, conn, kind, err);
 }
 
 /* The first connection; the first who reads or writes takes it. */

@@ -43,8 +43,6 @@ def _parser() -> Parser:
 
 
 def _run(arguments: Sequence[str] | None) -> int:
-    if sys.stdout is None:  # the caller closed it
-        sys.stdout = open(os.devnull, "w")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -68,6 +66,9 @@ def _failed(error: KeyboardInterrupt | Exception) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command. 0: done; else ``errors`` has the number, and standard error says why."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # the caller closed it
+            setattr(sys, name, open(os.devnull, "w"))
     try:
         return _run(arguments)
     except (KeyboardInterrupt, Exception) as error:

@@ -125,10 +125,10 @@ def _check_arguments(parser: Parser) -> None:
 
 def _vacuum(options: Namespace) -> None:
     from datamanager.cli.output import say
-    from datamanager.cli.terminal import note
+    from datamanager.cli.terminal import meter_of_a_call
 
-    with note("writing the file anew"), opened(options, write=True) as dm:
-        before, after = dm.vacuum()
+    with opened(options, write=True) as dm:
+        before, after = dm.vacuum(meter_of_a_call("gave back {done} of {total} pages"))
     path = path_of(options)
     say(
         options,
@@ -187,7 +187,7 @@ def _prune(options: Namespace) -> None:
     before = moment(options.before, options.tz)
     keep = None if options.keep == "none" else options.keep
     asks = not options.yes and not options.dry_run
-    if asks and not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if asks and not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
         raise UsageError("--yes is needed where nobody can be asked (--dry-run says what would go)")
     with opened(options, write=not options.dry_run) as dm:
         prune = partial(dm.prune, before, keep, models=options.models or None, tz=options.tz)
@@ -262,7 +262,7 @@ COMMANDS = (
             _restore_arguments),
     Command("check", "say what is wrong in the database", _check, _check_arguments),
     Command("prune", "remove old requests and runs, and keep their sums", _prune, _prune_arguments),
-    Command("vacuum", "write the file anew, without what is free in it", _vacuum, _add_care),
+    Command("vacuum", "give back what is free in the file", _vacuum, _add_care),
     Command("storage", "what takes how much room", _storage, _add_care),
     Command("rename", "give a model and its records another name", _rename, _rename_arguments),
 )  # fmt: skip

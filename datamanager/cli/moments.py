@@ -36,6 +36,8 @@ def _date(found: re.Match[str]) -> tuple[datetime, datetime]:
 
 
 def _time(text: str, zone: Zone) -> float:
+    if len(text) <= len("2026-10-05"):  # 20261005, 2026-W41: a day or week that would be an instant
+        raise ValueError
     moment = datetime.fromisoformat(text)
     return moment.timestamp() if moment.tzinfo is not None else zone.moment(moment)
 

@@ -6,7 +6,8 @@ import math
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from datamanager.invoice import Invoice, applied
+from datamanager._core import InvalidDataError
+from datamanager.invoice import Invoice, applied, usage_and_invoice
 from datamanager.performance import PerformanceTable
 from datamanager.usage import UsageTable
 from datamanager.windows import Zone
@@ -42,7 +43,9 @@ class Report(NamedTuple):
     models: UsageTable  # a row for each model
     series: UsageTable  # a row for each model and step
     speed: PerformanceTable  # a row for each model whose requests were timed
-    heat: list[list[int]]  # tokens by weekday (from Monday) and hour of the day
+    heat: list[
+        list[int]
+    ]  # tokens by weekday (from Monday) and hour; empty where no hours are known
     strips: list[Strip]
     invoice: Invoice
     prices: list[tuple[str, Tariff]]  # those that held, by model and time
@@ -50,6 +53,14 @@ class Report(NamedTuple):
 
 def _step(seconds: float) -> str:
     return next((step for step, longest in _STEPS if seconds <= longest), "month")
+
+
+def _by_hour(dm: DataManager, names: Sequence[str], asked: dict[str, Any]) -> UsageTable | None:
+    """None where hours cannot be told apart: pruned to sums of days, or too many of them."""
+    try:
+        return dm.usage(names, by="hour", **asked)
+    except InvalidDataError:  # what is wrong beside that, is so in the questions that follow
+        return None
 
 
 def _heat(zone: Zone, hours: UsageTable) -> list[list[int]]:
@@ -127,19 +138,24 @@ def gather(
     within = asked
     if step != "hour" and max(first, begin) < min(last, until):  # there are more hours than data
         within = {**asked, "start": max(first, begin), "end": min(last, until)}
-    hours = dm.usage(names, by="hour", **within)
+    hours = _by_hour(dm, names, within)
+    if hours is None and step == "hour":
+        step = "day"
+    used, invoice = usage_and_invoice(
+        dm, names, (begin, until), zone.tz, strategy, "historical", None
+    )
     return Report(
         start=begin,
         end=until,
         zone=zone,
         made=time.time(),
         step=step,
-        models=dm.usage(names, **asked),
-        series=hours if step == "hour" else dm.usage(names, by=step, **asked),  # type: ignore[arg-type]
+        models=used,
+        series=hours if hours is not None and step == "hour" else dm.usage(names, by=step, **asked),  # type: ignore[arg-type]
         speed=_speed(dm, names, begin, until),
-        heat=_heat(zone, hours),
+        heat=[] if hours is None else _heat(zone, hours),
         strips=_strips(dm, names, begin, until),
-        invoice=dm.invoice(names, **asked),
+        invoice=invoice,
         prices=[
             (name, tariff)
             for name in names

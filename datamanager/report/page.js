@@ -101,7 +101,7 @@
   }
 
   function heat(isDark) {
-    return [{
+    return data.heat.length === 0 ? [] : [{
       type: "heatmap", z: data.heat, x: [...Array(24).keys()], y: data.weekdays,
       colorscale: isDark ? [[0, "#1b2129"], [1, "#7aa7ff"]] : [[0, "#f1f5fb"], [1, "#1d4fb8"]],
       xgap: 1, ygap: 1, colorbar: {thickness: 10},
