@@ -21,6 +21,7 @@ _COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
 _TOKENS_MAX = 1 << 53  # the core's: a bad row is refused before the first is replayed
 _DAY_S = 86400
 _HEARTBEAT_S = 300
+_RESTART_S = 8 * 3600
 _HOURLY = "本地嵌入 embedding-small"
 _REPLAYED = "replayed {done} of {total} requests"
 _MODELS = ["Qwen3-Coder-30B", "Llama-3.3-70B", _HOURLY]
@@ -77,6 +78,12 @@ def _prices(dm: DataManager, names: Iterable[str]) -> None:
             dm.add_tier_pricing(name, [2, 32768, 0, 4.0, 16.0, True, 0.8])
 
 
+def _restart(dm: DataManager, names: Iterable[str], moment: float) -> None:
+    for name in names:
+        dm.update_model_runtime_end(name, moment)
+        dm.add_model_runtime_start(name, moment)
+
+
 def _replay(dm: DataManager, events: list[Event]) -> None:
     names = sorted({name for name, _ in events}, key=_MODELS.index)
     begin, end = events[0][1][0], events[-1][1][0]
@@ -84,8 +91,11 @@ def _replay(dm: DataManager, events: list[Event]) -> None:
     dm.add_program_runtime_start(begin)
     for name in names:
         dm.add_model_runtime_start(name, begin)
-    beat = begin + _HEARTBEAT_S
+    beat, restart = begin + _HEARTBEAT_S, begin + _RESTART_S
     for name, request in progress(events, len(events), _REPLAYED):
+        if request[0] >= restart:
+            _restart(dm, names, restart)
+            restart += _RESTART_S
         dm.add_model_request(name, request)
         if request[0] >= beat:
             dm.update_program_runtime_end(request[0])

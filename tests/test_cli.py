@@ -17,6 +17,10 @@ def test_demo(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "3,000 requests" in done.stdout and "embedding-small" in done.stdout
     assert "replayed 3,000 of 3,000" in done.stderr
+    header, *table, _ = done.stdout.splitlines()
+    for title in ("runs", "uptime", "requests", "input", "output", "hits", "cost"):
+        assert f" {title}" in header
+    assert [" 3  " in line for line in table] == [True, True, True, False]  # runs
     again = run("demo", "--dir", str(tmp_path))
     assert (again.returncode, again.stderr.count("\n")) == (1, 1)
 

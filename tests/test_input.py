@@ -210,6 +210,31 @@ def test_windows(dm: datamanager.DataManager) -> None:
 
 
 @pytest.mark.parametrize(
+    ("start", "end", "found"),
+    [
+        (0, 10, False),
+        (0, 10.5, True),
+        (10, 11, True),
+        (20, 21, True),
+        (39.5, 50, True),
+        (40, 50, False),
+        (20, 20, False),
+        (30, 20, False),
+    ],
+)
+def test_windows_of_runs(
+    dm: datamanager.DataManager, start: float, end: float, found: bool
+) -> None:
+    """A run is in each window that it overlaps, and one of no time holds nothing."""
+    dm.add_model_runtime_start("m", 10)
+    dm.update_model_runtime_end("m", 40)
+    dm.add_program_runtime_start(10)
+    dm.update_program_runtime_end(40)
+    assert len(dm.get_model_runtime("m", start=start, end=end)) == found
+    assert len(dm.get_program_runtime(start=start, end=end)) == found
+
+
+@pytest.mark.parametrize(
     "options",
     [
         {"pool_size": 0},

@@ -403,7 +403,6 @@ def test_random_calls() -> None:
             deadline=None,
             phases=(Phase.generate,),  # shrinking takes minutes; the printed steps are enough
             database=None,
-            derandomize=True,
             suppress_health_check=list(HealthCheck),
         ),
     )

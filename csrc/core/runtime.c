@@ -81,10 +81,11 @@ dm_status dm__run_end(dm__conn *conn, dm__model *model, double end_time_s, dm_er
 
 /* ---- reading ---- */
 
-/* Overlap; a run that has just begun, or lasted no time, counts as the instant of its start. */
+/* Overlap; a run that has just begun, or lasted no time, counts as the instant of its start. A
+ * window of no time holds nothing, not even what goes on all the while. */
 static bool run_in_window(const dm_run *run, const dm_window *window)
 {
-    return run->start_time_s < window->end_s &&
+    return window->start_s < window->end_s && run->start_time_s < window->end_s &&
            (run->end_time_s > window->start_s || run->start_time_s >= window->start_s);
 }
 

@@ -146,10 +146,24 @@ def _usage(options: Namespace) -> None:
 
 
 def show_usage(options: Namespace, dm: DataManager, note: str) -> None:
-    """All that the database holds, by model."""
-    from datamanager.cli.output import show
+    """All that the database holds, by model, with how often each ran."""
+    from datamanager.cli.output import Field, Listing, show, values
 
-    show(options, listing_of(dm.usage(), _TITLES, note=note))
+    found = dm.usage()
+    runs = [len(dm.get_model_runtime(row.model)) for row in found if row.model is not None]
+    model, *fields = usage_fields(_TITLES)
+
+    def with_runs(row: UsageRow, count: int) -> list[Any]:
+        name, *figures = values(row)
+        return [name, count, *figures]
+
+    listing = Listing(
+        [model, Field("runs", "count", "runs"), *fields],
+        map(with_runs, found, runs),
+        with_runs(found.total, sum(runs)),
+        note=note,
+    )
+    show(options, listing)
 
 
 def _usage_arguments(parser: Parser) -> None:
