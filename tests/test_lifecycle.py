@@ -11,6 +11,7 @@ import sys
 import threading
 import weakref
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ import numpy as np
 import pytest
 
 import datamanager
-from datamanager import DataManager
+from datamanager import DataManager, DataManagerError
 
+BEGIN = 1_700_000_000
+ROW = [BEGIN, 1, 2, 3, 4]
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "add_program_runtime_start": (1.0,),
     "update_program_runtime_end": (1.0,),
@@ -335,3 +338,51 @@ def test_moved_file(dm: DataManager, path: str) -> None:
     with pytest.raises(datamanager.FileMovedError, match="moved"):
         while True:  # noticed within 100 ms
             dm.add_model_request("m", [1, 2, 3, 4, 5])
+
+
+def write_in_a_batch(dm: DataManager) -> None:
+    with dm.batch():
+        dm.add_model_request("m", ROW)
+        dm.add_model_request("m", ROW)
+
+
+@pytest.mark.parametrize(
+    "calls",
+    [
+        [lambda dm: dm.add_model_request("m", ROW)],
+        [lambda dm: dm.add_model_requests("m", [ROW] * 1000)],
+        [write_in_a_batch],
+        [lambda dm: dm.vacuum()],
+        [lambda dm: dm.prune(BEGIN)],
+        [lambda dm: dm.add_model_request("m", ROW), lambda dm: dm.vacuum(), write_in_a_batch],
+    ],
+    ids=["one", "many", "batch", "vacuum", "prune", "queue"],
+)
+def test_close_while_others_wait_for_a_lock(path: str, calls: list[Any]) -> None:
+    """They need not wait until their time is up, and neither does close()."""
+    said: list[object] = []
+
+    def call(what: Any) -> None:
+        try:
+            what(dm)
+        except DataManagerError as error:
+            said.append(type(error))
+
+    with DataManager(path) as dm:
+        dm.add_model_request("m", [BEGIN - 9, 1, 1, 1, 1])
+        dm.add_model_request("m", [BEGIN - 5, 1, 1, 1, 1])
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        dm, second = DataManager(path, busy_timeout=600), DataManager(path, busy_timeout=0.1)
+        threads = [threading.Thread(target=call, args=(what,), daemon=True) for what in calls]
+        for thread in threads:
+            thread.start()
+        with pytest.raises(datamanager.BusyError):  # behind those, or before: all the same
+            second.add_model_request("m", ROW)
+        dm.close()
+        for thread in threads:
+            thread.join(60)
+        second.close()
+        assert said == [datamanager.ClosedError] * len(calls)
+    with DataManager(path) as dm:
+        assert len(dm.get_model_requests("m")) == 2

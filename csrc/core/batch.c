@@ -123,6 +123,7 @@ static dm_status batch_write(dm_manager *m, dm__batch *batch, dm_ids **ids_out, 
     if (ids == NULL)
         return dm__no_memory(err);
     dm__job job = {.deadline_ns = dm__deadline_ns(m),
+                   .closed = &m->closed,
                    .durability = m->durability,
                    .heavy = true,
                    .changes = batch->changes,

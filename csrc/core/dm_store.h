@@ -20,6 +20,7 @@ typedef struct dm__job {
     bool cancelled; /* its caller has stopped waiting: drop it if it has not begun */
     dm__cond wake;
     int64_t deadline_ns;
+    const atomic_bool *closed; /* its handle: then it is not to wait any longer; may be NULL */
     dm_durability durability;
     bool heavy; /* long: goes alone, on its own thread */
     bool

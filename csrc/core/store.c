@@ -102,8 +102,11 @@ static dm_status read_repeating(dm__conn *conn, bool snapshot, dm__read_fn read,
 /* A database in memory has one connection: reading takes its turn among the writers. */
 static dm_status read_in_memory(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)
 {
-    dm__job job = {
-        .deadline_ns = dm__deadline_ns(m), .heavy = true, .read = read, .read_argument = argument};
+    dm__job job = {.deadline_ns = dm__deadline_ns(m),
+                   .closed = &m->closed,
+                   .heavy = true,
+                   .read = read,
+                   .read_argument = argument};
     return dm__submit(m->store, &job, err);
 }
 
@@ -167,6 +170,7 @@ dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument, dm_er
     if (rc != DM_OK)
         return rc;
     dm__job job = {.deadline_ns = dm__deadline_ns(m),
+                   .closed = &m->closed,
                    .durability = m->durability,
                    .heavy = true,
                    .read = work,
@@ -186,6 +190,7 @@ dm_status dm__writable(dm_manager *m, dm_error *err)
 static dm_status write_now(dm_manager *m, dm__change *change, dm_error *err)
 {
     dm__job job = {.deadline_ns = dm__deadline_ns(m),
+                   .closed = &m->closed,
                    .durability = m->durability,
                    .heavy = dm__change_is_heavy(change),
                    .changes = &change,

@@ -104,6 +104,18 @@ static void job_finish(dm__job *job, dm_status rc, const dm_error *err)
         job->err = *err;
 }
 
+static bool job_is_closed(const dm__job *job)
+{
+    return job->closed != NULL && atomic_load(job->closed);
+}
+
+static void job_close(dm__job *job)
+{
+    dm_status rc =
+        dm__fail(&job->err, DM_CLOSED, "the data manager was closed before this call began");
+    job_finish(job, rc, &job->err);
+}
+
 static void group_fail(dm__job *group, dm_status rc, const dm_error *err)
 {
     for (dm__job *job = group; job != NULL; job = job->next)
@@ -150,7 +162,8 @@ static dm_status job_apply_in_group(dm__conn *conn, dm__job *job)
 
 /* ---- a group ---- */
 
-/* Those whose time is up, or whose callers have gone, leave before anything has begun. */
+/* Those whose time is up, or whose callers or handles have gone, leave before anything has begun.
+ */
 static bool group_sweep(dm__store *store, dm__job *group, const dm__job *own)
 {
     int64_t now_ns = dm__monotonic_ns();
@@ -159,6 +172,8 @@ static bool group_sweep(dm__store *store, dm__job *group, const dm__job *own)
     for (dm__job *job = group; job != NULL; job = job->next) {
         if (!job->finished && job->cancelled)
             job_finish(job, dm__fail(&job->err, DM_INTERRUPTED, "interrupted"), &job->err);
+        else if (!job->finished && job_is_closed(job))
+            job_close(job);
         else if (!job->finished && now_ns >= job->deadline_ns)
             job_finish(
                 job,
@@ -237,8 +252,14 @@ static bool run_alone(dm__store *store, dm__job *job)
     dm__conn *conn = store->writer;
     if (job->read == NULL && !job_is_single(job))
         return false;
+    conn->stop.over = job->read == NULL ? NULL : job->closed;
     dm_status rc =
         job->read ? job->read(conn, job->read_argument, &job->err) : job_apply(conn, job, false);
+    conn->stop.over = NULL;
+    if (rc == DM_INTERRUPTED && job->read != NULL && job_is_closed(job)) {
+        job_close(job);
+        return true;
+    }
     if (rc == (dm_status)DM__NEEDS_TRANSACTION || (rc == DM_BUSY && job->read == NULL))
         return false;
     conn->commits += rc == DM_OK && job->read == NULL;
@@ -433,6 +454,12 @@ static void job_wait(dm__store *store, dm__job *job, dm__stop *stop)
         until_ns = job->deadline_ns;
     if (dm__cond_wait_until(&job->wake, &store->lock, until_ns))
         return;
+    if (job->state == DM__JOB_QUEUED && !job->leads && job_is_closed(job)) {
+        queue_remove(store, job);
+        job->state = DM__JOB_DONE;
+        job_close(job);
+        return;
+    }
     if (job->state == DM__JOB_QUEUED && !job->leads && dm__monotonic_ns() >= job->deadline_ns) {
         queue_remove(store, job);
         job->state = DM__JOB_DONE;
