@@ -192,6 +192,14 @@ static void *work(void *number)
     return NULL;
 }
 
+/* In the child of a fork beside threads the allocator of AddressSanitizer may be locked for ever:
+ * the runtimes of gcc 12 and clang 14 do not see to that. */
+#if defined(__SANITIZE_ADDRESS__)
+#define FORKS false
+#else
+#define FORKS true
+#endif
+
 /* A child writes one row through a handle of its parent and leaves. */
 static void fork_once(void)
 {
@@ -230,7 +238,9 @@ int main(void)
     for (size_t i = 0; i < THREADS; i++)
         CHECK_INT(pthread_create(&threads[i], NULL, work, (void *)i), 0);
     long seen = 0;
-    while (atomic_load(&at_work) > 0 && seen < THREADS * ROUNDS * BULK / 2) {
+    if (!FORKS)
+        printf("without forks: not under AddressSanitizer\n");
+    while (FORKS && atomic_load(&at_work) > 0 && seen < THREADS * ROUNDS * BULK / 2) {
         fork_once();
         seen = atomic_load(&requests_stored);
     }
