@@ -36,6 +36,14 @@ def test_includes(source: Path) -> None:
         assert found[0] in ("Python.h", "module.h", "call.h")
 
 
+def test_the_parts_of_the_core_are_listed() -> None:
+    """In the comment that dm_internal.h begins with: each file once."""
+    header = (ROOT / "csrc" / "core" / "dm_internal.h").read_text(encoding="utf-8")
+    parts = re.findall(r"^ \*   (\w+(?: \w+)*)", header.partition("*/")[0], re.M)
+    listed = sorted(name for part in parts for name in part.split())
+    assert listed == sorted(source.stem for source in SOURCES if source.match("core/*.c"))
+
+
 def test_python_comes_first() -> None:
     assert includes(ROOT / "csrc" / "binding" / "module.h")[0] == "Python.h"
 

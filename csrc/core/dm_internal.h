@@ -3,19 +3,25 @@
  * Shared inside the core, and with its C tests. The parts, from the bottom up:
  *
  *   error platform stop sha256 check  no SQLite handle
- *   values columns edges              single values, results, moments
+ *   values columns edges percentile   single values, results, moments, ranks
  *   cache                             request rows in memory
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
  *   scan feed                         its ways out of and into many rows
  *   rows                              the rows of a model, from memory or from its table
- *   models rename runtime requests timings pricing   what is stored: take a connection, know no
- * threads history tariff                    prices over time money cost arithmetic usage
- * performance percentile span questions over many rows change writes                     one write
- * as a value, and the public calls that make it schema adopt                      tables, versions,
- * older layouts store pool writer checkpoint fork batch stats    threads, sharing, waiting: know no
- * tables integrity rules mend              is all as it should be? backup restore copies of whole
- * databases storage                           room, taken and given back
+ *   models rename runtime requests    what is stored: take a connection,
+ *   request_ids timings checksums     know no threads
+ *   history tariff pricing            prices over time
+ *   money cost                        arithmetic
+ *   packed kept keep prune            what is kept of what is removed
+ *   usage performance span partner    questions over many rows
+ *   change writes                     one write as a value, and the public calls that make it
+ *   schema adopt                      tables, versions, older layouts
+ *   store pool writer checkpoint      threads, sharing, waiting: know no tables
+ *   fork batch steps witness stats
+ *   integrity rules mend              is all as it should be?
+ *   backup restore export             copies of whole databases, or of their requests
+ *   storage vacuum                    room, taken and given back
  */
 #ifndef DM_INTERNAL_H
 #define DM_INTERNAL_H
