@@ -228,6 +228,7 @@ def cost_of(
 
 def analyze(dm: DataManager, model_name: str, days: float) -> dict[str, Any]:
     """The manual's keys first, in its order, then what it could not tell."""
+    billing = dm.get_model_billing(model_name)  # first: unlike usage() it takes one name alone
     span_s = windows.length(days, "days") * 86400
     # Open at its end, as get_model_requests(minutes=…) is, by which the manual counts.
     start = max(time.time() - span_s, 0.0) if span_s else None
@@ -241,7 +242,7 @@ def analyze(dm: DataManager, model_name: str, days: float) -> dict[str, Any]:
         "total_output_tokens": row.output_tokens,
         "avg_input_tokens": round(row.input_tokens / requests, 2) if requests else 0.0,
         "avg_output_tokens": round(row.output_tokens / requests, 2) if requests else 0.0,
-        "billing_info": dm.get_model_billing(model_name),
+        "billing_info": billing,
         "total_cache_n": row.cache_n,
         "total_prompt_n": row.prompt_n,
         "cache_hit_share": row.cache_hit_share,

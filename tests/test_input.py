@@ -59,6 +59,45 @@ def test_exact_numbers(dm: datamanager.DataManager, bad: Decimal | Fraction) -> 
     assert dm.get_model_requests("m") == [datamanager.ModelRequest(1, 1.0, 2**53, 3, 4, 5)]
 
 
+def test_no_int_is_made_of_what_is_far_too_large(dm: datamanager.DataManager) -> None:
+    """That of Decimal("1E+1000000") takes a minute."""
+    made: list[Decimal] = []
+
+    class Large(Decimal):
+        def __int__(self) -> int:
+            made.append(self)
+            return 0
+
+    with pytest.raises(
+        InvalidDataError, match=r"input_tokens must be a whole number .*1E\+1000000"
+    ):
+        dm.add_model_request("m", [1, Large("1E+1000000"), 3, 4, 5])
+    assert made == []
+
+
+class Unshown:
+    def __repr__(self) -> str:
+        raise RuntimeError("this must not come through")
+
+
+@pytest.mark.parametrize(
+    ("bad", "shown"),
+    [
+        (10**5000, "<int that cannot be shown>"),
+        (Unshown(), "<Unshown that cannot be shown>"),
+        ("x" * 5000, f"'{'x' * 999}..."),
+    ],
+    ids=["int", "object", "str"],
+)
+def test_values_that_cannot_be_shown(dm: datamanager.DataManager, bad: Any, shown: str) -> None:
+    with pytest.raises(InvalidDataError, match=f"^row 1: cache_n must be {WHOLE}, not {shown}$"):
+        dm.add_model_requests("m", [[1, 2, 3, 4, 5], [1, 2, 3, bad, 5]])
+    with pytest.raises(InvalidDataError, match=f"^end_time must be .* not {shown}$"):
+        dm.update_program_runtime_end(bad)
+    with pytest.raises(InvalidDataError, match=f"^durability must be .* not {shown}$"):
+        datamanager.DataManager(":memory:", durability=bad)
+
+
 def test_the_value_is_named(dm: datamanager.DataManager) -> None:
     with pytest.raises(InvalidDataError) as caught:
         dm.add_model_request("m", [1, -5, 3, 4, 5])

@@ -163,6 +163,16 @@ def test_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         DataManager("a\0b")
 
 
+def test_db_path_is_what_was_opened(path: str) -> None:
+    class Folder(os.PathLike[str]):
+        def __fspath__(self) -> str:
+            return path
+
+    for given in (path, Path(path), os.fsencode(path), Folder()):
+        with DataManager(given) as dm:  # type: ignore[arg-type]
+            assert dm.db_path == path
+
+
 def test_read_only(path: str) -> None:
     with pytest.raises(datamanager.CannotOpenError, match="No such file"):
         DataManager(path, read_only=True)
@@ -278,6 +288,17 @@ def test_records() -> None:
         datamanager.ModelRunTime(1, 2.0)  # type: ignore[call-arg]
     with pytest.raises(TypeError, match="unexpected keyword"):
         datamanager.ModelRunTime(1, 2.0, 3.0, x=1)  # type: ignore[call-arg]
+
+
+def test_a_record_that_holds_itself() -> None:
+    billing = datamanager.ModelBilling(True, 0.5, [])
+    other = datamanager.ModelBilling(True, 0.5, [])
+    for record in (billing, other):
+        record.tier_pricing.append(record)  # type: ignore[arg-type]
+    for call in (lambda: hash(billing), lambda: billing == other):
+        with pytest.raises(RecursionError):
+            call()
+    assert repr(billing).endswith("tier_pricing=[...])])")
 
 
 def test_sequences(dm: DataManager) -> None:

@@ -104,8 +104,8 @@ def test_what_was_undone_is_not_known(dm: DataManager, path: str) -> None:
         ("é" * 128, "request_id must have at most 255 bytes of UTF-8, not 256"),
         ("a\0b", "request_id must not hold a NUL character"),
         ("\udc80", "request_id must not hold lone surrogates"),
-        (7, r"request_id must be a str, not int \(7\)"),
-        (b"a", "request_id must be a str, not bytes"),
+        (7, r"request_id must be a str, not 7$"),
+        (b"a", "request_id must be a str, not b'a'"),
     ],
 )
 def test_refused(dm: DataManager, bad: Any, said: str) -> None:

@@ -77,6 +77,7 @@ def test_all(dm: DataManager) -> None:
         ({"stale_after": 0}, "stale_after must be seconds above 0, not 0"),
         ({"stale_after": True}, "stale_after must be seconds above 0, not True"),
         ({"stale_after": "x"}, "stale_after must be seconds above 0, not 'x'"),
+        ({"stale_after": 10**400}, "stale_after must be seconds above 0, not 10"),
         ({"start": 5, "end": 5}, "end 5.0 must be after start 5.0"),
         ({"minutes": 5, "end": 5}, "exclude each other"),
     ],

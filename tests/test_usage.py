@@ -437,6 +437,9 @@ def test_analyze(dm: DataManager, monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert dm.analyze("unused")["avg_input_tokens"] == 0.0
     with pytest.raises(datamanager.ModelNotFoundError):
         dm.analyze("nobody")
+    for several in ([], ["unused"], None):
+        with pytest.raises(datamanager.InvalidDataError, match="model_name must be a str"):
+            dm.analyze(several)  # type: ignore[arg-type]
 
 
 def test_the_last_minutes(dm: DataManager, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,14 +26,13 @@ static bool is_real(PyObject *object)
 static int to_text(module_state *state, PyObject *object, const char *field, dm_str *out)
 {
     if (!PyUnicode_Check(object))
-        return raise_invalid(state, "%s must be a str, not %.100s (%R)", field,
-                             Py_TYPE(object)->tp_name, object);
+        return raise_invalid_value(state, object, "%s must be a str, not ", field);
     Py_ssize_t length = 0;
     out->bytes = PyUnicode_AsUTF8AndSize(object, &length);
     out->length = (size_t)length;
     if (out->bytes != NULL)
         return 0;
-    return raise_invalid(state, "%s must not hold lone surrogates: %R", field, object);
+    return raise_invalid_value(state, object, "%s must not hold lone surrogates: ", field);
 }
 
 int to_name(module_state *state, PyObject *object, dm_str *out)
@@ -54,11 +53,11 @@ static int to_real(module_state *state, PyObject *object, const char *field, con
         return 0;
     }
     if (!is_real(object))
-        return raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
+        return raise_invalid_value(state, object, "%s must be %s, not ", field, wanted);
     *out = PyFloat_AsDouble(object);
     if (*out != -1.0 || !PyErr_Occurred())
         return 0;
-    return raise_invalid(state, "%s must be %s, not %R", field, wanted, object);
+    return raise_invalid_value(state, object, "%s must be %s, not ", field, wanted);
 }
 
 int to_time(module_state *state, PyObject *object, const char *field, double *out)
@@ -70,7 +69,7 @@ int to_seconds(module_state *state, PyObject *object, const char *field, double 
 {
     int rc = to_real(state, object, field, SECONDS, out);
     if (rc == 0 && isnan(*out)) /* to the core that is: not known */
-        rc = raise_invalid(state, "%s must be " SECONDS ", not %R", field, object);
+        rc = raise_invalid_value(state, object, "%s must be " SECONDS ", not ", field);
     return rc;
 }
 
@@ -81,7 +80,7 @@ int to_price(module_state *state, PyObject *object, const char *field, double *o
 
 static int refuse_count(module_state *state, PyObject *object, const char *field)
 {
-    return raise_invalid(state, "%s must be " WHOLE_NUMBER ", not %R", field, object);
+    return raise_invalid_value(state, object, "%s must be " WHOLE_NUMBER ", not ", field);
 }
 
 static int count_of_float(module_state *state, PyObject *object, const char *field, int64_t *out)
@@ -94,14 +93,19 @@ static int count_of_float(module_state *state, PyObject *object, const char *fie
 }
 
 /* As an int, a new reference. A Decimal or a Fraction may be next to a whole number, or above what
- * a double can tell apart, so it is compared as what it is. */
+ * a double can tell apart, so it is compared as what it is; but only below that, since the int of
+ * Decimal("1E+1000000") takes a minute. */
 static PyObject *whole_of(PyObject *object)
 {
     if (PyLong_Check(object))
         return Py_NewRef(object);
     if (PyIndex_Check(object))
         return PyNumber_Index(object);
-    PyObject *whole = PyNumber_Long(object);
+    double near = PyFloat_AsDouble(object);
+    if (near == -1.0 && PyErr_Occurred())
+        return NULL;
+    PyObject *whole =
+        fabs(near) <= (double)DM_TOKENS_MAX ? PyNumber_Long(object) : Py_NewRef(Py_None);
     int same = whole == NULL ? -1 : PyObject_RichCompareBool(whole, object, Py_EQ);
     if (same == 0)
         PyErr_SetNone(PyExc_ValueError); /* the caller says what is wrong */
@@ -137,7 +141,7 @@ int to_flag(module_state *state, PyObject *object, const char *field, bool *out)
             value = (long)whole;
     }
     if (value != 0 && value != 1)
-        return raise_invalid(state, "%s must be True or False, not %R", field, object);
+        return raise_invalid_value(state, object, "%s must be True or False, not ", field);
     *out = value == 1;
     return 0;
 }
@@ -155,8 +159,8 @@ static PyObject *to_items(module_state *state, PyObject *object, const char *wha
     if (items == NULL) {
         if (PyErr_Occurred() && !PyErr_ExceptionMatches(PyExc_TypeError))
             return NULL;
-        (void)raise_invalid(state, "%s must be a sequence of %zd values (%s), not %R", what, count,
-                            fields, object);
+        (void)raise_invalid_value(state, object, "%s must be a sequence of %zd values (%s), not ",
+                                  what, count, fields);
         return NULL;
     }
     if (PyTuple_GET_SIZE(items) != count) {
@@ -247,8 +251,8 @@ int to_path(module_state *state, PyObject *object, const char *field, PyObject *
     }
     if (!PyErr_ExceptionMatches(PyExc_ValueError))
         return -1;
-    return raise_invalid(state, "%s must not hold NUL characters or lone surrogates: %R", field,
-                         object);
+    return raise_invalid_value(state, object,
+                               "%s must not hold NUL characters or lone surrogates: ", field);
 }
 
 int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out)
@@ -260,7 +264,7 @@ int to_timeout(module_state *state, PyObject *object, int64_t *timeout_ms_out)
     if (to_seconds(state, object, "busy_timeout", &timeout_s) < 0)
         return -1;
     if (timeout_s < 0 || isinf(timeout_s))
-        return raise_invalid(state, "busy_timeout must be " SECONDS ", not %R", object);
+        return raise_invalid_value(state, object, "busy_timeout must be " SECONDS ", not ");
     double timeout_ms = ceil(timeout_s * 1000);
     *timeout_ms_out = timeout_ms == 0     ? -1
                       : timeout_ms > 1e15 ? 1000000000000000
@@ -274,8 +278,8 @@ int to_strategy(module_state *state, PyObject *object, dm_strategy *out)
     const char *name = PyUnicode_Check(object) ? PyUnicode_AsUTF8(object) : NULL;
     if (name != NULL && dm_strategy_parse(name, out, &err) == DM_OK)
         return 0;
-    return raise_invalid(state, "strategy must be 'graduated', 'volume' or 'cumulative', not %R",
-                         object);
+    return raise_invalid_value(state, object,
+                               "strategy must be 'graduated', 'volume' or 'cumulative', not ");
 }
 
 int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject *end,
@@ -287,8 +291,8 @@ int to_window(module_state *state, PyObject *minutes, PyObject *start, PyObject 
         to_real(state, minutes, "minutes", "a finite number of at least 0", &length_min) < 0)
         return -1;
     if (!isfinite(length_min) || length_min < 0)
-        return raise_invalid(state, "minutes must be a finite number of at least 0, not %R",
-                             minutes);
+        return raise_invalid_value(state, minutes,
+                                   "minutes must be a finite number of at least 0, not ");
     if (length_min > 0 && (is_given(start) || is_given(end)))
         return raise_invalid(state, "minutes and start or end exclude each other");
     if (length_min > 0)

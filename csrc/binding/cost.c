@@ -97,8 +97,8 @@ static int to_before(module_state *state, PyObject *object, const char *field, i
     if (object != NULL && to_count(state, object, field, out) < 0)
         return -1;
     if (*out < 0 || *out > DM_TOKENS_MAX)
-        return raise_invalid(state, "%s must be a whole number from 0 to 9007199254740992, not %R",
-                             field, object);
+        return raise_invalid_value(
+            state, object, "%s must be a whole number from 0 to 9007199254740992, not ", field);
     return 0;
 }
 

@@ -3,6 +3,8 @@
 
 #include <stdarg.h>
 
+#define SHOWN_MAX 1000 /* characters of a value in an error */
+
 /* Each is also the built-in that a caller would expect. */
 static const struct {
     dm_status status;
@@ -115,5 +117,38 @@ int raise_invalid(module_state *state, const char *format, ...)
     va_start(arguments, format);
     PyErr_FormatV(state->errors[DM_INVALID], format, arguments);
     va_end(arguments);
+    return -1;
+}
+
+/* As its repr() says, if that is possible (of 10**5000 it is not) and to the point. */
+static PyObject *shown(PyObject *value)
+{
+    PyObject *text = PyObject_Repr(value);
+    if (text == NULL)
+        return error_is_refusal()
+                   ? PyUnicode_FromFormat("<%.100s that cannot be shown>", Py_TYPE(value)->tp_name)
+                   : NULL;
+    if (PyUnicode_GET_LENGTH(text) <= SHOWN_MAX)
+        return text;
+    PyObject *start = PyUnicode_Substring(text, 0, SHOWN_MAX);
+    Py_DECREF(text);
+    text = start == NULL ? NULL : PyUnicode_FromFormat("%U...", start);
+    Py_XDECREF(start);
+    return text;
+}
+
+int raise_invalid_value(module_state *state, PyObject *value, const char *format, ...)
+{
+    if (PyErr_Occurred() && !error_is_refusal())
+        return -1;
+    va_list arguments;
+    va_start(arguments, format);
+    PyObject *text = PyUnicode_FromFormatV(format, arguments);
+    va_end(arguments);
+    PyObject *what = text == NULL ? NULL : shown(value);
+    if (what != NULL)
+        (void)raise_invalid(state, "%U%U", text, what);
+    Py_XDECREF(what);
+    Py_XDECREF(text);
     return -1;
 }

@@ -55,6 +55,8 @@ void *raise_error(module_state *state, dm_status rc, const dm_error *err);
 /* InvalidDataError. Returns -1. An error that is set gives way to it, unless it is not about the
  * value: no memory, Ctrl-C. */
 int raise_invalid(module_state *state, const char *format, ...);
+/* The same, and behind the text the value, as it shows itself. */
+int raise_invalid_value(module_state *state, PyObject *value, const char *format, ...);
 /* The same where a refusal means that there is nothing: the error that is set goes, unless false.
  */
 bool error_is_refusal(void);

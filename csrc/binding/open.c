@@ -36,7 +36,7 @@ static int durability_read(module_state *state, PyObject *object, dm_durability 
     *out = DM_DURABILITY_NORMAL;
     if (PyUnicode_Check(object) && PyUnicode_CompareWithASCIIString(object, "normal") == 0)
         return 0;
-    return raise_invalid(state, "durability must be 'full' or 'normal', not %R", object);
+    return raise_invalid_value(state, object, "durability must be 'full' or 'normal', not ");
 }
 
 static int options_read(module_state *state, PyObject *const *given, dm_options *options)
@@ -50,11 +50,11 @@ static int options_read(module_state *state, PyObject *const *given, dm_options 
         (given[5] != NULL && to_flag(state, given[5], "checksums", &options->checksums) < 0))
         return -1;
     if (pool_size < 1 || pool_size > 1000)
-        return raise_invalid(state, "pool_size must be a whole number from 1 to 1000, not %R",
-                             given[1]);
+        return raise_invalid_value(state, given[1],
+                                   "pool_size must be a whole number from 1 to 1000, not ");
     if (cache_bytes < 0)
-        return raise_invalid(state, "cache_bytes must be a whole number of at least 0, not %R",
-                             given[4]);
+        return raise_invalid_value(state, given[4],
+                                   "cache_bytes must be a whole number of at least 0, not ");
     options->pool_size = (int)pool_size;
     options->cache_bytes = given[4] != NULL && cache_bytes == 0 ? -1 : cache_bytes;
     return 0;
@@ -67,19 +67,14 @@ static bool is_open_already(const manager_object *self, const module_state *stat
     return self->core != NULL;
 }
 
-static int manager_open(manager_object *self, module_state *state, PyObject *path,
-                        const dm_options *options)
+static int core_open(manager_object *self, module_state *state, const char *path,
+                     const dm_options *options)
 {
-    PyObject *bytes = NULL;
-    if (to_path(state, path, "db_path", &bytes) < 0)
-        return -1;
     dm_manager *core = NULL;
     dm_error err;
-    const char *name = PyBytes_AS_STRING(bytes);
     core_enter();
-    dm_status rc = dm_open(name, options, &core, &err);
+    dm_status rc = dm_open(path, options, &core, &err);
     core_leave();
-    Py_DECREF(bytes);
     if (rc == DM_OK && (PyErr_Occurred() || is_open_already(self, state))) {
         core_enter();
         dm_free(core);
@@ -91,8 +86,24 @@ static int manager_open(manager_object *self, module_state *state, PyObject *pat
         return -1;
     }
     self->core = core;
-    self->path = PyObject_Str(path);
-    return self->path == NULL ? -1 : 0;
+    return 0;
+}
+
+static int manager_open(manager_object *self, module_state *state, PyObject *path,
+                        const dm_options *options)
+{
+    PyObject *bytes = NULL;
+    if (to_path(state, path, "db_path", &bytes) < 0)
+        return -1;
+    const char *name = PyBytes_AS_STRING(bytes);
+    PyObject *text =
+        PyUnicode_DecodeFSDefault(name); /* str() of a PathLike is not always its path */
+    int rc = text == NULL ? -1 : core_open(self, state, name, options);
+    if (rc == 0)
+        self->path = Py_NewRef(text);
+    Py_XDECREF(text);
+    Py_DECREF(bytes);
+    return rc;
 }
 
 int manager_init(PyObject *object, PyObject *args, PyObject *keywords)

@@ -123,7 +123,7 @@ int to_tiers(module_state *state, PyObject *object, dm_tier **tiers_out, size_t 
     if (items == NULL) {
         if (!PyErr_ExceptionMatches(PyExc_TypeError))
             return -1;
-        return raise_invalid(state, "tiers must be an iterable of tiers, not %R", object);
+        return raise_invalid_value(state, object, "tiers must be an iterable of tiers, not ");
     }
     Py_ssize_t count = PyTuple_GET_SIZE(items);
     dm_tier *tiers = PyMem_New(dm_tier, (size_t)count + 1);

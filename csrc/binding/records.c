@@ -195,9 +195,13 @@ static PyObject *record_repr(PyObject *self)
 
 static Py_hash_t record_hash(PyObject *self)
 {
+    /* A list of records may hold the record itself; comparing and repr() are guarded by CPython. */
+    if (Py_EnterRecursiveCall(" while hashing a record"))
+        return -1;
     PyObject *values = record_fields(self, true);
     Py_hash_t hash = values == NULL ? -1 : PyObject_Hash(values);
     Py_XDECREF(values);
+    Py_LeaveRecursiveCall();
     return hash;
 }
 

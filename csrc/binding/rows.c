@@ -93,10 +93,8 @@ static int rows_of_iterable(module_state *state, PyObject *object, row_columns *
     size_t capacity = 0;
     PyObject *iterator = PyObject_GetIter(object), *row = NULL;
     if (iterator == NULL) {
-        return raise_invalid(state,
-                             "rows must be an iterable of rows or a mapping of columns, "
-                             "not %R",
-                             object);
+        return raise_invalid_value(
+            state, object, "rows must be an iterable of rows or a mapping of columns, not ");
     }
     int rc = 0;
     while (rc == 0 && (row = PyIter_Next(iterator)) != NULL) {
@@ -168,10 +166,10 @@ static int element_store(module_state *state, row_columns *columns, int i, size_
                      real == (double)(int64_t)real)) {
         PyObject *value = PyFloat_FromDouble(real);
         if (value != NULL)
-            (void)raise_invalid(state,
-                                "row %zu: %s must be a whole number from 0 to "
-                                "9007199254740992, not %R",
-                                row, column_names[i], value);
+            (void)raise_invalid_value(state, value,
+                                      "row %zu: %s must be a whole number from 0 to "
+                                      "9007199254740992, not ",
+                                      row, column_names[i]);
         Py_XDECREF(value);
         return -1;
     }
@@ -257,7 +255,8 @@ static int column_read(module_state *state, PyObject *object, row_columns *colum
     if (!PyObject_CheckBuffer(object) || PyBytes_Check(object))
         return column_of_sequence(state, object, columns, i, count);
     if (PyObject_GetBuffer(object, &columns->views[i], PyBUF_FORMAT | PyBUF_STRIDES) < 0)
-        return raise_invalid(state, "column %s must hold numbers, not %R", column_names[i], object);
+        return raise_invalid_value(state, object, "column %s must hold numbers, not ",
+                                   column_names[i]);
     columns->has_view[i] = true;
     int rc = column_of_view(state, columns, i);
     *count = rc == 0 ? (size_t)columns->views[i].shape[0] : 0;
