@@ -98,50 +98,88 @@ def test_sigkill(tmp_path: Path, foreign: bool) -> None:
     db.close()
 
 
+# What follows is measured up to ten times, as a loaded machine may be late: the promise is broken
+# where none is in time. Prints the seconds.
+TIMED = """
+import array, os, signal, sys, threading, time, datamanager
+def seconds_to_stop(call):
+    sent = []
+    def send():
+        sent.append(time.monotonic()); os.kill(os.getpid(), signal.SIGINT)
+    timer = threading.Timer(0.1, send)
+    try:
+        call(timer)
+    except KeyboardInterrupt:
+        took = time.monotonic() - sent[0]
+    timer.join()
+    return took
+def measure(call):
+    for _ in range(10):
+        took = seconds_to_stop(call)
+        if took < 0.2:
+            break
+    print(took, flush=True)
+"""
+LATEST_STOP_SECONDS = 0.2
+
 INTERRUPTED = """
-import os, signal, sys, threading, time, datamanager
 dm = datamanager.DataManager(sys.argv[1], cache_bytes=0)
 rows = [[1, 2, 3, 4, 5]] * 400000
-if sys.argv[2] == "read":
-    dm.add_model_requests("m", rows)
-    call = lambda: [dm.get_model_requests("m") for _ in range(1000)]
-elif sys.argv[2] == "many models":
-    for name in "mnop":
-        dm.add_model_requests(name, rows)
-    call = lambda: [dm.usage(start=0, end=9) for _ in range(1000)]
-elif sys.argv[2] == "bulk":
-    call = lambda: dm.add_model_requests("m", rows * 10)
-else:
-    call = lambda: dm.add_model_request("m", [1, 2, 3, 4, 5])
-sent = []
-def send():
-    sent.append(time.monotonic()); os.kill(os.getpid(), signal.SIGINT)
-timer = threading.Timer(0.3, send); timer.start()
-try:
-    call()
-except KeyboardInterrupt:
-    print(time.monotonic() - sent[0])
+def read(timer):
+    timer.start()
+    for _ in range(1000):
+        dm.get_model_requests("m")
+def usage(timer):
+    timer.start()
+    for _ in range(1000):
+        dm.usage(start=0, end=9)
+def bulk(timer):
+    timer.start()
+    dm.add_model_requests("m", rows * 10)
+def columns(timer):
+    names = ["timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n"]
+    given = dict.fromkeys(names, array.array("q", [1]) * 4000000)
+    timer.start()
+    dm.add_model_requests("m", given)
+def batch(timer):
+    with dm.batch():
+        for _ in range(6):
+            dm.add_model_requests("m", rows)
+        timer.start()
+def wait(timer):
+    timer.start()
+    dm.add_model_request("m", [1, 2, 3, 4, 5])
+def waiting_batch(timer):
+    with dm.batch():
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+        timer.start()
+what = sys.argv[2]
+for name in {"read": "m", "usage": "mnop"}.get(what, ""):
+    dm.add_model_requests(name, rows)
+measure(globals()[what])
 """
+
+INTERRUPTED_CALLS = ["read", "usage", "bulk", "columns", "batch", "wait", "waiting_batch"]
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["read", "many models", "bulk", "wait"])
+@pytest.mark.parametrize("what", INTERRUPTED_CALLS)
 def test_interrupt(path: str, what: str) -> None:
     with DataManager(path, models=["m"]) as dm:
         other = sqlite3.connect(path, isolation_level=None)
-        if what == "wait":
+        if what.startswith("wait"):
             other.execute("BEGIN IMMEDIATE")
         done = subprocess.run(
-            [sys.executable, "-c", INTERRUPTED, path, what],
+            [sys.executable, "-c", TIMED + INTERRUPTED, path, what],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=120,
             check=False,
         )
         other.close()
         assert done.returncode == 0, done.stderr
-        assert float(done.stdout) < 1.0  # 0.2 s is meant; the rest is for a loaded machine
-        assert len(dm.get_model_requests("m")) == (0 if what in ("bulk", "wait") else 400000)
+        assert float(done.stdout) < LATEST_STOP_SECONDS
+        assert len(dm.get_model_requests("m")) == (400000 if what in ("read", "usage") else 0)
 
 
 HANDLED = """
@@ -183,7 +221,6 @@ def test_handlers_may_write_and_close(path: str, what: str, number: int) -> None
 
 
 OPENING = """
-import os, signal, sys, threading, time, datamanager
 path = sys.argv[1]
 threading.Thread(target=datamanager.DataManager, args=[path], daemon=True).start()
 while True:
@@ -192,14 +229,10 @@ while True:
     except datamanager.BusyError as error:
         if "another thread" in str(error):
             break
-sent = []
-def send():
-    sent.append(time.monotonic()); os.kill(os.getpid(), signal.SIGINT)
-threading.Timer(0.3, send).start()
-try:
+def open_it(timer):
+    timer.start()
     datamanager.DataManager(path)
-except KeyboardInterrupt:
-    print(time.monotonic() - sent[0], flush=True)
+measure(open_it)
 os._exit(0)  # the other thread still waits
 """
 
@@ -207,7 +240,7 @@ os._exit(0)  # the other thread still waits
 def test_opening_while_another_thread_opens(path: str) -> None:
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN EXCLUSIVE")
-        command = [sys.executable, "-c", OPENING, path]
+        command = [sys.executable, "-c", TIMED + OPENING, path]
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
-    assert float(done.stdout) < 1.0  # 0.2 s is meant; the rest is for a loaded machine
+    assert float(done.stdout) < LATEST_STOP_SECONDS
