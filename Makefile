@@ -15,7 +15,7 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long leaks lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -86,6 +86,9 @@ tsan: ## the C tests under ThreadSanitizer
 valgrind: ## the C tests under valgrind
 	@DM_TEST_STRIDE=29 RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes" \
 		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
+
+leaks: build ## 100,000 rounds of every call, the slow ones too: an hour and more
+	DM_TEST_SLOW=1 $(PY) -m pytest -n auto tests/test_leaks.py
 
 lint: build ## format, lint, types, stubs
 	$(VENV)/bin/ruff format --check datamanager tests bench examples scripts setup.py
