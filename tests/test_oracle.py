@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import copy
+import hashlib
 import shutil
 import sqlite3
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +48,28 @@ LIMITS = st.sampled_from([0, 1, 3])
 EDGES = st.one_of(st.none(), TIMES)
 HANDLES = st.integers(0, 2)
 HOURS = st.integers(0, 3)
+# One write: a call, and what it is given beside the model's name.
+WRITES = st.one_of(
+    st.tuples(st.just("add_model_request"), ROWS),
+    st.tuples(
+        st.sampled_from(
+            [
+                "add_program_runtime_start",
+                "update_program_runtime_end",
+                "add_model_runtime_start",
+                "update_model_runtime_end",
+            ]
+        ),
+        TIMES,
+    ),
+    st.tuples(
+        st.sampled_from(["add_tier_pricing", "set_tier_pricing", "update_tier_pricing"]), TIERS
+    ),
+    st.tuples(st.just("delete_tier_pricing"), INDEXES),
+    st.tuples(st.just("update_hourly_price"), PRICES),
+    st.tuples(st.just("update_billing_method"), st.booleans()),
+    st.tuples(st.just("delete_model_tables"), st.none()),
+)
 FIELDS = ("timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
@@ -118,10 +143,14 @@ class World:
         found = [row for row in reversed(self.read(name).requests) if low <= row[1] < high]
         return found[:limit] if limit else found
 
-    def tier(self, name: str, tier: tuple[Any, ...], mode: str) -> int | None:
-        index, start, end = tier[:3]
-        if 0 < end <= start:
+    @staticmethod
+    def check_tier(tier: tuple[Any, ...]) -> None:
+        if 0 < tier[2] <= tier[1]:
             raise Refused(datamanager.InvalidDataError)
+
+    def tier(self, name: str, tier: tuple[Any, ...], mode: str) -> int | None:
+        self.check_tier(tier)
+        index, start, end = tier[:3]
         if mode == "update":
             self.read(name)
         tiers = self.models[name].tiers if name in self.models else {}
@@ -136,6 +165,37 @@ class World:
                 raise Refused(datamanager.InvalidDataError)
         self.write(name).tiers[index] = tier
         return None if mode == "update" else index
+
+    def delete_tier(self, name: str, index: int) -> None:
+        if self.read(name).tiers.pop(index, None) is None:
+            raise Refused(datamanager.TierNotFoundError)
+
+    def set_hourly_price(self, name: str, price: float) -> None:
+        self.write(name).hourly_price = price
+
+    def set_method(self, name: str, use_tier_pricing: bool) -> None:
+        self.write(name).use_tier_pricing = use_tier_pricing
+
+    def delete(self, name: str) -> None:
+        self.read(name)
+        del self.models[name]
+
+    def apply(self, call: str, name: str, value: Any) -> int | None:
+        calls: dict[str, Callable[[], int | None]] = {
+            "add_model_request": lambda: self.request(name, value),
+            "add_program_runtime_start": lambda: self.start(self.program, value),
+            "update_program_runtime_end": lambda: self.end(self.program, value),
+            "add_model_runtime_start": lambda: self.start(self.write(name).runs, value),
+            "update_model_runtime_end": lambda: self.end(self.read(name).runs, value),
+            "add_tier_pricing": lambda: self.tier(name, value, "add"),
+            "set_tier_pricing": lambda: self.tier(name, value, "set"),
+            "update_tier_pricing": lambda: self.tier(name, value, "update"),
+            "delete_tier_pricing": lambda: self.delete_tier(name, value),
+            "update_hourly_price": lambda: self.set_hourly_price(name, value),
+            "update_billing_method": lambda: self.set_method(name, value),
+            "delete_model_tables": lambda: self.delete(name),
+        }
+        return calls[call]()
 
 
 def values(record: Any) -> tuple[Any, ...]:
@@ -275,6 +335,32 @@ class Calls(RuleBasedStateMachine):
             expected.append(self.world.start(self.world.program, 5.0))
             assert batch.ids == expected
 
+    @rule(h=HANDLES, writes=st.lists(st.tuples(NAMES, WRITES), max_size=8))
+    def batch_of_all_writes(self, h: int, writes: list[tuple[str, tuple[str, Any]]]) -> None:
+        """All, one after the other; or, where one is refused, none. Values are checked at once."""
+        world = copy.deepcopy(self.world)
+
+        def ours() -> Any:
+            dm = self.handle(h)
+            with dm.batch() as batch:
+                for name, (call, value) in writes:
+                    given = [] if "program" in call else [name]
+                    getattr(dm, call)(*given, *([] if value is None else [value]))
+            return batch.ids
+
+        def wanted() -> list[Any]:
+            for _, (call, value) in writes:
+                if call in ("add_tier_pricing", "set_tier_pricing", "update_tier_pricing"):
+                    world.check_tier(value)
+            ids = [world.apply(call, name, value) for name, (call, value) in writes]
+            return [
+                id_ if call.startswith("add") and "tier" not in call else None
+                for id_, (_, (call, _)) in zip(ids, writes, strict=True)
+            ]
+
+        if self.both(ours, wanted) is not None:
+            self.world = world
+
     @rule(h=HANDLES, name=NAMES, limit=LIMITS, start=EDGES, end=EDGES)
     def requests(
         self, h: int, name: str, limit: int, start: float | None, end: float | None
@@ -317,19 +403,17 @@ class Calls(RuleBasedStateMachine):
     @rule(h=HANDLES, data=st.data(), index=INDEXES)
     def tier_delete(self, h: int, data: st.DataObject, index: int) -> None:
         name = data.draw(st.sampled_from(sorted(self.world.models)))
-
-        def wanted() -> None:
-            if self.world.read(name).tiers.pop(index, None) is None:
-                raise Refused(datamanager.TierNotFoundError)
-
-        self.both(lambda: self.handle(h).delete_tier_pricing(name, index), wanted)
+        self.both(
+            lambda: self.handle(h).delete_tier_pricing(name, index),
+            lambda: self.world.delete_tier(name, index),
+        )
 
     @rule(h=HANDLES, name=NAMES, price=PRICES, method=st.booleans())
     def billing_change(self, h: int, name: str, price: float, method: bool) -> None:
         assert self.handle(h).update_hourly_price(name, price) is None
         assert self.handle(h).update_billing_method(name, method) is None
-        self.world.write(name).hourly_price = price
-        self.world.write(name).use_tier_pricing = method
+        self.world.set_hourly_price(name, price)
+        self.world.set_method(name, method)
 
     @rule(h=HANDLES, name=NAMES)
     def billing(self, h: int, name: str) -> None:
@@ -346,16 +430,13 @@ class Calls(RuleBasedStateMachine):
 
     @rule(h=HANDLES, name=NAMES)
     def delete(self, h: int, name: str) -> None:
-        def wanted() -> None:
-            self.world.read(name)
-            del self.world.models[name]
-
-        self.both(lambda: self.handle(h).delete_model_tables(name), wanted)
+        self.both(lambda: self.handle(h).delete_model_tables(name), lambda: self.world.delete(name))
 
     @rule(h=HANDLES, name=NAMES)
     def names(self, h: int, name: str) -> None:
         dm = self.handle(h)
-        safe = dm.get_safe_model_name(name)
+        safe = "model_" + hashlib.sha256(name.encode()).hexdigest()[:16]
+        assert dm.get_safe_model_name(name) == safe
         known = name in self.world.models
         assert dm.get_models() == list(self.world.models)
         assert dm.get_model_safe_name(name) == (safe if known else None)
