@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from types import ModuleType
 import pytest
 
 import datamanager
+from datamanager import compat
 
 CONFIG = """
 class ConfigManager:
@@ -86,6 +88,15 @@ def test_names(host: Host) -> None:
         assert getattr(module, name) is getattr(datamanager, name)
 
 
+def test_signatures_and_help_are_those_of_the_package() -> None:
+    forgiving = [name for name in vars(compat.DataManager) if not name.startswith("_")]
+    assert "get_model_requests" in forgiving
+    for name in forgiving:
+        ours, theirs = getattr(compat.DataManager, name), getattr(datamanager.DataManager, name)
+        assert inspect.signature(ours) == inspect.signature(theirs)
+        assert inspect.getdoc(ours) == inspect.getdoc(theirs)
+
+
 def test_forgiving(host: Host) -> None:
     with host.load().Monitor("usage.db") as dm:
         dm.update_program_runtime_end(5.0)
@@ -105,6 +116,20 @@ def test_forgiving(host: Host) -> None:
         dm.update_billing_method("newer", 0)
         assert dm.get_model_billing("new").hourly_price == 0.5
         assert dm.get_model_billing("newer").use_tier_pricing is False
+
+
+def test_what_is_below_0_is_all(host: Host) -> None:
+    with host.load().Monitor("usage.db") as dm:
+        for moment in (1.0, 2.0):
+            dm.add_program_runtime_start(moment)
+            dm.add_model_runtime_start("m", moment)
+            dm.add_model_request("m", [moment, 1, 1, 0, 1])
+        assert len(dm.get_program_runtime(-1)) == len(dm.get_program_runtime(limit=-1)) == 2
+        assert len(dm.get_model_runtime("m", -1)) == 2
+        assert len(dm.get_model_requests("m", -5)) == len(dm.get_model_requests("m", -0.5)) == 2
+        assert len(dm.get_program_runtime(1)) == len(dm.get_model_runtime("m", 1)) == 1
+        assert len(dm.get_model_requests("m", 5)) == 0
+        assert len(dm.get_model_requests("m", start=2.0, limit=1)) == 1
 
 
 def test_unknown_models(host: Host) -> None:
