@@ -323,23 +323,42 @@ def test_sequences(dm: DataManager) -> None:
     assert not dm.get_model_requests("m", start=100)
 
 
+EXITING = """
+import contextlib, datamanager, os, sys, threading
+dm = datamanager.DataManager(sys.argv[1])
+def add():
+    os.write(1, b"%d\\n" % dm.add_model_request("m", [1, 2, 3, 4, 5]))
+def work():
+    with contextlib.suppress(datamanager.ClosedError):
+        while True:
+            add()
+add()
+for _ in range(4):
+    threading.Thread(target=work, daemon=True).start()
+with_batch = dm.batch()
+with_batch.__enter__()
+dm.add_model_request("unfinished", [1, 2, 3, 4, 5])
+"""
+
+
 def test_exit_with_open_handles(path: str) -> None:
-    code = (
-        "import datamanager, threading, sys\n"
-        f"dm = datamanager.DataManager({path!r})\n"
-        "def work():\n"
-        "    while True: dm.add_model_request('m', [1, 2, 3, 4, 5])\n"
-        "started = dm.add_model_request('m', [1, 2, 3, 4, 5])\n"
-        "for i in range(4): threading.Thread(target=work, daemon=True).start()\n"
-        "print(started)\n"
-    )
+    """Nothing that was acknowledged is lost, nothing that was not finished is there."""
+    acknowledged: list[int] = []
     for _ in range(3):
         done = subprocess.run(
-            [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False
+            [sys.executable, "-c", EXITING, path],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")
+        acknowledged += map(int, done.stdout.split())
+        assert os.listdir(os.path.dirname(path)) == ["usage.db"]
+    assert len(acknowledged) >= 3
     with DataManager(path) as dm:
-        assert len(dm.get_model_requests("m")) >= 3
+        assert set(acknowledged) <= {request.id for request in dm.get_model_requests("m")}
+        assert dm.get_models() == ["m"]
 
 
 def test_two_processes_see_each_other(dm: DataManager, path: str) -> None:
