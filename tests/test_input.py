@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import math
 import sqlite3
 from decimal import Decimal
@@ -117,6 +118,18 @@ def test_columns_of_every_kind(dm: datamanager.DataManager, kind: str) -> None:
     assert [r.input_tokens for r in dm.get_model_requests("m")] == list(range(18, -1, -2))
 
 
+def test_columns_of_odd_buffers(dm: datamanager.DataManager) -> None:
+    without_strides = (ctypes.c_int64 * 3)(1, 2, 3)
+    not_aligned = np.frombuffer(bytes(1) + np.arange(3).tobytes(), "i1")[1:].view("i8")
+    assert not not_aligned.flags.aligned
+    seconds = np.array([2**64 - 2**11] * 3, "u8")
+    columns = {**dict.fromkeys(FIELDS, without_strides), "cache_n": not_aligned}
+    assert dm.add_model_requests("m", {**columns, "timestamp": seconds}) == range(1, 4)
+    requests = dm.get_model_requests("m")
+    assert list(requests.input_tokens) == [3, 2, 1] and list(requests.cache_n) == [2, 1, 0]
+    assert set(requests.timestamp) == {float(2**64 - 2**11)}
+
+
 def test_bad_columns(dm: datamanager.DataManager) -> None:
     good = {name: np.arange(3) for name in FIELDS}
     with pytest.raises(InvalidDataError, match="no column prompt_n"):
@@ -129,8 +142,14 @@ def test_bad_columns(dm: datamanager.DataManager) -> None:
         dm.add_model_requests("m", {**good, "cache_n": np.array([True, False, True])})
     with pytest.raises(InvalidDataError, match="column timestamp must hold numbers"):
         dm.add_model_requests("m", {**good, "timestamp": np.array([1, 2, 3], "datetime64[s]")})
+    with pytest.raises(InvalidDataError, match=r"cache_n must hold numbers, not format '>[lq]'"):
+        dm.add_model_requests("m", {**good, "cache_n": np.arange(3, dtype=">i8")})
+    with pytest.raises(InvalidDataError, match="cache_n must have one dimension of numbers"):
+        dm.add_model_requests("m", {**good, "cache_n": np.zeros((3, 1))})
     with pytest.raises(InvalidDataError, match="row 1: cache_n must be"):
         dm.add_model_requests("m", {**good, "cache_n": np.array([0.0, 0.5, 1.0])})
+    with pytest.raises(InvalidDataError, match=r"row 1: cache_n must be .* not 1\.8446"):
+        dm.add_model_requests("m", {**good, "cache_n": np.array([0, 2**64 - 1, 1], "u8")})
     assert dm.get_models() == []
     assert dm.add_model_requests("m", []) == range(0, 0)
 

@@ -148,7 +148,9 @@ static bool element_read(const char *at, char format, Py_ssize_t size, bool *is_
             memcpy(&u16, at, 2), value = u16;
         else
             value = (unsigned char)*at;
-        *whole = value > INT64_MAX ? INT64_MAX : (int64_t)value;
+        *is_real_out = value > INT64_MAX; /* too large for a count, but not for a time */
+        *real = (double)value;
+        *whole = *is_real_out ? 0 : (int64_t)value;
     } else {
         return false;
     }
@@ -177,17 +179,27 @@ static int element_store(module_state *state, row_columns *columns, int i, size_
     return 0;
 }
 
+static int refuse_format(module_state *state, int i, const char *format)
+{
+    return raise_invalid(state, "column %s must hold numbers, not format '%s'", column_names[i],
+                         format);
+}
+
 static int column_of_view(module_state *state, row_columns *columns, int i)
 {
     Py_buffer *view = &columns->views[i];
     const char *format = view->format == NULL ? "B" : view->format;
     if (*format == '@' || *format == '=' || *format == (PY_BIG_ENDIAN ? '>' : '<'))
         format++;
-    if (view->ndim != 1 || format[0] == '\0' || format[1] != '\0')
+    if (view->ndim != 1)
         return raise_invalid(state, "column %s must have one dimension of numbers",
                              column_names[i]);
+    if (format[0] == '\0' || format[1] != '\0')
+        return refuse_format(state, i, view->format);
     size_t count = (size_t)view->shape[0];
-    if (view->strides[0] == 8 &&
+    /* ctypes gives no strides, though they were asked for. */
+    Py_ssize_t stride = view->strides == NULL ? view->itemsize : view->strides[0];
+    if (stride == 8 && view->itemsize == 8 && (uintptr_t)view->buf % 8 == 0 &&
         (column_is_real(i) ? *format == 'd' : strchr("lqn", *format) != NULL)) {
         column_set(columns, i, view->buf);
         return 0;
@@ -201,10 +213,9 @@ static int column_of_view(module_state *state, row_columns *columns, int i)
         bool is_real_value = false;
         double real = 0;
         int64_t whole = 0;
-        if (!element_read((const char *)view->buf + (Py_ssize_t)row * view->strides[0], *format,
+        if (!element_read((const char *)view->buf + (Py_ssize_t)row * stride, *format,
                           view->itemsize, &is_real_value, &real, &whole))
-            return raise_invalid(state, "column %s must hold numbers, not format '%s'",
-                                 column_names[i], format);
+            return refuse_format(state, i, view->format);
         if (element_store(state, columns, i, row, is_real_value, real, whole) < 0)
             return -1;
     }
