@@ -126,6 +126,39 @@ def test_a_close_after_a_fork_leaves_one_file(tmp_path: Path) -> None:
     assert os.listdir(tmp_path) == ["usage.db"]
 
 
+IN_A_BATCH = """
+import os, sys, datamanager
+dm = datamanager.DataManager(sys.argv[1])
+with dm.batch():
+    dm.add_model_request("parent", [1, 1, 1, 0, 1])
+    if (child := os.fork()) == 0:
+        assert dm.add_model_request("child", [2, 1, 1, 0, 1]) == 1
+        with dm.batch():
+            dm.add_model_request("child", [3, 1, 1, 0, 1])
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    dm.add_model_request("parent", [4, 1, 1, 0, 1])
+try:
+    with dm.batch():
+        dm.add_model_request("parent", [5, 1, 1, 0, 1])
+        child = os.fork()
+except datamanager.DataManagerError as error:
+    assert child == 0 and "no batch open here" in str(error)
+    os._exit(0)
+assert child and os.waitpid(child, 0)[1] == 0
+"""
+
+
+def test_in_a_batch(path: str) -> None:
+    """It is the parent's: stored once, by it alone; and what the child writes does not wait."""
+    command = [sys.executable, "-W", "ignore", "-c", IN_A_BATCH, path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    with DataManager(path) as dm:
+        assert [r.timestamp for r in dm.get_model_requests("parent")] == [5, 4, 1]
+        assert [r.timestamp for r in dm.get_model_requests("child")] == [3, 2]
+
+
 def test_garbage_during_a_fork(path: str) -> None:
     """A collection between the hooks finds a handle; freeing it must not wait for the fork."""
     done = subprocess.run(

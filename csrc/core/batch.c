@@ -54,16 +54,11 @@ static void batch_unlink(dm_manager *m, dm__batch *batch)
     *link = batch->next;
 }
 
-void dm__batches_drop(dm_manager *m, bool other_threads_only)
+void dm__batches_drop(dm_manager *m)
 {
-    dm__batch **link = &m->batches;
-    while (*link != NULL) {
-        dm__batch *batch = *link;
-        if (other_threads_only && batch->thread_serial == dm__thread_serial()) {
-            link = &batch->next;
-            continue;
-        }
-        *link = batch->next;
+    while (m->batches != NULL) {
+        dm__batch *batch = m->batches;
+        m->batches = batch->next;
         batch_free(batch);
     }
 }
@@ -161,7 +156,8 @@ dm_status dm_batch_end(dm_manager *m, bool commit, dm_ids **ids_out, size_t *cou
         batch_unlink(m, batch);
     dm__mutex_unlock(&m->store->lock);
     if (batch == NULL) {
-        rc = dm__fail(err, DM_MISUSE, "this thread has no batch open");
+        rc = dm__fail(err, DM_MISUSE,
+                      "this thread has no batch open here; one from before a fork is its parent's");
     } else if (outermost && commit) {
         rc = batch_write(m, batch, ids_out, count_out, err);
     } else {

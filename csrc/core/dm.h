@@ -391,7 +391,8 @@ dm_status dm_pricing_set(dm_manager *m, dm_str model, const dm_price_change *cha
  * A batch belongs to the handle and to the thread that began it; only that thread's writes through
  * that handle join it. It holds memory, no connection and no lock: the writes are applied, in
  * their order, when the outermost batch ends. A batch begun inside a batch is a part of it: ending
- * it with `commit` hands its writes to the outer one, without drops them. */
+ * it with `commit` hands its writes to the outer one, without drops them. After a fork it is the
+ * parent's alone; in the child writes go on without one. */
 
 dm_status dm_batch_begin(dm_manager *m, dm_error *err) DM_CHECKED;
 

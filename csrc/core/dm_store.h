@@ -168,7 +168,7 @@ void dm__lend_end(dm__store *store, dm__conn *conn);
 /* batch.c; with the store's lock held */
 dm__batch *dm__batch_of_thread(dm_manager *m);
 dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error *err) DM_CHECKED;
-void dm__batches_drop(dm_manager *m, bool other_threads_only);
+void dm__batches_drop(dm_manager *m);
 
 /* store.c, for fork.c: the process's table */
 extern dm__mutex dm__stores_lock;

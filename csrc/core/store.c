@@ -27,15 +27,16 @@ static dm_status store_usable(const dm__store *store, dm_error *err)
     return DM_OK;
 }
 
-/* After a fork the calls and batches of the parent's other threads do not exist here. With the
- * store's lock held. */
+/* After a fork the calls of the parent's other threads do not exist here, and its batches are its
+ * own to store: kept, what is written here would wait for an end that may never come, or what is in
+ * them would be stored on both sides. With the store's lock held. */
 static void handle_after_fork(dm_manager *m)
 {
     if (m->fork_generation == m->store->fork_generation)
         return;
     m->fork_generation = m->store->fork_generation;
     m->inside = 0;
-    dm__batches_drop(m, true);
+    dm__batches_drop(m);
 }
 
 dm_status dm__enter(dm_manager *m, dm_error *err)
@@ -583,7 +584,7 @@ void dm_close(dm_manager *m)
     while (m->inside > 0)
         dm__cond_wait(&store->changed, &store->lock);
     if (first) {
-        dm__batches_drop(m, false);
+        dm__batches_drop(m);
         if (--store->open_handles == 0)
             store_disconnect(store);
     }
