@@ -153,13 +153,31 @@ def waiting_batch(timer):
     with dm.batch():
         dm.add_model_request("m", [1, 2, 3, 4, 5])
         timer.start()
+def close(timer):
+    handle = datamanager.DataManager(sys.argv[1])
+    inside, goes_on = threading.Event(), threading.Event()
+    def progress(done, total):
+        inside.set()
+        goes_on.wait()
+    target = f"{sys.argv[1]}.backup{len(os.listdir(os.path.dirname(sys.argv[1])))}"
+    thread = threading.Thread(target=handle.backup, args=[target, progress])
+    thread.start()
+    inside.wait()
+    timer.start()
+    try:
+        handle.close()
+    finally:
+        goes_on.set()
+        thread.join()
+        assert handle.closed
+        handle.close()
 what = sys.argv[2]
 for name in {"read": "m", "usage": "mnop"}.get(what, ""):
     dm.add_model_requests(name, rows)
 measure(globals()[what])
 """
 
-INTERRUPTED_CALLS = ["read", "usage", "bulk", "columns", "batch", "wait", "waiting_batch"]
+INTERRUPTED_CALLS = ["read", "usage", "bulk", "columns", "batch", "wait", "waiting_batch", "close"]
 
 
 @pytest.mark.slow

@@ -20,6 +20,8 @@ static PyObject *manager_close(PyObject *self, PyObject *none)
     core_enter();
     dm_close(core);
     core_leave();
+    if (PyErr_Occurred()) /* Ctrl-C */
+        return NULL;
     Py_RETURN_NONE;
 }
 
@@ -42,6 +44,21 @@ static PyObject *manager_exit(PyObject *self, PyObject *args)
     return manager_close(self, args);
 }
 
+/* Also while an exception is on its way. A Ctrl-C must not come out of here: let it come again. */
+static void core_free(dm_manager *core)
+{
+    PyObject *type, *value, *trace;
+    PyErr_Fetch(&type, &value, &trace);
+    core_enter();
+    dm_free(core);
+    core_leave();
+    if (PyErr_Occurred()) {
+        PyErr_Clear();
+        PyErr_SetInterrupt();
+    }
+    PyErr_Restore(type, value, trace);
+}
+
 static void manager_dealloc(PyObject *object)
 {
     manager_object *self = (manager_object *)object;
@@ -49,11 +66,8 @@ static void manager_dealloc(PyObject *object)
     PyObject_GC_UnTrack(object);
     if (self->weak_references != NULL)
         PyObject_ClearWeakRefs(object);
-    if (self->core != NULL) {
-        core_enter();
-        dm_free(self->core);
-        core_leave();
-    }
+    if (self->core != NULL)
+        core_free(self->core);
     Py_XDECREF(self->path);
     type->tp_free(object);
     Py_DECREF(type);

@@ -312,7 +312,8 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
 /* Close the handle: calls inside finish or get DM_CLOSED, later ones get DM_CLOSED; open batches
  * are dropped. The store's last close writes the log back and leaves one self-contained file,
  * unless another process has it open. Errors of that are not reported: everything acknowledged
- * is already durable. Must not be called from a stop hook. */
+ * is already durable. Must not be called from a stop hook. Where that ends the wait for the calls
+ * inside, the handle is closed, but the rest is left to the next dm_close or to dm_free. */
 void dm_close(dm_manager *manager);
 
 /* Close and release the memory. */

@@ -97,6 +97,7 @@ struct dm_manager {
     int64_t busy_timeout_ns;
     /* under the store's lock */
     atomic_bool closed;       /* is read without it, too */
+    bool let_go;              /* of the store: the last that close does */
     unsigned fork_generation; /* in which `inside` and `batches` were true */
     unsigned inside;          /* calls on this handle */
     dm__batch *batches;

@@ -579,11 +579,13 @@ void dm_close(dm_manager *m)
     dm__store *store = m->store;
     dm__mutex_lock(&store->lock);
     handle_after_fork(m);
-    bool first = !m->closed;
     m->closed = true;
-    while (m->inside > 0)
-        dm__cond_wait(&store->changed, &store->lock);
-    if (first) {
+    dm__stop stop = {0};
+    bool stopped = false;
+    while (m->inside > 0 && !stopped)
+        stopped = dm__cond_wait_slice(&store->changed, &store->lock, INT64_MAX, &stop);
+    if (!stopped && !m->let_go) {
+        m->let_go = true;
         dm__batches_drop(m);
         if (--store->open_handles == 0)
             store_disconnect(store);
