@@ -77,7 +77,7 @@ class _Uptime:
     def __init__(self, runs: Sequence[ModelRunTime], kept: Sequence[KeptRuns]) -> None:
         self.runs = len(runs) + sum(count for _, _, count, _ in kept)
         seconds = [run.end_time - run.start_time for run in runs]
-        self.seconds = sum([*seconds, *(seconds for *_, seconds in kept)])
+        self.seconds = math.fsum([*seconds, *(seconds for *_, seconds in kept)])
         self.spans = [(run.start_time, run.end_time) for run in runs]
         # The runs of a sum are within a bucket; where in it each was is not known any more.
         self.spans += [(start, min(end, start + seconds)) for start, end, _, seconds in kept]
@@ -103,10 +103,9 @@ class _Asked:
     def __init__(
         self, stale_after: float, start: Moment | None, end: Moment | None, minutes: float | None
     ) -> None:
-        valid = isinstance(stale_after, (int, float)) and not isinstance(stale_after, bool)
-        if not valid or not 0 < stale_after < math.inf:
+        self.stale_after = windows.real(stale_after)
+        if not 0 < self.stale_after < math.inf:
             raise InvalidDataError(f"stale_after must be seconds above 0, not {stale_after!r}")
-        self.stale_after = float(stale_after)
         self.now = time.time()
         first, last = windows.window(minutes, start, end)
         last = self.now if last is None else last

@@ -301,6 +301,14 @@ def test_total_and_by_model(table: UsageTable) -> None:
     assert table.by_model.by_model == table.by_model
 
 
+def test_seconds_of_a_total(dm: DataManager) -> None:
+    """They are rounded once, whatever the order of the rows."""
+    for name in map(str, range(10)):
+        dm.add_model_runtime_start(name, 0)
+        dm.update_model_runtime_end(name, 0.1)
+    assert dm.usage().total.runtime_seconds == 1.0
+
+
 def test_totals_of_nothing(dm: DataManager) -> None:
     assert len(dm.usage()) == len(dm.usage([])) == 0
     assert dm.usage().total.cost == 0.0 and dm.usage().total.requests == 0
