@@ -190,6 +190,9 @@ class Table(Generic[Row]):
         """The rows, as a capsule of an ArrowArrayStream."""
         return self._arrow.__arrow_c_stream__(requested_schema)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._rows, self._zone)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)} rows>"
 

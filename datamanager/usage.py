@@ -6,6 +6,7 @@ import time
 from datetime import date, datetime, tzinfo
 from decimal import Context, Decimal
 from functools import cached_property, reduce
+from math import fsum
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -26,6 +27,7 @@ Part = tuple[str, float | None, CostSlice]  # model, since when its tariff held,
 
 _EXACT = Context(prec=60)  # more digits than 128 bits have
 _COUNT_MAX = 2**63 - 1
+_TIER_MAX = 2**53  # no tier has an edge above it: from there on all tokens cost the same
 _COUNTS = ("requests", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
@@ -74,7 +76,7 @@ def add_up(rows: Sequence[UsageRow], model: str | None) -> UsageRow:
         tokens_per_second=(tokens_in + tokens_out) / seconds if seconds > 0 else None,
         first_request=first,
         last_request=last,
-        runtime_seconds=sum(map(attrgetter("runtime_seconds"), rows)),
+        runtime_seconds=fsum(map(attrgetter("runtime_seconds"), rows)),
         token_cost=float(by_tokens),
         runtime_cost=float(by_hours),
         cost=float(both),
@@ -214,7 +216,7 @@ def cost_of(
         begin = max(windows.billing_periods(tz, billing_anchor, when, when)[0], 0.0)
         if begin < when:
             used = dm.usage(model_name, start=begin, end=when, strategy="graduated")[0]
-            before = (used.input_tokens, used.output_tokens)
+            before = min(used.input_tokens, _TIER_MAX), min(used.output_tokens, _TIER_MAX)
     return cost(
         tariff.tier_pricing if tariff.use_tier_pricing else [],
         input_tokens,

@@ -218,10 +218,12 @@ def _ordered(start: float, end: float) -> list[float]:
 
 
 def _equal(buckets: int, start: float, end: float) -> list[float]:
-    if not isinstance(buckets, int) or isinstance(buckets, bool) or not 0 < buckets <= BUCKETS_MAX:
+    whole = hasattr(buckets, "__index__") and not isinstance(buckets, bool)
+    if not whole or not 0 < buckets <= BUCKETS_MAX:
         raise InvalidDataError(
             f"buckets must be a whole number from 1 to {BUCKETS_MAX}, not {buckets!r}"
         )
+    buckets = int(buckets)  # NumPy's are none
     width = (end - start) / buckets
     cut = [*(start + width * number for number in range(buckets)), end]
     if any(low >= high for low, high in pairwise(cut)):

@@ -43,12 +43,17 @@ OPENAI_USAGE: Event = {
     "prompt_tokens": 120,
     "completion_tokens": 30,
     "total_tokens": 150,
-    "prompt_tokens_details": {"cached_tokens": 100, "audio_tokens": 0},
-    "completion_tokens_details": {"reasoning_tokens": 12, "audio_tokens": 0},
+    "prompt_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 20, "audio_tokens": 0},
+    "completion_tokens_details": {
+        "reasoning_tokens": 12,
+        "audio_tokens": 0,
+        "accepted_prediction_tokens": 5,
+        "rejected_prediction_tokens": 2,
+    },
 }
 RESPONSES_USAGE: Event = {
     "input_tokens": 120,
-    "input_tokens_details": {"cached_tokens": 100},
+    "input_tokens_details": {"cached_tokens": 100, "cache_write_tokens": 20},
     "output_tokens": 30,
     "output_tokens_details": {"reasoning_tokens": 12},
     "total_tokens": 150,
@@ -103,8 +108,12 @@ MESSAGE: Event = {
         "input_tokens": 15,
         "cache_creation_input_tokens": 5,
         "cache_read_input_tokens": 100,
+        "cache_creation": {"ephemeral_5m_input_tokens": 5, "ephemeral_1h_input_tokens": 0},
         "output_tokens": 30,
+        "output_tokens_details": {"thinking_tokens": 12},
+        "server_tool_use": {"web_search_requests": 1},
         "service_tier": "standard",
+        "inference_geo": "local",
     },
 }
 OLLAMA: Event = {
@@ -225,6 +234,11 @@ WHOLE: dict[str, tuple[Event, ResponseUsage]] = {
         {**without(OLLAMA, "message"), "response": "Blue.", "context": [1, 2, 3]},
         OF_OLLAMA,
     ),
+    "ollama, some of it cached": (
+        {**OLLAMA, "prompt_eval_cached_count": 100},
+        OF_OLLAMA._replace(cache_n=100, prompt_n=20),
+    ),
+    "ollama, nothing of it cached": ({**OLLAMA, "prompt_eval_cached_count": 0}, OF_OLLAMA),
     "ollama, nothing generated": (
         without(OLLAMA, "eval_count", "eval_duration"),
         OF_OLLAMA._replace(output_tokens=0, first_token=None),
@@ -348,6 +362,20 @@ STREAMED: dict[str, tuple[list[Event], ResponseUsage]] = {
             STOP,
         ],
         UNCACHED._replace(timestamp=None),
+    ),
+    "anthropic of vllm, the cache is told last": (
+        [
+            {**START, "message": {"usage": {"input_tokens": 120, "output_tokens": 0}}},
+            *DELTAS,
+            message_delta(
+                input_tokens=20,
+                cache_read_input_tokens=100,
+                cache_creation_input_tokens=0,
+                output_tokens=30,
+            ),
+            STOP,
+        ],
+        CACHED._replace(timestamp=None),
     ),
     "llama.cpp chat": (
         [TEXT, LAST, chunk(choices=[], usage=bare(), timings=TIMINGS)],

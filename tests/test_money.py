@@ -217,6 +217,20 @@ def test_the_first_moment_of_a_period(dm: DataManager) -> None:
         assert dm.cost("m", 1, 0, at=at, tz="UTC").cost == 2e-6
 
 
+def test_more_before_than_a_request_may_have(dm: DataManager) -> None:
+    """The tokens of a period are a sum, and so are not bounded as those of a request are."""
+    edge = 2**53
+    tiers = [TierPricing(1, 0, edge, 0, 0, False, 0), TierPricing(2, edge, 0, 1e6, 2e6, False, 0)]
+    dm.set_pricing("m", tiers=tiers, strategy="cumulative")
+    at = datetime(2024, 5, 15, tzinfo=UTC)
+    record(dm, (at - timedelta(hours=1), edge - 1, 0, 0))
+    assert dm.cost("m", 3, 3, at=at, tz="UTC").cost == 2.0
+    record(dm, *[(at - timedelta(hours=2), edge, edge, 0)] * 3)
+    assert dm.cost("m", 3, 3, at=at, tz="UTC").cost == 9.0
+    record(dm, (at, 3, 3, 0))
+    assert costs(dm, start=at, tz="UTC") == ["9"]
+
+
 def test_hourly_over_midnight(dm: DataManager) -> None:
     dm.set_pricing("m", hourly_price=3.6, use_tier_pricing=False)
     run(dm, datetime(2024, 5, 1, 23, 30, tzinfo=UTC), datetime(2024, 5, 2, 0, 45, tzinfo=UTC))

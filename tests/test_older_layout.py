@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import datamanager
-from datamanager import DataManager, TierPricing
+from datamanager import DataManager, Tariff, TierPricing
 
 NAMES = ["Qwen3-Coder-30B", "模型 🦙", "plain"]
 
@@ -87,6 +87,9 @@ def check(path: str, cache_columns: bool = True, rows: int = 50) -> None:
             assert (billing.use_tier_pricing, billing.hourly_price) == (i % 2 == 1, i + 0.5)
             tier = TierPricing(1, 0, 32768, 2.0, 8.0, cache_columns, 0.4 if cache_columns else 0.0)
             assert billing.tier_pricing == ([] if i == 0 else [tier])
+            assert dm.get_price_history(name) == [  # they have held since ever
+                Tariff(None, i % 2 == 1, i + 0.5, "graduated", billing.tier_pricing)
+            ]
             assert [r.timestamp for r in dm.get_model_requests(name)] == list(range(rows))[::-1]
             assert [r.id for r in dm.get_model_runtime(name)] == [2, 1]
 

@@ -1,4 +1,4 @@
-"""How fast requests were answered, against NumPy's and plain Python's own answers."""
+"""How fast requests were answered, against the answers of NumPy, pandas, SQL and plain Python."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 import random
 import sqlite3
 from contextlib import closing
+from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import numpy
 import pytest
@@ -94,6 +96,67 @@ def test_equals_numpy(dm: DataManager, count: int) -> None:
         check(row, expected(of(rows, row.start, row.end), row.start, row.end))
     (whole,) = dm.performance(start=BEGIN, end=END)
     check(whole, expected(of(rows, BEGIN, END), BEGIN, END))
+
+
+def add_all(dm: DataManager, rows: list[Row]) -> None:
+    dm.add_model_requests("m", {name: [row[name] for row in rows] for name in rows[0]})
+
+
+@pytest.mark.parametrize("by", ["day", "week", "month"])
+@pytest.mark.parametrize(
+    ("zone", "day"),  # on which the clock is set
+    [
+        ("Europe/Berlin", (2024, 3, 31)),
+        ("Europe/Berlin", (2024, 10, 27)),
+        ("America/New_York", (2024, 11, 3)),
+        ("Australia/Lord_Howe", (2024, 4, 7)),
+        ("America/Sao_Paulo", (2018, 2, 18)),
+    ],
+)
+def test_calendar_equals_pandas(dm: DataManager, zone: str, day: Any, by: Any) -> None:
+    pd = pytest.importorskip("pandas", reason="needs the libraries of the dev extra")
+    chance, middle = random.Random(4), datetime(*day, tzinfo=ZoneInfo(zone)).timestamp()
+    rows = random_rows(4, 2000)
+    for row in rows:
+        around = chance.choice([2, 20]) * 86400
+        row["timestamp"] = middle + chance.uniform(-around, around)
+    add_all(dm, rows)
+    frequency = {"day": "D", "week": "W", "month": "M"}[by]
+
+    def period(timestamp: float) -> Any:
+        local = pd.Timestamp(timestamp, unit="s", tz="UTC").tz_convert(zone)
+        return local.tz_localize(None).to_period(frequency)
+
+    groups = pd.Series(rows).groupby([period(row["timestamp"]) for row in rows])
+    wanted = {key: list(group) for key, group in groups}
+    for row in dm.performance(by=by, tz=zone):
+        check(row, expected(wanted.pop(period(row.start), []), row.start, row.end))
+    assert not wanted
+
+
+def test_equals_sql(path: str) -> None:
+    """The value whose rank is the least whole number of at least so many in a hundred."""
+    rows = random_rows(6, 3000)
+    with DataManager(path) as dm, closing(sqlite3.connect(path)) as file:
+        add_all(dm, rows)
+        safe = dm.get_safe_model_name("m")
+        table = dm.performance("m", start=BEGIN, end=END, by=STEP)
+        for name in ("input_tokens", "output_tokens", "duration", "first_token"):
+            values = (
+                f"SELECT cast((timestamp-{BEGIN})/{STEP} AS int) AS bucket, {name} AS value"
+                f" FROM {safe}_requests AS r LEFT JOIN {safe}_timings AS t ON t.request_id = r.id"
+                f" WHERE {name} IS NOT NULL AND timestamp >= {BEGIN} AND timestamp < {END}"
+            )
+            ranked = (
+                "SELECT *, row_number() OVER (PARTITION BY bucket ORDER BY value) AS rank,"
+                f" count(*) OVER (PARTITION BY bucket) AS among FROM ({values})"
+            )
+            for rank, share in RANKS.items():
+                found = file.execute(
+                    f"SELECT value FROM ({ranked}) WHERE rank=(among*?+99)/100 ORDER BY bucket",
+                    (round(share * 100),),
+                ).fetchall()
+                assert [value for (value,) in found] == list(table[f"{name}_{rank}"])
 
 
 def test_many_rows_in_columns(dm: DataManager) -> None:

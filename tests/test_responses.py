@@ -215,6 +215,10 @@ REFUSED: list[tuple[object, str]] = [
         "usage.prompt_tokens must be .* not a number of too many digits",
     ),
     (chat(bare(prompt_tokens=DEEP)), r"usage.prompt_tokens must be .* not \[\[\[\[\[\[\[\.\.\."),
+    (
+        {**OLLAMA, "prompt_eval_cached_count": 121},
+        "contradicts itself: input_tokens 120, output_tokens 30, cache_n 121",
+    ),
     ({**OLLAMA, "eval_count": -3}, "eval_count must be a whole number .* not -3"),
     ({**NATIVE, "timings": {**TIMINGS, "prompt_n": -1}}, "timings.prompt_n must be .* not -1"),
     (chat(bare(total_tokens=151)), "usage.total_tokens is 151, but 120 came in, 30 went out"),

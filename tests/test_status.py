@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
+import numpy
 import pytest
 
 from datamanager import DataManager, InvalidDataError, ModelNotFoundError
@@ -36,6 +37,7 @@ def test_a_model_whose_heartbeat_is_old(dm: DataManager) -> None:
     status = dm.get_model_status("m")
     assert not status.running and status.since == status.last_heartbeat == now - 500
     assert dm.get_model_status("m", stale_after=3600).running
+    assert dm.get_model_status("m", stale_after=numpy.int64(3600)).running
 
 
 def test_a_model_that_never_ran(dm: DataManager) -> None:
@@ -51,6 +53,14 @@ def test_runs_that_overlap_count_once(dm: DataManager) -> None:
         dm.add_model_runtime_start("m", begin)
         dm.update_model_runtime_end("m", end)
     assert dm.get_model_status("m", start=0, end=100).availability == 0.8
+
+
+def test_seconds_of_many_runs(dm: DataManager) -> None:
+    """Their sum is rounded once."""
+    for _ in range(10):
+        dm.add_model_runtime_start("m", 0)
+        dm.update_model_runtime_end("m", 0.1)
+    assert dm.get_model_status("m").total_uptime_seconds == 1.0
 
 
 def test_all(dm: DataManager) -> None:

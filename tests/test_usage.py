@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 import random
 import sqlite3
 import threading
@@ -301,6 +303,14 @@ def test_total_and_by_model(table: UsageTable) -> None:
     assert table.by_model.by_model == table.by_model
 
 
+def test_seconds_of_a_total(dm: DataManager) -> None:
+    """They are rounded once, whatever the order of the rows."""
+    for name in map(str, range(10)):
+        dm.add_model_runtime_start(name, 0)
+        dm.update_model_runtime_end(name, 0.1)
+    assert dm.usage().total.runtime_seconds == 1.0
+
+
 def test_totals_of_nothing(dm: DataManager) -> None:
     assert len(dm.usage()) == len(dm.usage([])) == 0
     assert dm.usage().total.cost == 0.0 and dm.usage().total.requests == 0
@@ -383,6 +393,25 @@ def test_arrow(table: UsageTable) -> None:
     exact = [name for name in table.columns if name.endswith("_exact")]
     for row, seen in zip(table, found.to_pylist(), strict=True):
         assert seen | {name: Decimal(seen[name]) for name in exact} == vars(row)
+
+
+def test_one_schema(dm: DataManager) -> None:
+    """Whatever is in a table: a day without requests goes behind one with some."""
+    pa = pytest.importorskip("pyarrow", reason=WHY)
+    dm.add_model_request("m", [10.0, 1, 1, 0, 1])
+    windows: list[dict[str, Any]] = [{}, {"start": 0, "end": 20}, {"start": 90, "end": 99}]
+    for ask in (dm.usage, dm.performance, dm.get_status):
+        tables = [pa.table(ask(**window)) for window in windows]
+        assert len({table.schema for table in tables}) == 1
+        assert pa.concat_tables(tables).num_rows == sum(map(len, tables))
+
+
+def test_copies(table: UsageTable) -> None:
+    """Also after a column was looked at."""
+    for _ in range(2):
+        for same in (pickle.loads(pickle.dumps(table)), copy.copy(table), copy.deepcopy(table)):
+            assert same == table and str(same) == str(table)
+        assert list(same["requests"]) == list(table["requests"])
 
 
 def test_printed(table: UsageTable, dm: DataManager) -> None:

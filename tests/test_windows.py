@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
+import numpy
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -165,6 +166,10 @@ def test_seconds_and_parts() -> None:
     assert windows.edges(7, None, "UTC", None, 20.0, lambda: (8.0, 30.0)) == [7.0, 14.0, 20.0]
     assert windows.edges(None, 4, "UTC", 0.0, 2.0, lambda: (None, None)) == [0, 0.5, 1, 1.5, 2]
     assert windows.edges(None, 2, "UTC", None, None, lambda: (5.0, 5.0)) == [5.0, 5.5, 6.0]
+    for number in (numpy.int64, numpy.uint8):
+        assert edges(number(7), "UTC", 0.0, 20.0) == [0.0, 7.0, 14.0, 20.0]
+        parts = windows.edges(None, number(2), "UTC", 0.0, 1.0, lambda: (None, None))  # type: ignore[arg-type]
+        assert parts == [0.0, 0.5, 1.0] and {type(edge) for edge in parts} == {float}
     assert windows.edges(None, None, "UTC", None, None, lambda: (5.0, 5.0)) == [
         -math.inf,
         math.inf,

@@ -185,12 +185,12 @@ static bool schema_build(const table_view *view, const table_column *only, struc
                               (struct ArrowSchema **)(export->children + count)};
     for (size_t i = 0; i < count; i++) {
         export->pointers[i] = &export->children[i];
-        export->children[i] =
-            (struct ArrowSchema){.format = columns[i].format,
-                                 .name = columns[i].name,
-                                 .flags = columns[i].valid != NULL ? ARROW_FLAG_NULLABLE : 0,
-                                 .release = schema_release,
-                                 .private_data = export};
+        export->children[i] = (struct ArrowSchema){
+            .format = columns[i].format,
+            .name = columns[i].name,
+            .flags = columns[i].nullable || columns[i].valid != NULL ? ARROW_FLAG_NULLABLE : 0,
+            .release = schema_release,
+            .private_data = export};
     }
     struct ArrowSchema all = {.format = "+s",
                               .name = "",

@@ -211,6 +211,7 @@ typedef struct {
     const void *values;
     const int32_t *offsets; /* of texts; NULL for numbers */
     const uint8_t *valid;   /* a bit for each row, lowest first, 0 for a null; NULL: no nulls */
+    bool nullable;          /* by its schema, also where there are no nulls */
 } table_column;
 
 /* Made once, then only read. All that it points at lives as long as itself. */

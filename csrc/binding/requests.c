@@ -42,12 +42,12 @@ static table *request_table_new(dm_request_columns *rows)
     }
     *requests = (request_table){{{1, request_table_free}, requests->columns, COLUMN_COUNT},
                                 *rows,
-                                {{"id", "l", rows->id, NULL, NULL},
-                                 {"timestamp", "g", rows->timestamp_s, NULL, NULL},
-                                 {"input_tokens", "l", rows->input_tokens, NULL, NULL},
-                                 {"output_tokens", "l", rows->output_tokens, NULL, NULL},
-                                 {"cache_n", "l", rows->cache_n, NULL, NULL},
-                                 {"prompt_n", "l", rows->prompt_n, NULL, NULL}}};
+                                {{"id", "l", rows->id, NULL, NULL, false},
+                                 {"timestamp", "g", rows->timestamp_s, NULL, NULL, false},
+                                 {"input_tokens", "l", rows->input_tokens, NULL, NULL, false},
+                                 {"output_tokens", "l", rows->output_tokens, NULL, NULL, false},
+                                 {"cache_n", "l", rows->cache_n, NULL, NULL, false},
+                                 {"prompt_n", "l", rows->prompt_n, NULL, NULL, false}}};
     for (int i = 0; i < COLUMN_COUNT; i++)
         if (requests->columns[i].values == NULL)
             requests->columns[i].values = &nothing;

@@ -122,6 +122,7 @@ static int column_fill(table_column *column, PyObject *spec, Py_ssize_t *count)
     if (!PyArg_ParseTuple(spec, "ssO:Table", &name, &format, &values))
         return -1;
     column->name = strdup(name);
+    column->nullable = true; /* so that answers that are alike have one schema */
     for (size_t i = 0; i < 3; i++)
         if (strcmp(format, formats[i]) == 0)
             column->format = formats[i];

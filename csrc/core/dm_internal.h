@@ -138,6 +138,7 @@ typedef enum {
     DM__STMT_REQUEST,
     DM__STMT_REQUEST_NEXT, /* the id that the next will get */
     DM__STMT_REQUEST_LAST,
+    DM__STMT_REQUEST_AFTER,
     DM__STMT_REQUEST_DELETE,
     DM__STMT_USED_SINCE, /* by a request or run */
     DM__STMT_BILLING,

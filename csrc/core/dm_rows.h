@@ -83,6 +83,13 @@ dm_status dm__scan_install(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* Run to the end; what is left in `rows` then is the caller's to deal with. */
 dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_error *err) DM_CHECKED;
 
+/* ---- ahead.c ---- */
+
+/* Where the connection has a partner, runs the scan with it, from `*after_id` on and as long as ids
+ * up to `last_id` are worth two threads; `*after_id` becomes the last one that was read. */
+dm_status dm__ahead_scan(dm__conn *conn, dm__model *model, dm__scan *scan, int64_t *after_id,
+                         int64_t last_id, dm_error *err) DM_CHECKED;
+
 /* ---- columns.c ---- */
 
 /* Of a dm__scan: room for more rows, twice as many as now. */

@@ -141,7 +141,7 @@ typedef struct {
     dm__store *store;
     dm__read_fn read;
     void *argument;
-    bool many; /* models: it may use a partner */
+    bool many; /* models: a partner is of use, whatever is in memory */
 } dm__witnessed;
 /* A dm__read_fn of a dm__witnessed: its read, with leave to use the memory of rows where that is
  * true for the transaction that the connection has just begun, and a partner. */

@@ -77,6 +77,7 @@ static dm_status both_read(shared_read *shared, dm__conn *conn, dm__model_read *
     bool stopped = false;
     dm__mutex_init(&shared->lock);
     dm__cond_init(&shared->wake);
+    conn->partner = NULL; /* it has its own models now */
     shared->conn->stop.over = &shared->over;
     bool started = dm__thread_start(&thread, partner_run, shared) == 0;
     dm_status rc = some_read(shared, conn, read, err, INT64_MAX);

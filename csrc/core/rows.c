@@ -16,6 +16,7 @@ typedef struct {
     dm__scan scan;
     dm_timing *timings; /* of the rows of `scan`, where the query wants them */
     bool timed;         /* any of them is known */
+    int64_t last_id;    /* of the table; INT64_MIN where nobody has looked */
     /* the chunk that is being read */
     size_t at;
     int64_t after_id;
@@ -217,12 +218,12 @@ dm_status dm__rows_last_id(dm__conn *conn, dm__model *model, int64_t *last_id, d
 
 static dm_status view_get(rows_walk *walk)
 {
-    int64_t last_id;
+    walk->last_id = INT64_MIN;
     if (walk->conn->recall.cache == NULL)
         return DM_OK;
-    dm_status rc = dm__rows_last_id(walk->conn, walk->model, &last_id, walk->err);
+    dm_status rc = dm__rows_last_id(walk->conn, walk->model, &walk->last_id, walk->err);
     if (rc == DM_OK &&
-        !dm__cache_view(&walk->conn->recall, walk->model->safe, last_id, &walk->view))
+        !dm__cache_view(&walk->conn->recall, walk->model->safe, walk->last_id, &walk->view))
         rc = dm__no_memory(walk->err);
     /* What cannot be gone on with is read again. */
     if (walk->view.count > 0) {
@@ -260,7 +261,10 @@ static dm_status walk_run(rows_walk *walk)
     if (rc == DM_OK) {
         int64_t after_id = walk->after_id;
         chunk_resume(walk);
-        rc = table_walk(walk, after_id, INT64_MAX);
+        rc = dm__ahead_scan(walk->conn, walk->model, &walk->scan, &after_id, walk->last_id,
+                            walk->err);
+        if (rc == DM_OK)
+            rc = table_walk(walk, after_id, INT64_MAX);
     }
     dm__view_reset(&walk->view);
     dm_request_columns_reset(&walk->scan.rows);

@@ -105,6 +105,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
                               " name='%w_requests' COLLATE NOCASE),0),"
                               "coalesce((SELECT max(id) FROM \"%w_requests\"),0))",
     [DM__STMT_REQUEST_LAST] = "SELECT max(id) FROM \"%w_requests\"",
+    [DM__STMT_REQUEST_AFTER] = "SELECT min(id) FROM \"%w_requests\" WHERE id>?1",
     [DM__STMT_REQUEST_DELETE] = "DELETE FROM \"%w_requests\" WHERE id=?1",
     [DM__STMT_USED_SINCE] = "SELECT EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>?1) OR "
                             "EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)",

@@ -19,6 +19,7 @@
 #include "dm_store.h"
 
 #define TURN_WAIT_NS (20 * DM__MS)
+#define LARGE_BYTES  ((int64_t)2 << 20) /* of a file that may hold a table for both cores */
 
 static void epoch_begin(dm__store *store)
 {
@@ -99,11 +100,19 @@ static dm_status turn_take(snapshot_turn *turn, dm_error *err)
     return DM_OK;
 }
 
+/* Many models, or a long table of which nothing is in memory: see partner.c and ahead.c. */
+static bool wants_partner(dm__store *store, bool many)
+{
+    dm__file_id id = {0};
+    return many || (dm__cache_bytes(store->cache) == 0 &&
+                    dm__file_identify(store->path, &id) == 0 && id.size > LARGE_BYTES);
+}
+
 static dm_status read_beside_writers(dm__store *store, dm__conn *conn, dm__witnessed *read,
                                      dm_error *err)
 {
     snapshot_turn turn = {.store = store, .reader = conn};
-    if (read->many)
+    if (wants_partner(store, read->many))
         turn.partner = dm__pool_try(store);
     dm_status rc = turn_take(&turn, err);
     if (rc == DM_OK)

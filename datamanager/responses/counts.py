@@ -30,6 +30,7 @@ _MEANINGS = {
         "usage.prompt_tokens_details.cached_tokens",
         "usage.input_tokens_details.cached_tokens",
         "usage.cache_read_input_tokens",
+        "prompt_eval_cached_count",
         "timings.cache_n",
     ),
     "prompt_n": ("timings.prompt_n",),

@@ -16,10 +16,12 @@ static const char letters[] = "abbccc\xe4\xb8\xad"; /* "a", "bb", "ccc", "中", 
 static const int32_t offsets[ROW_COUNT + 1] = {0, 1, 3, 6, 9, 9, 9, 9, 9, 9, 9, 9, 9};
 static const uint8_t valid[] = {0xad, 0x0a}; /* rows 0, 2, 3, 5, 7, 9, 11 */
 
-static const table_column columns[] = {
-    {"number", "l", numbers, NULL, NULL},     {"real", "g", reals, NULL, NULL},
-    {"time", "tsu:UTC", numbers, NULL, NULL}, {"text", "u", letters, offsets, NULL},
-    {"maybe", "l", numbers, NULL, valid},     {"maybe_text", "u", letters, offsets, valid}};
+static const table_column columns[] = {{"number", "l", numbers, NULL, NULL, false},
+                                       {"real", "g", reals, NULL, NULL, false},
+                                       {"time", "tsu:UTC", numbers, NULL, NULL, false},
+                                       {"text", "u", letters, offsets, NULL, false},
+                                       {"maybe", "l", numbers, NULL, valid, true},
+                                       {"maybe_text", "u", letters, offsets, valid, true}};
 
 static int freed;
 

@@ -221,6 +221,33 @@ static void fork_once(void)
     atomic_fetch_add(&requests_stored, 1);
 }
 
+/* By two connections at once: see ahead.c. */
+static void long_table_read(void)
+{
+    enum { ROWS = 300000 };
+    dm_error err;
+    dm_manager *m = NULL;
+    dm_ids ids = {0};
+    double *times = calloc(ROWS, sizeof *times);
+    int64_t *ones = calloc(ROWS, sizeof *ones);
+    for (size_t i = 0; i < ROWS; i++)
+        ones[i] = 1;
+    dm_request_rows rows = {ROWS, times, ones, ones, ones, ones, NULL, NULL};
+    CHECK_OK(dm_open(path, &options, &m, &err));
+    CHECK_OK(dm_requests_add(m, DM_STR("long"), &rows, &ids, &err));
+    dm_str name = DM_STR("long");
+    const double edges_s[] = {0, 1};
+    dm_usage_query query = {.models = &name, .model_count = 1, .edges_s = edges_s, .edge_count = 2};
+    dm_usage usage = {0};
+    CHECK_OK(dm_usage_get(m, &query, &usage, &err));
+    CHECK_INT(usage.rows[0].requests, ROWS);
+    CHECK_INT(usage.rows[0].prompt_n, ROWS);
+    dm_usage_reset(&usage);
+    dm_free(m);
+    free(times);
+    free(ones);
+}
+
 int main(void)
 {
     dm_error err;
@@ -265,6 +292,7 @@ int main(void)
     dm_request_columns_reset(&columns);
     dm_runs_reset(&runs);
     dm_free(m);
+    long_table_read();
     (void)unlink(path);
     (void)rmdir(folder);
     return check_report();
