@@ -52,7 +52,7 @@ consumers: build ## pandas, polars, pyarrow, DuckDB and NumPy at their lowest ve
 	@scripts/consumers $(PY)
 
 test: build ctest ## every test; builds with warnings as errors
-	$(PY) -m pytest -n auto --dist loadfile --ignore=tests/faults
+	@scripts/suite $(PY)
 
 pythons: ## the quick tests on every other Python from 3.11 on that is installed
 	@scripts/pythons $(PY)
