@@ -61,7 +61,7 @@ def _show(options: Namespace, tariffs: Iterable[tuple[str, Tariff]], note: str =
     }
     fields = [
         Field("model", "text", "model"),
-        Field("effective_from", "time", "since"),
+        Field("effective_from", "since", "since"),
         Field("billed_by", "text", "billed by"),
         Field("hourly_price", "price", "per hour"),
         Field("strategy", "text", "strategy"),
