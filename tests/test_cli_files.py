@@ -73,6 +73,32 @@ def test_unusable(tmp_path: Path, command: list[str], kind: str) -> None:
     assert before is None or path.read_bytes() == before
 
 
+def test_the_damaged_file_is_named(tmp_path: Path) -> None:
+    """Also where the damage shows later, and another file is in the command."""
+    path, source = tmp_path / "usage.db", tmp_path / "requests.csv"
+    fill(path, ["m"])
+    content = bytearray(path.read_bytes())
+    content[8192:12288] = b"\xa5" * 4096
+    path.write_bytes(content)
+    source.write_text("timestamp,model,input_tokens,output_tokens\n1,m,1,1\n")
+    for words in (["usage"], ["models"], ["import", str(source)], ["prices"]):
+        refused(run(*words, "--db", str(path)), 5, f"datamanager: {path}: the database file is")
+    source.write_text("time\n1\n")
+    DataManager(tmp_path / "other.db").close()
+    bad = run("import", str(source), "--db", str(tmp_path / "other.db"))
+    refused(bad, 2, f"datamanager: {source}: ")
+
+
+def test_what_is_adopted(tmp_path: Path) -> None:
+    """Whatever is no Python is taken for a database, and the error is about that."""
+    path = tmp_path / "usage.db"
+    refused(run("adopt", str(path)), 3, f"{path}: there is no such file")
+    path.write_bytes(b"\xa5" * 5000)
+    refused(run("adopt", str(path)), 5, f"{path}: ")
+    path.write_text("# no database\n" * 400)
+    refused(run("adopt", str(path)), 5, "not a database")
+
+
 @every_reading
 @pytest.mark.parametrize("make", [Path.touch, older], ids=["empty", "older"])
 def test_what_must_be_converted(tmp_path: Path, command: list[str], make: Make) -> None:
