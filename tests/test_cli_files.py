@@ -89,6 +89,31 @@ def test_the_damaged_file_is_named(tmp_path: Path) -> None:
     refused(bad, 2, f"datamanager: {source}: ")
 
 
+def test_what_reading_leaves_beside_the_file(tmp_path: Path) -> None:
+    """A log, if any, with nothing in it, which goes with the next that writes."""
+    path = tmp_path / "usage.db"
+    fill(path, ["m"])
+    assert run("usage", "--db", str(path)).returncode == 0
+    assert sum(file.stat().st_size for file in tmp_path.glob("*-wal")) == 0
+    assert run("vacuum", "--db", str(path)).returncode == 0
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_output_into_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """It is made, as for backups and exports; what cannot be is said without the workings."""
+    fill(tmp_path / "usage.db", ["m"])
+    file = tmp_path / "reports" / "2026" / "may.md"
+    assert run("report", "-o", str(file), "--db", str(tmp_path / "usage.db")).returncode == 0
+    assert [entry.name for entry in file.parent.iterdir()] == ["may.md"]
+    for bad, code, why in [
+        (file / "x.md", 7, "Not a directory"), (Path("/proc/x.md"), 3, "No such file or directory"),
+    ]:  # fmt: skip
+        done = run("report", "-o", str(bad), "--db", str(tmp_path / "usage.db"))
+        assert (done.returncode, done.stderr) == (code, f"datamanager: {bad}: {why}\n")
+    done = run("usage", "--wait", "-1", "--db", str(tmp_path / "usage.db"))
+    refused(done, 2, "argument --wait: invalid seconds value: '-1'")
+
+
 def test_what_is_adopted(tmp_path: Path) -> None:
     """Whatever is no Python is taken for a database, and the error is about that."""
     path = tmp_path / "usage.db"

@@ -245,7 +245,6 @@ def test_files(path: Path, tmp_path: Path, ending: str) -> None:
     [
         (["-o", "report.pdf"], 2),
         (["-o", "report"], 2),
-        (["-o", "none/report.md"], 3),
         (["-o", "report.md", "--json"], 2),
         (["--lang", "fr"], 2),
         (["nobody"], 3),

@@ -78,6 +78,14 @@ def add_output(parser: Parser) -> None:
         )  # fmt: skip
 
 
+def seconds(text: str) -> float:
+    """So many, which somebody may wait; argparse calls it by its name."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
 def add_database(parser: Parser) -> None:
     """Which file."""
     parser.add_argument(
@@ -90,7 +98,7 @@ def add_database(parser: Parser) -> None:
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=float,
+        type=seconds,
         default=WAIT_S,
         help=f"at most so long for others who write (default: {WAIT_S})",
     )
