@@ -178,7 +178,7 @@
       font: {color: isDark ? "#e6e9ee" : "#1c2430", family: getComputedStyle(document.body).fontFamily},
       hoverlabel: {align: "left", namelength: -1},
       modebar: {bgcolor: "rgba(0,0,0,0)", color: "#8a94a3", activecolor: isDark ? "#e6e9ee" : "#1c2430"},
-      ...(printing ? {width: PAPER} : {}),
+      ...(printing ? {width: PAPER} : {autosize: true}),
     };
   }
 
@@ -212,7 +212,8 @@
   const CHINESE = {
     moduleType: "locale", name: "zh-CN",
     dictionary: {
-      "Autoscale": "自动缩放", "Download plot as a PNG": "下载为 PNG 图片", "Pan": "平移",
+      "Autoscale": "自动缩放", "Download plot as a PNG": "下载为 PNG 图片",
+      "Download plot as a png": "下载为 PNG 图片", "Pan": "平移",
       "Reset axes": "重置坐标轴", "Zoom": "缩放", "Zoom in": "放大", "Zoom out": "缩小",
       "Double-click to zoom back out": "双击缩小",
       "Double-click on legend to isolate one trace": "双击图例只看一项",
