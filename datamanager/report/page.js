@@ -122,7 +122,7 @@
 
   // A legend stands below its plot and takes the height that its lines need.
   function withLegend(count, layout) {
-    const lines = Math.ceil(count / (narrow() ? 1 : 4));
+    const lines = Math.ceil(count / (narrow() ? 1 : printing ? 2 : 4));
     const legend = {orientation: "h", yref: "container", y: 0, yanchor: "bottom", traceorder: "normal"};
     return {height: 285 + 19 * lines, margin: {l: 55, r: 15, t: 10, b: 15}, legend, showlegend: true, ...layout};
   }
