@@ -48,7 +48,7 @@ docs: build ## the site, in build/site; a dead link is an error
 	$(PY) scripts/pages.py build/docs
 	$(PY) -m sphinx -q -n -W --keep-going -E -d build/docs.cache build/docs build/site
 
-consumers: build ## pandas, polars, pyarrow, DuckDB and NumPy at their lowest versions
+consumers: build ## pandas, polars, pyarrow, DuckDB, NumPy and plotly at their lowest versions
 	@scripts/consumers $(PY)
 
 test: build ctest ## every test; builds with warnings as errors

@@ -18,6 +18,15 @@ _NUMBERS = (
     "requests", "input_tokens", "output_tokens", "cache_n", "prompt_n", "cache_hit_share",
     "tokens_per_second", "runtime_seconds", "token_cost", "runtime_cost", "cost",
 )  # fmt: skip
+# Where names of any length leave the plot its room.
+_BELOW = {
+    "orientation": "h",
+    "yref": "container",
+    "y": 0.02,
+    "yanchor": "bottom",
+    "traceorder": "normal",
+}
+_UPLOADS = ["sendChartToCloud"]  # plotly 7 has this button; what was used is nobody else's
 _RATES = ("cache_hit_share", "tokens_per_second")  # which do not add up
 
 
@@ -74,4 +83,12 @@ def figure(rows: Sequence[UsageRow], what: str, tz: tzinfo | None) -> Any:
     axis = {"title": {"text": what}, "rangemode": "tozero"}
     if what == "cache_hit_share":
         axis["tickformat"] = ".0%"
-    return Figure(data=traces, layout={"barmode": "stack", "yaxis": axis})
+    layout = {
+        "barmode": "stack",
+        "yaxis": axis,
+        "xaxis": {"automargin": True},
+        "legend": _BELOW,
+        "margin": {"t": 40, "b": 20},
+        "modebar": {"remove": _UPLOADS},
+    }
+    return Figure(data=traces, layout=layout)

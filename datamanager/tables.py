@@ -87,19 +87,32 @@ def _lines(rows: Iterable[Any], names: Sequence[str], zone: tzinfo | None) -> li
     ]
 
 
+def _is_number(rows: Iterable[Any], name: str) -> bool:
+    values = (getattr(row, name) for row in islice(rows, ROWS_SHOWN))
+    return name not in _TIMES and not any(isinstance(value, str) for value in values)
+
+
 def html_of(rows: Any, names: Sequence[str] | None = None, zone: tzinfo | None = None) -> str:
     """The first of the rows as a table for notebooks; without ``names`` all columns."""
     import html
 
     names = list(rows.columns) if names is None else names
-    head = "".join(f"<th>{html.escape(name)}</th>" for name in names)
-    body = "".join(
-        "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in line) + "</tr>"
-        for line in _lines(rows, names, zone)
-    )
+    sides = ["right" if _is_number(rows, name) else "left" for name in names]
+
+    def line_of(tag: str, cells: Sequence[str]) -> str:
+        parts = (
+            f'<{tag} style="text-align: {side}">{html.escape(cell)}</{tag}>'
+            for side, cell in zip(sides, cells, strict=True)
+        )
+        return f"<tr>{''.join(parts)}</tr>"
+
+    body = "".join(line_of("td", line) for line in _lines(rows, names, zone))
     left = len(rows) - ROWS_SHOWN
     more = f"<p>… and {left:,} more rows</p>" if left > 0 else ""
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>{more}"
+    return (
+        f'<table style="white-space: nowrap"><thead>{line_of("th", names)}</thead>'
+        f"<tbody>{body}</tbody></table>{more}"
+    )
 
 
 class Table(Generic[Row]):
@@ -196,12 +209,18 @@ class Table(Generic[Row]):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)} rows>"
 
+    def _held(self) -> list[str]:
+        """The columns that print: of those that are shown, the ones that hold anything."""
+        seen = self._rows[:ROWS_SHOWN]
+        return [n for n in self._shown if any(getattr(r, n) is not None for r in seen) or not seen]
+
     def __str__(self) -> str:
         if not self._rows:
             return repr(self)
         left = len(self) - ROWS_SHOWN
         more = f"\n… and {left:,} more rows" if left > 0 else ""
-        return layout(self._shown, _lines(self, self._shown, self._zone)) + more
+        names = self._held()
+        return layout(names, _lines(self, names, self._zone)) + more
 
     def _repr_html_(self) -> str:
-        return html_of(self, self._shown, self._zone)
+        return html_of(self, self._held(), self._zone)

@@ -266,9 +266,9 @@ CONTENTS = {
         "Use it from several processes <howto/processes>",
         "Use it in notebooks <howto/notebooks>",
         "Back it up <howto/backup>",
-        "Price models <billing>",
-        "为模型定价 <billing.zh>",
+        "Price models <howto/pricing>",
     ],
+    "Background": ["How costs come about <billing>", "费用如何产生 <billing.zh>"],
     "Reference": ["reference/python", "reference/commands", "reference/core"],
     "About": ["promises", "benchmarks", "decisions", "changes", "contributing"],
 }

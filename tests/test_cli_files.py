@@ -73,6 +73,57 @@ def test_unusable(tmp_path: Path, command: list[str], kind: str) -> None:
     assert before is None or path.read_bytes() == before
 
 
+def test_the_damaged_file_is_named(tmp_path: Path) -> None:
+    """Also where the damage shows later, and another file is in the command."""
+    path, source = tmp_path / "usage.db", tmp_path / "requests.csv"
+    fill(path, ["m"])
+    content = bytearray(path.read_bytes())
+    content[8192:12288] = b"\xa5" * 4096
+    path.write_bytes(content)
+    source.write_text("timestamp,model,input_tokens,output_tokens\n1,m,1,1\n")
+    for words in (["usage"], ["models"], ["import", str(source)], ["prices"]):
+        refused(run(*words, "--db", str(path)), 5, f"datamanager: {path}: the database file is")
+    source.write_text("time\n1\n")
+    DataManager(tmp_path / "other.db").close()
+    bad = run("import", str(source), "--db", str(tmp_path / "other.db"))
+    refused(bad, 2, f"datamanager: {source}: ")
+
+
+def test_what_reading_leaves_beside_the_file(tmp_path: Path) -> None:
+    """A log, if any, with nothing in it, which goes with the next that writes."""
+    path = tmp_path / "usage.db"
+    fill(path, ["m"])
+    assert run("usage", "--db", str(path)).returncode == 0
+    assert sum(file.stat().st_size for file in tmp_path.glob("*-wal")) == 0
+    assert run("vacuum", "--db", str(path)).returncode == 0
+    assert [*tmp_path.iterdir()] == [path]
+
+
+def test_output_into_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    """It is made, as for backups and exports; what cannot be is said without the workings."""
+    fill(tmp_path / "usage.db", ["m"])
+    file = tmp_path / "reports" / "2026" / "may.md"
+    assert run("report", "-o", str(file), "--db", str(tmp_path / "usage.db")).returncode == 0
+    assert [entry.name for entry in file.parent.iterdir()] == ["may.md"]
+    for bad, code, why in [
+        (file / "x.md", 7, "Not a directory"), (Path("/proc/x.md"), 3, "No such file or directory"),
+    ]:  # fmt: skip
+        done = run("report", "-o", str(bad), "--db", str(tmp_path / "usage.db"))
+        assert (done.returncode, done.stderr) == (code, f"datamanager: {bad}: {why}\n")
+    done = run("usage", "--wait", "-1", "--db", str(tmp_path / "usage.db"))
+    refused(done, 2, "argument --wait: invalid seconds value: '-1'")
+
+
+def test_what_is_adopted(tmp_path: Path) -> None:
+    """Whatever is no Python is taken for a database, and the error is about that."""
+    path = tmp_path / "usage.db"
+    refused(run("adopt", str(path)), 3, f"{path}: there is no such file")
+    path.write_bytes(b"\xa5" * 5000)
+    refused(run("adopt", str(path)), 5, f"{path}: ")
+    path.write_text("# no database\n" * 400)
+    refused(run("adopt", str(path)), 5, "not a database")
+
+
 @every_reading
 @pytest.mark.parametrize("make", [Path.touch, older], ids=["empty", "older"])
 def test_what_must_be_converted(tmp_path: Path, command: list[str], make: Make) -> None:

@@ -16,6 +16,7 @@ from commands import BEGIN, HOSTILE, READING, WIDE, fill, run
 from conftest import ROOT
 
 from datamanager import DataManager
+from datamanager.cli.moments import _months_ago
 
 jsonschema = pytest.importorskip("jsonschema", reason="needs the library of the test extra")
 
@@ -194,7 +195,7 @@ def test_prices_since_ever(tmp_path: Path) -> None:
     before = json_of(path, "usage")["total"]
     assert run(*words).stdout.splitlines()[-1].endswith("keeps its prices ('--since ever')")
     assert json_of(path, "usage")["total"] == before
-    assert "ever" not in run(*words, "--since", "ever").stdout
+    assert "keeps its prices" not in run(*words, "--since", "ever").stdout
     after = json_of(path, "usage")["total"]
     assert Decimal(after["cost_exact"]) == Decimal(before["input_tokens"]) / 10**6
 
@@ -268,7 +269,10 @@ def test_windows_before_now(path: Path) -> None:
     now = datetime.now().timestamp()
     start, end = window(path, "--since", "1.5h", "--until", "now")
     assert end >= now and abs(end - start - 5400) < 60
-    for ago, seconds in [("90s", 90), ("3min", 180), ("7d", 604_800), ("2w", 1_209_600)]:
+    for ago, seconds in [
+        ("90s", 90), ("3min", 180), ("7d", 604_800), ("2w", 1_209_600), ("7 Days ago", 604_800),
+        ("1.5 hours", 5400), ("2 weeks", 1_209_600), ("10 minutes", 600), ("1m", 60),
+    ]:  # fmt: skip
         start, end = window(path, "--since", ago)
         assert end is None and now - seconds <= start <= now - seconds + 600
     yesterday, today = window(path, "--since", "yesterday", "--until", "yesterday", "--tz", "UTC")
@@ -277,9 +281,26 @@ def test_windows_before_now(path: Path) -> None:
     assert first < last == window(path, "--month", "this")[0] <= now
 
 
+def test_months_before_now(path: Path) -> None:
+    from zoneinfo import ZoneInfo
+
+    for day, months, wanted in [
+        (31, 1, (2024, 2, 29)),
+        (31, 13, (2023, 2, 28)),
+        (5, 3, (2023, 12, 5)),
+    ]:
+        assert _months_ago(datetime(2024, 3, day, 7), months) == datetime(*wanted, 7)
+    now = datetime.now(ZoneInfo("Asia/Shanghai"))
+    for ago in ("1y", "1 year ago", "12 months", "12mo"):
+        start, end = window(path, "--since", ago, "--tz", "Asia/Shanghai")
+        begin = datetime.fromtimestamp(start, now.tzinfo)
+        assert end is None and 364 <= (now - begin).days <= 366
+
+
 @pytest.mark.parametrize(
     "options",
     [
+        "--since 9999y", "--since 1.5mo", "--since 7fortnights",
         "--since tomorrowish", "--since 7", "--since 2025-13", "--since 2025-02-30",
         "--month 2025", "--month october", "--month 2025-10 --since 1d", "--since -5d",
         "--from 2025-10-10 --to 2025-10-09", "--tz Atlantis",
@@ -293,6 +314,21 @@ def test_options_that_make_no_sense(path: Path, options: str) -> None:
     done = run("usage", *options.split(), "--db", str(path))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.startswith("datamanager: ") and done.stderr.count("\n") == 1, done.stderr
+
+
+def test_prices_alone_shows_them(path: Path) -> None:
+    for words in ([], ["--json"], [NAMES[0]], ["--db", str(path), "--csv"]):
+        asked = [*words, *([] if "--db" in words else ["--db", str(path)])]
+        done, wanted = run("prices", *asked), run("prices", "show", *asked)
+        assert (done.returncode, done.stdout) == (0, wanted.stdout), done.stderr
+    assert "history" in run("prices", "--help").stdout
+
+
+def test_a_request_of_a_model_by_the_hour(path: Path) -> None:
+    with DataManager(path) as dm:
+        (hourly,) = [n for n in dm.get_models() if not dm.get_model_billing(n).use_tier_pricing]
+    done = run("cost", hourly, "--input", "5", "--db", str(path))
+    assert (done.returncode, done.stdout) == (0, "nothing: it is billed by the hour\n")
 
 
 def test_costs_of_what(path: Path) -> None:

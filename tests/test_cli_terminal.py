@@ -216,12 +216,20 @@ def test_bash(tmp_path: Path, program: dict[str, str]) -> None:
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="there is no fish")
 def test_fish(tmp_path: Path, program: dict[str, str]) -> None:
-    script = "datamanager completion fish | source; complete -C 'datamanager prices s'"
+    """Files are offered where nothing else is, and not beside what is."""
     env = {**program, "HOME": str(tmp_path)}
-    done = subprocess.run(
-        ["fish", "-c", script], capture_output=True, text=True, check=False, env=env, cwd=tmp_path
-    )
-    assert set(done.stdout.split()) == {"show", "set"}, done.stderr
+    (tmp_path / "some.db").touch()
+    for line, wanted in [
+        ("datamanager prices s", {"show", "set"}),
+        ("datamanager prices ", {"show", "set", "history"}),
+        ("datamanager usage --db so", {"some.db"}),
+    ]:
+        script = f"datamanager completion fish | source; complete -C '{line}'"
+        done = subprocess.run(
+            ["fish", "-c", script],
+            capture_output=True, text=True, check=False, env=env, cwd=tmp_path,
+        )  # fmt: skip
+        assert set(done.stdout.split()) == wanted, done.stderr
 
 
 @pytest.mark.skipif(shutil.which("zsh") is None, reason="there is no zsh")

@@ -261,4 +261,4 @@ def test_table(dm: DataManager, tmp_path: Path) -> None:
     dm.get_models()
     table = dm.performance()
     assert list(table["input_tokens_p50"]) == [7] and list(table["duration_p99"]) == [2.0]
-    assert "duration_p50" in str(table) and "<td>m</td>" in table._repr_html_()
+    assert "duration_p50" in str(table) and ">m</td>" in table._repr_html_()

@@ -62,7 +62,9 @@ def test_requests_show_as_a_table(small: Path) -> None:
         requests = dm.get_model_requests(NAMES[0])
         text = requests._repr_html_()
     assert text.count("<tr>") == 1 + 40 and "160 more rows" in text
-    assert text.count("<th>") == 6 and f"<td>{requests[0].id}</td><td>2025-10-11 " in text
+    assert text.count("<th ") == 6
+    left, right = (f'<td style="text-align: {side}">' for side in ("left", "right"))
+    assert f"{right}{requests[0].id}</td>{left}2025-10-11 " in text
     assert requests[:0]._repr_html_().count("<tr>") == 1
 
 

@@ -140,11 +140,42 @@ def test_runs_are_strips(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("days", "step"), [(7, "hour"), (31, "day"), (365, "day"), (2000, "week"), (9000, "month")]
+    ("days", "step"),
+    [(0.25, "minute"), (7, "hour"), (31, "day"), (365, "day"), (2000, "week"), (9000, "month")],
 )
-def test_steps(path: Path, days: int, step: str) -> None:
+def test_steps(path: Path, days: float, step: str) -> None:
     found = json_of(path, "--from", f"@{BEGIN}", "--to", f"@{BEGIN + days * 86400}")
     assert found["step"] == step
+
+
+def test_minutes(tmp_path: Path) -> None:
+    """Of an hour there are whole minutes; where it was pruned to hours, those."""
+    path = tmp_path / "usage.db"
+    with DataManager(path) as dm:
+        dm.add_model_requests("m", [[BEGIN + 7 + 90 * i, 10, 1, 0, 10] for i in range(40)])
+    found = json_of(path)
+    assert found["step"] == "minute" and len(found["series"]) == 40
+    assert {row["start"] % 60 for row in found["series"]} == {0}
+    with DataManager(path) as dm:
+        dm.prune(BEGIN + 7200, "hour")
+    pruned = json_of(path)
+    assert pruned["step"] == "hour" and len(pruned["series"]) == 2
+    assert pruned["total"] == found["total"]
+
+
+def test_what_holds_since_ever(path: Path, tmp_path: Path) -> None:
+    """A price set so is not said to begin in 1970."""
+    copy = tmp_path / "usage.db"
+    with DataManager(path) as dm:
+        dm.backup(str(copy))
+    words = ["m", "--hourly", "2", "--tier", "0-", "1", "2", "--method", "tiers"]
+    words += ["--new", "--since", "ever"]
+    shown = run("prices", "set", *words, "--db", str(copy))
+    assert shown.returncode == 0 and shown.stdout.splitlines()[1].split()[1] == "ever"
+    with DataManager(copy) as dm:
+        dm.add_model_request("m", [BEGIN, 10, 10, 0, 10])
+    text = run("report", "m", "--db", str(copy)).stdout
+    assert "| m | ever | tiers |" in text and "| m | tier 1: 10 in × 1" in text
 
 
 def test_latency(tmp_path: Path) -> None:
@@ -214,7 +245,6 @@ def test_files(path: Path, tmp_path: Path, ending: str) -> None:
     [
         (["-o", "report.pdf"], 2),
         (["-o", "report"], 2),
-        (["-o", "none/report.md"], 3),
         (["-o", "report.md", "--json"], 2),
         (["--lang", "fr"], 2),
         (["nobody"], 3),

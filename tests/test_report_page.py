@@ -91,6 +91,26 @@ def drawn(page: Any, name: str, what: str) -> int:
     return int(page.locator(f"#{name} {what}").count())
 
 
+# Which of the plots have a legend that lies on what the axis says, or beyond their own edge.
+CLASHES = """names => names.filter(name => {
+    const place = document.getElementById(name), legend = place.querySelector(".legend .bg");
+    if (legend === null) return false;
+    const box = legend.getBoundingClientRect(), whole = place.getBoundingClientRect();
+    const under = [...place.querySelectorAll(".xtick text, .g-xtitle, .slice")]
+        .map(part => part.getBoundingClientRect().bottom);
+    return box.top < Math.max(...under) || box.bottom > whole.bottom || box.right > whole.right + 1;
+})"""
+
+
+def colours(page: Any, name: str) -> dict[str, str]:
+    """Of each model in a plot."""
+    traces = page.evaluate(f"document.getElementById('{name}').data")
+    if name == "share":
+        pairs = [zip(t["labels"], t["marker"]["colors"], strict=True) for t in traces]
+        return dict(pair for found in pairs for pair in found)
+    return {trace["name"]: trace["marker"]["color"] for trace in traces}
+
+
 @pytest.mark.parametrize(
     ("language", "width", "scheme"),
     list(itertools.product(["en", "zh"], [390, 1280], ["light", "dark"])),
@@ -116,6 +136,9 @@ def test_opens(
     assert drawn(page, "speed", "tbody tr") == 2
     assert drawn(page, "strips", ".trace.bars .point path") == 1 + len(NAMES)
     assert drawn(page, "heat", ".heatmaplayer image") == 1
+    assert page.evaluate(CLASHES, PLOTS) == []
+    dates = page.locator("#cost_over_time .xtick text").all_text_contents()
+    assert any("2025年" in date for date in dates) == (language == "zh"), dates
     title = {"en": "LLM usage and cost", "zh": "LLM 用量与费用"}[language]
     assert page.title() == page.locator("h1").inner_text() == title
     SHOTS.mkdir(parents=True, exist_ok=True)
@@ -130,6 +153,60 @@ def test_names_are_only_text(files: dict[str, Path], opened: Open) -> None:
     cut = {name if len(name) <= 28 else name[:27] + "…" for name in wanted}
     assert set(shown) == cut
     assert page.locator("svg b, svg a, td b, #cost_over_time script").count() == 0
+
+
+def test_a_model_has_one_colour(files: dict[str, Path], opened: Open) -> None:
+    page = opened(files["en"])
+    wanted = colours(page, "cost_over_time")
+    assert len(set(wanted.values())) == len(NAMES)
+    for name in ("tokens_over_time", "share", "hit_share_over_time"):
+        assert colours(page, name) == wanted
+    program, *strips = colours(page, "strips").items()
+    assert dict(strips) == wanted and program[1] not in wanted.values()
+
+
+def test_nothing_leaves_the_page(files: dict[str, Path], opened: Open, browser: Any) -> None:
+    """Plotly has a button that uploads a plot; and what a page sends, a browser would let go."""
+    page = opened(files["en"])
+    page.locator("#cost_over_time").hover()
+    buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert {title.lower() for title in buttons} == {
+        "download plot as a png", "zoom", "pan", "zoom in", "zoom out", "autoscale", "reset axes",
+    }  # fmt: skip
+    other = browser.new_page()  # where errors may be said
+    other.goto(files["en"].as_uri())
+    refused = other.evaluate(
+        """() => new Promise(done => {
+            addEventListener("securitypolicyviolation", event => done(event.effectiveDirective));
+            document.body.innerHTML = "<form action='https://127.0.0.1:9' method=post></form>";
+            document.forms[0].submit();
+        })"""
+    )
+    assert refused == "form-action"
+    other.close()
+
+
+def test_a_plot_of_a_notebook_stays_there(database: Path, browser: Any, tmp_path: Path) -> None:
+    with DataManager(database) as dm:
+        dm.usage(by="hour", tz="UTC").plot().write_html(tmp_path / "plot.html")
+    page = browser.new_page()
+    page.goto((tmp_path / "plot.html").as_uri())
+    page.locator(".trace.bars").first.wait_for(state="attached")
+    buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
+    assert "Zoom" in buttons and not any("Share" in str(title) for title in buttons)
+    page.close()
+
+
+def test_touched(files: dict[str, Path], browser: Any) -> None:
+    """Where nothing hovers the buttons would lie on the plots for ever."""
+    context = browser.new_context(
+        viewport={"width": 390, "height": 800}, has_touch=True, is_mobile=True
+    )
+    page = context.new_page()
+    page.goto(files["zh"].as_uri())
+    page.locator("html[data-drawn]").wait_for()
+    assert page.locator("svg.main-svg").count() > 0 and page.locator(".modebar-btn").count() == 0
+    context.close()
 
 
 def test_hover(files: dict[str, Path], opened: Open, database: Path) -> None:
@@ -218,6 +295,29 @@ def test_print(files: dict[str, Path], opened: Open) -> None:
     page.emulate_media(media="print")
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert page.evaluate("getComputedStyle(document.body).color") == "rgb(0, 0, 0)"
+
+
+def test_a_print_fits_the_paper(files: dict[str, Path], opened: Open) -> None:
+    """Plots are drawn as wide as A4, at once; no table is cut; then all is as it was."""
+    page = opened(files["en"], scheme="dark")
+    width = "document.querySelector('#cost_over_time .main-svg').getBoundingClientRect().width"
+    before = page.evaluate(width)
+    drawn_at_once = page.evaluate(
+        f"dispatchEvent(new Event('beforeprint')), [{width}, document.querySelector('#heat svg')"
+        ".getBoundingClientRect().width]"
+    )
+    assert drawn_at_once == [680, 680] and before > 1000
+    page.emulate_media(media="print")
+    page.set_viewport_size({"width": 700, "height": 900})
+    cut = "places => places.filter(place => place.scrollWidth > place.clientWidth + 1).length"
+    assert page.locator(".wide, .summary div").evaluate_all(cut) == 0
+    total = "getComputedStyle(document.querySelector('#invoice tfoot')).display"
+    assert page.evaluate(total) == "table-row-group"  # else each page would end with the total
+    page.emulate_media(media="screen")
+    page.set_viewport_size({"width": 1280, "height": 900})
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    page.wait_for_function(f"before => {width} === before", arg=before)
+    page.locator("html[data-drawn=dark]").wait_for()
 
 
 def test_without_script(files: dict[str, Path], browser: Any) -> None:

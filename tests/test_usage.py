@@ -425,6 +425,8 @@ def test_printed(table: UsageTable, dm: DataManager) -> None:
     many = dm.usage("hourly", start=0, end=1000, by=1)
     assert str(many).endswith("… and 960 more rows") and "960 more rows" in many._repr_html_()
     assert repr(many) == "<UsageTable of 1000 rows>"
+    for text in (str(many), many._repr_html_()):  # only columns that hold something
+        assert "start" in text and "cache_hit_share" not in text
 
 
 def test_times_are_printed_in_the_zone_of_the_question(dm: DataManager) -> None:

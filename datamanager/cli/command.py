@@ -13,7 +13,8 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Iterator
-    from typing import NoReturn
+    from contextlib import AbstractContextManager
+    from typing import Any, NoReturn
 
     from datamanager import DataManager
 
@@ -25,25 +26,34 @@ WAIT_S = 30  # for locks
 class Parser(argparse.ArgumentParser):
     """One that says what is wrong in a line, and sends nothing raw to the terminal."""
 
+    part = ""  # of a group: the command that it is where none is named
+    parts: tuple[str, ...] = ()
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        if self.part and not (args and args[0] in (*self.parts, "-h", "--help")):
+            args = [self.part, *args]
+        return super().parse_known_args(args, namespace)
+
     def error(self, message: str) -> NoReturn:
         help_with = f"'{self.prog} --help' says what there is"
         self.exit(USAGE, f"datamanager: {printable(message)}: {help_with}\n")
 
 
 class Command(NamedTuple):
-    """A command, or a group of ``parts`` (then ``run``, if any, is what it does without one)."""
+    """A command, or a group of ``parts``; ``part`` is the one that it does where none is named."""
 
     name: str
     help: str
     run: Callable[[Namespace], int | None] | None = None  # None: 0, done
     arguments: Callable[[Parser], None] = lambda parser: None
     parts: tuple[Command, ...] = ()
+    part: str = ""
 
 
-def add_commands(parser: Parser, commands: Iterable[Command], *, required: bool = True) -> None:
+def add_commands(parser: Parser, commands: Iterable[Command]) -> None:
     """Give the parser its commands, and those of the groups among them."""
     choices = parser.add_subparsers(
-        dest="command", required=required, metavar="COMMAND", title="commands"
+        dest="command", required=True, metavar="COMMAND", title="commands"
     )
     for command in commands:
         added = choices.add_parser(command.name, help=command.help, description=command.help)
@@ -51,7 +61,8 @@ def add_commands(parser: Parser, commands: Iterable[Command], *, required: bool 
         if command.run is not None:
             added.set_defaults(run=command.run)
         if command.parts:
-            add_commands(added, command.parts, required=command.run is None)
+            add_commands(added, command.parts)
+            added.part, added.parts = command.part, tuple(part.name for part in command.parts)
 
 
 # ---- shared options ----
@@ -67,6 +78,14 @@ def add_output(parser: Parser) -> None:
         )  # fmt: skip
 
 
+def seconds(text: str) -> float:
+    """So many, which somebody may wait; argparse calls it by its name."""
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError
+    return value
+
+
 def add_database(parser: Parser) -> None:
     """Which file."""
     parser.add_argument(
@@ -79,7 +98,7 @@ def add_database(parser: Parser) -> None:
     parser.add_argument(
         "--wait",
         metavar="SECONDS",
-        type=float,
+        type=seconds,
         default=WAIT_S,
         help=f"at most so long for others who write (default: {WAIT_S})",
     )
@@ -94,7 +113,7 @@ def add_window(parser: Parser) -> None:
     """From when to when."""
     add_zone(parser)
     group = parser.add_argument_group(
-        "window", "WHEN: 7d, 12h, 30min ago; 2026-10-05, 2026-10, 2026-10-05T12:30, today, now"
+        "window", "WHEN: 7d, 12h, '3 months' ago; 2026-10-05, 2026-10, 2026-10-05T12:30, today, now"
     )
     group.add_argument("--since", "--from", metavar="WHEN", dest="since", help="from then on")
     group.add_argument("--until", "--to", metavar="WHEN", dest="until", help="a day or month: all")
@@ -123,13 +142,14 @@ def path_of(options: Namespace) -> str:
 
 
 @contextmanager
-def naming(what: str, path: str) -> Iterator[None]:
-    """Errors inside say of ``what`` they are, where they do not speak of the path."""
+def naming(what: str, path: str, kinds: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Errors inside, of these kinds, say of ``what`` they are, where they do not name the path."""
     from datamanager import DataManagerError
 
+    caught = kinds or (DataManagerError,)
     try:
         yield
-    except DataManagerError as error:
+    except caught as error:
         text = str(error)
         error.args = (text if path in text else f"{what}: {text}",)
         raise
@@ -148,7 +168,17 @@ def open_file(options: Namespace, path: str, *, write: bool = False) -> DataMana
             raise
 
 
-def opened(options: Namespace, *, write: bool = False) -> DataManager:
+@contextmanager
+def working_on(options: Namespace, path: str, *, write: bool = False) -> Iterator[DataManager]:
+    """The database at the path, named by what turns out to be wrong with it."""
+    from datamanager import BusyError, CorruptDataError, DamagedDatabaseError
+
+    of_the_file = naming(path, path, (BusyError, CorruptDataError, DamagedDatabaseError))
+    with open_file(options, path, write=write) as dm, of_the_file:
+        yield dm
+
+
+def opened(options: Namespace, *, write: bool = False) -> AbstractContextManager[DataManager]:
     """The database, which must be there."""
     path = existing(path_of(options), " (--db FILE names another)")
-    return open_file(options, path, write=write)
+    return working_on(options, path, write=write)

@@ -42,9 +42,14 @@ compdef _datamanager datamanager
     "fish": """\
 function __datamanager_words
     set -l words (commandline -opc) (commandline -ct)
-    $words[1] completion words -- $words[2..-1] 2>/dev/null
+    set -l found ($words[1] completion words -- $words[2..-1] 2>/dev/null)
+    if set -q found[1]
+        printf '%s\\n' $found
+    else
+        __fish_complete_path $words[-1]
+    end
 end
-complete -c datamanager -a '(__datamanager_words)'
+complete -c datamanager -f -a '(__datamanager_words)'
 """,
 }
 

@@ -39,13 +39,20 @@ class UsageError(ValueError):
     """The command line makes no sense; the message says which part."""
 
 
+def _said(error: Exception) -> str:
+    """What it says; of the system's errors, without numbers and quotes."""
+    if isinstance(error, OSError) and error.strerror:
+        return f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return str(error)
+
+
 def explained(error: Exception) -> tuple[int, str]:
     """The code and one line for what is the user's or the file's; anything else is raised."""
     import datamanager
 
     def line(code: int) -> tuple[int, str]:
         name = Paint(sys.stderr).red("datamanager:")
-        return code, f"{name} {printable(str(error))}"
+        return code, f"{name} {printable(_said(error))}"
 
     if isinstance(error, UsageError):
         return line(USAGE)

@@ -13,9 +13,9 @@ from datamanager.cli.command import (
     add_zone,
     existing,
     naming,
-    open_file,
     opened,
     path_of,
+    working_on,
 )
 from datamanager.cli.errors import WARNED, UsageError, printable
 
@@ -114,13 +114,15 @@ def _show(options: Namespace, result: ImportResult) -> None:
 
 
 def _import(options: Namespace) -> int:
+    from datamanager import InvalidDataError
     from datamanager.cli.terminal import meter_of_a_call
 
     source, path = existing(options.source), path_of(options)
     form, columns = _format(options, source), _columns(options)
     if not options.new:
         existing(path, " (--new makes one)")
-    with open_file(options, path, write=True) as dm, naming(source, path):
+    said_of_source = naming(source, path, (InvalidDataError,))
+    with working_on(options, path, write=True) as dm, said_of_source:
         done = "{done} of {total} " + ("rows" if form == "parquet" else "bytes") + " read"
         result = dm.import_requests(
             source,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datamanager.cli.command import Command, add_output
+from datamanager.cli.command import Command, add_output, existing, naming
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -10,24 +10,18 @@ if TYPE_CHECKING:
 
     from datamanager.cli.command import Parser
 
-_SQLITE_BEGINS = b"SQLite format 3\0"
-
 
 def _is_database(path: str) -> bool:
-    """Read before any handle is open on it: closing a file drops the locks that SQLite holds."""
+    """Or something that is taken for one, and that opening it will say the right thing of."""
     import os
 
-    if path.endswith(".py") or not os.path.isfile(path):
-        return False
-    with open(path, "rb") as file:
-        begin = file.read(len(_SQLITE_BEGINS))
-    return begin in (b"", _SQLITE_BEGINS)
+    return os.path.isfile(path) and not path.endswith(".py")
 
 
 def _converted(path: str) -> str:
     from datamanager import DataManager
 
-    with DataManager(path) as dm:
+    with naming(path, path), DataManager(path) as dm:
         count = len(dm.get_models())
     return f"{path} is a database of this version now, with {count} model{'s' * (count != 1)}"
 
@@ -36,10 +30,11 @@ def _adopt(options: Namespace) -> None:
     from datamanager.adopt import adopt, undo
     from datamanager.cli.output import say
 
+    path = existing(options.path)
     if options.undo:
-        done = undo(options.path)
+        done = undo(path)
     else:
-        done = _converted(options.path) if _is_database(options.path) else adopt(options.path)
+        done = _converted(path) if _is_database(path) else adopt(path)
     say(options, {"result": done}, done)
 
 

@@ -13,17 +13,29 @@ from datamanager.windows import Zone
 if TYPE_CHECKING:
     from argparse import Namespace
 
-_UNITS_S = {"s": 1, "min": 60, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
-_AGO = re.compile(rf"(\d+(?:\.\d+)?)({'|'.join(_UNITS_S)})")
+_UNITS_S = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}  # by how they begin
+_AGO = re.compile(
+    r"(\d+(?:\.\d+)?) ?"
+    r"(s(?:ec(?:ond)?s?)?|m(?:in(?:ute)?s?)?|h(?:ours?|rs?)?|d(?:ays?)?|w(?:eeks?)?)(?: ago)?",
+    re.I,
+)
+_MONTHS_AGO = re.compile(r"(\d+) ?(mo(?:nths?)?|y(?:ears?|rs?)?)(?: ago)?", re.I)
 _DATE = re.compile(r"(\d{4})(?:-(\d\d?)(?:-(\d\d?))?)?")
 _WORDS = ("now", "today", "yesterday")
-_HELP = "like 7d, 2026-10-05, 2026-10, 2026-10-05T12:30, today or now"
+_HELP = "like 7d, '3 months', 2026-10-05, 2026-10, 2026-10-05T12:30, today or now"
 
 
 def _after(local: datetime, months: int) -> datetime:
     """The first of the month so many months later."""
     year, month = divmod(local.year * 12 + local.month - 1 + months, 12)
     return local.replace(year=year, month=month + 1, day=1)
+
+
+def _months_ago(local: datetime, months: int) -> datetime:
+    """The same day of an earlier month, or its last where it is shorter."""
+    first = _after(local, -months)
+    last = _after(first, 1) - timedelta(days=1)
+    return first.replace(day=min(local.day, last.day))
 
 
 def _date(found: re.Match[str]) -> tuple[datetime, datetime]:
@@ -46,8 +58,11 @@ def period(text: str, zone: Zone) -> tuple[float, float]:
     """Where the time that ``text`` names begins and ends: a day, a month, or an instant twice."""
     now = time.time()
     if found := _AGO.fullmatch(text):
-        return (now - float(found[1]) * _UNITS_S[found[2]],) * 2
+        return (now - float(found[1]) * _UNITS_S[found[2][0].lower()],) * 2
     try:
+        if found := _MONTHS_AGO.fullmatch(text):
+            months = int(found[1]) * (1 if found[2][0] in "mM" else 12)
+            return (zone.moment(_months_ago(zone.local(now), months)),) * 2
         if text.startswith("@"):
             return (float(text[1:]),) * 2
         if text == "now":

@@ -48,9 +48,12 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02}:{rest:02}"
 
 
+_TIMES = ("time", "since")
+
 _SHOWN: dict[str, Callable[[Any, Zone], str]] = {
     "text": lambda value, zone: printable(value),
     "time": lambda value, zone: clock(value, zone.tz),
+    "since": lambda value, zone: clock(value, zone.tz) if value else "ever",
     "count": lambda value, zone: f"{value:,}",
     "bound": lambda value, zone: f"{value:,}" if value > 0 else "∞",
     "number": lambda value, zone: f"{value:,.2f}",
@@ -64,7 +67,7 @@ _SHOWN: dict[str, Callable[[Any, Zone], str]] = {
 
 
 def _shown(kind: str, value: Any, zone: Zone) -> str:
-    return "-" if value is None else _SHOWN[kind](value, zone)
+    return "-" if value is None and kind != "since" else _SHOWN[kind](value, zone)
 
 
 # ---- tables ----
@@ -129,7 +132,7 @@ def _wrapped(text: str, room: int | None) -> list[str]:
 def _table(listing: Listing, zone: Zone) -> Iterator[str]:
     shown = [(at, f) for at, f in enumerate(listing.fields) if f.title is not None]
     names = next(
-        (n for n, (_, f) in enumerate(shown) if f.kind not in ("text", "time")), len(shown)
+        (n for n, (_, f) in enumerate(shown) if f.kind not in ("text", *_TIMES)), len(shown)
     )
     header = [str(f.title) for _, f in shown]
     lines = [[_shown(f.kind, row[at], zone) for at, f in shown] for row in listing.rows]
@@ -198,7 +201,7 @@ def _csv(listing: Listing, zone: Zone, stream: TextIO) -> None:
     import csv
 
     def cell(kind: str, value: Any) -> Any:
-        if kind == "time" and value is not None:
+        if kind in _TIMES and value is not None:
             return _iso(value, zone)
         return printable(value) if kind == "text" and live and value is not None else _plain(value)
 

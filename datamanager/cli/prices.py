@@ -61,7 +61,7 @@ def _show(options: Namespace, tariffs: Iterable[tuple[str, Tariff]], note: str =
     }
     fields = [
         Field("model", "text", "model"),
-        Field("effective_from", "time", "since"),
+        Field("effective_from", "since", "since"),
         Field("billed_by", "text", "billed by"),
         Field("hourly_price", "price", "per hour"),
         Field("strategy", "text", "strategy"),
@@ -200,11 +200,12 @@ def _set_arguments(parser: Parser) -> None:
 COMMANDS = (
     Command(
         "prices",
-        "what models are billed by",
+        "what models are billed by; without a command: show",
         parts=(
             Command("show", "the prices that hold", _show_prices, _show_arguments),
             Command("set", "change a model's prices", _set, _set_arguments),
             Command("history", "every price that held or will", _show_history, _history_arguments),
         ),
+        part="show",
     ),
 )

@@ -77,17 +77,21 @@ def _form(options: Namespace) -> str:
 
 
 def _write(path: str, text: str) -> None:
-    """The whole file or none of it."""
+    """The whole file or none of it; its folder is made where it is missing."""
     import os
 
-    temporary = f"{path}.{os.getpid()}.new"
+    temporary, folder = f"{path}.{os.getpid()}.new", os.path.dirname(path) or "."
     try:
+        if not os.path.exists(folder):
+            os.makedirs(folder)
         with open(temporary, "x", encoding="utf-8", newline="\n") as file:
             file.write(text)
         os.replace(temporary, path)
-    except BaseException:
+    except BaseException as error:
         if os.path.exists(temporary):
             os.unlink(temporary)
+        if isinstance(error, OSError):
+            error.filename, error.filename2 = path, None  # the name that was given
         raise
 
 

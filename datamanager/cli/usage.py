@@ -200,18 +200,22 @@ _SLICE_TITLES = {
 
 
 def _of_one(options: Namespace) -> None:
+    import time
+
     from datamanager import CostSlice
     from datamanager.cli.moments import moment
     from datamanager.cli.output import Listing, fields_of, show, tier_kinds, values
+    from datamanager.usage import tariff_at
 
     if len(options.models) != 1:
         raise UsageError("the cost of a request is that of one MODEL")
     if options.since or options.until or options.month or options.current_prices:
         raise UsageError("the cost of one request knows --at, not a window of time")
     at = None if options.at is None else moment(options.at, options.tz)
+    (model,) = options.models
     with opened(options) as dm:
         found = dm.cost(
-            options.models[0],
+            model,
             options.input or 0,
             options.output or 0,
             options.cache or 0,
@@ -220,14 +224,17 @@ def _of_one(options: Namespace) -> None:
             tz=options.tz,
             billing_anchor=_anchor(options.billing_anchor),
         )
+        held = tariff_at(dm.get_price_history(model), time.time() if at is None else at)
     kinds = tier_kinds(CostSlice) | {"cost": "money", "cost_exact": "money"}
     about = {
-        "model": options.models[0],
+        "model": model,
         "strategy": found.strategy,
         "cost": found.cost,
         "cost_exact": found.cost_exact,
     }
     note = f"{found.cost_exact:,f} in all, {found.strategy}"
+    if not held.use_tier_pricing:
+        note = "nothing: it is billed by the hour"
     fields = fields_of(CostSlice, kinds, _SLICE_TITLES)
     show(options, Listing(fields, map(values, found.slices), about=about, note=note))
 

@@ -21,7 +21,13 @@ if TYPE_CHECKING:
 
 _DAY_S = 86400
 # The longest window for each step, so that plots have some 400 points at most.
-_STEPS = (("hour", 8 * _DAY_S), ("day", 400 * _DAY_S), ("week", 2800 * _DAY_S))
+_STEPS = (
+    ("minute", _DAY_S / 4),
+    ("hour", 8 * _DAY_S),
+    ("day", 400 * _DAY_S),
+    ("week", 2800 * _DAY_S),
+)
+_MINUTE_S = 60
 _STRIP_PARTS = 2000  # gaps between runs that are shorter than this part of the window do not show
 
 
@@ -39,7 +45,7 @@ class Report(NamedTuple):
     end: float
     zone: Zone
     made: float
-    step: str  # of ``series``: hour, day, week or month
+    step: str  # of ``series``: minute, hour, day, week or month
     models: UsageTable  # a row for each model
     series: UsageTable  # a row for each model and step
     speed: PerformanceTable  # a row for each model whose requests were timed
@@ -61,6 +67,26 @@ def _by_hour(dm: DataManager, names: Sequence[str], asked: dict[str, Any]) -> Us
         return dm.usage(names, by="hour", **asked)
     except InvalidDataError:  # what is wrong beside that, is so in the questions that follow
         return None
+
+
+def _series(
+    dm: DataManager,
+    names: Sequence[str],
+    step: str,
+    hours: UsageTable | None,
+    asked: dict[str, Any],
+) -> tuple[str, UsageTable]:
+    """The usage by this step, or by the next that can be told apart, and which that is."""
+    if step == "minute":
+        try:
+            return step, dm.usage(names, by=_MINUTE_S, **asked)
+        except InvalidDataError:  # pruned to sums of hours
+            step = "hour"
+    if step == "hour":
+        if hours is not None:
+            return step, hours
+        step = "day"
+    return step, dm.usage(names, by=step, **asked)  # type: ignore[arg-type]
 
 
 def _heat(zone: Zone, hours: UsageTable) -> list[list[int]]:
@@ -136,11 +162,13 @@ def gather(
     asked: dict[str, Any] = {"start": begin, "end": until, "tz": zone.tz, "strategy": strategy}
     step = _step(until - begin)
     within = asked
-    if step != "hour" and max(first, begin) < min(last, until):  # there are more hours than data
+    if step not in ("minute", "hour") and max(first, begin) < min(
+        last, until
+    ):  # there are more hours than data
         within = {**asked, "start": max(first, begin), "end": min(last, until)}
     hours = _by_hour(dm, names, within)
-    if hours is None and step == "hour":
-        step = "day"
+    whole = begin - begin % _MINUTE_S if start is None and step == "minute" else begin
+    step, series = _series(dm, names, step, hours, {**asked, "start": whole})
     used, invoice = usage_and_invoice(
         dm, names, (begin, until), zone.tz, strategy, "historical", None
     )
@@ -151,7 +179,7 @@ def gather(
         made=time.time(),
         step=step,
         models=used,
-        series=hours if hours is not None and step == "hour" else dm.usage(names, by=step, **asked),  # type: ignore[arg-type]
+        series=series,
         speed=_speed(dm, names, begin, until),
         heat=[] if hours is None else _heat(zone, hours),
         strips=_strips(dm, names, begin, until),

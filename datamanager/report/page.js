@@ -39,11 +39,17 @@
 
   // Plotly reads a little markup, TeX and templates in names; ours are only text.
   const plain = text => text.replace(/[&<>$%]/g, sign => `&#${sign.charCodeAt(0)};`);
-  const short = text => [...text].length > 28 ? [...text].slice(0, 27).join("") + "…" : text;
+  const narrow = () => innerWidth < 600;
+  const short = text => {
+    const signs = [...text], most = narrow() ? 20 : 28;
+    return signs.length > most ? signs.slice(0, most - 1).join("") + "…" : text;
+  };
 
   const COLOURS = ["#2f6fdb", "#e07b39", "#2a9d6f", "#c2418a", "#7a5cc9", "#b8921f", "#1f9bb0",
     "#d14b4b", "#6b8e23", "#8d6e63", "#5e7ce0", "#a35bb5", "#708090"];
+  const NEUTRAL = "#8a94a3";
   const colour = number => COLOURS[number % COLOURS.length];
+  const colours = new Map(data.series.map((series, number) => [series.name, colour(number)]));
 
   function bars(key, total) {
     return data.series.map((series, number) => ({
@@ -53,7 +59,6 @@
     }));
   }
 
-  const narrow = () => innerWidth < 600;
   const sum = (a, b) => a.map((value, at) => value + b[at]);
   const all = values => values.reduce((a, b) => a + b, 0);
 
@@ -66,7 +71,7 @@
       labels: data.series.map(series => plain(short(series.name))),
       values: data.series.map(total), title: {text: plain(texts[key])},
       marker: {colors: data.series.map((_, at) => colour(at))},
-      textinfo: "percent", textposition: "inside",
+      textinfo: "percent", textposition: "inside", insidetextorientation: "horizontal",
       hovertemplate: "%{label}<br>%{value:,}<br>%{percent}<extra></extra>",
     }));
   }
@@ -75,13 +80,19 @@
     return data.series.filter(series => all(series.input) > 0).map(series => ({
       type: "scatter", mode: "lines+markers", name: plain(short(series.name)), x: data.x,
       y: series.input.map((tokens, at) => tokens ? series.hits[at] / tokens : null),
-      connectgaps: true, marker: {size: 4, color: colour(data.series.indexOf(series))},
+      connectgaps: true, marker: {size: 4, color: colours.get(series.name)},
       hovertemplate: "%{fullData.name}<br>%{x}<br>%{y:.1%}<extra></extra>",
     }));
   }
 
-  function latency() {
-    const shades = {duration: ["#9dbcf0", "#2f6fdb", "#173e82"], first_token: ["#f4c7a3", "#e07b39", "#8a4213"]};
+  // The higher a percentile, the more it stands out.
+  const SHADES = {
+    light: {duration: ["#9dbcf0", "#2f6fdb", "#173e82"], first_token: ["#f4c7a3", "#e07b39", "#8a4213"]},
+    dark: {duration: ["#2c528f", "#5b8def", "#b9d0fb"], first_token: ["#8a4a1f", "#e07b39", "#f6cfae"]},
+  };
+
+  function latency(isDark) {
+    const shades = structuredClone(SHADES[isDark ? "dark" : "light"]);
     const models = data.latency.models.map(name => plain(short(name)));
     return data.latency.ranks.filter(rank => rank.seconds.some(value => value !== null)).map(rank => ({
       type: "bar", name: plain(rank.name), x: models, y: rank.seconds,
@@ -95,7 +106,7 @@
       type: "bar", orientation: "h", showlegend: false, name: plain(short(strip.name)),
       y: strip.spans.map(() => number), base: strip.spans.map(span => span[0]),
       x: strip.spans.map(span => Date.parse(span[1] + "Z") - Date.parse(span[0] + "Z")),
-      customdata: strip.spans, marker: {color: colour(number)}, width: .6,
+      customdata: strip.spans, marker: {color: colours.get(strip.name) ?? NEUTRAL}, width: .6,
       hovertemplate: "%{customdata[0]}<br>%{customdata[1]}<extra>%{fullData.name}</extra>",
     }));
   }
@@ -109,33 +120,40 @@
     }];
   }
 
+  // A legend stands below its plot and takes the height that its lines need.
+  function withLegend(count, layout) {
+    const lines = Math.ceil(count / (narrow() ? 1 : printing ? 2 : 4));
+    const legend = {orientation: "h", yref: "container", y: 0, yanchor: "bottom", traceorder: "normal"};
+    return {height: 285 + 19 * lines, margin: {l: 55, r: 15, t: 10, b: 15}, legend, showlegend: true, ...layout};
+  }
+
   function layouts() {
     const names = data.strips.map(strip => plain(short(strip.name)));
-    const dates = {type: "date", range: data.window};
-    const below = {orientation: "h", y: -.15, yanchor: "top"};
+    const models = data.series.length;
+    const dates = {type: "date", range: data.window, nticks: narrow() ? 4 : 10, tickangle: 0, automargin: true};
+    const pies = narrow() ? {rows: 2, columns: 1} : {rows: 1, columns: 2};
     return {
-      cost_over_time: {barmode: "stack", xaxis: dates, legend: below, showlegend: true},
-      tokens_over_time: {barmode: "stack", xaxis: dates, legend: below, showlegend: true},
+      cost_over_time: withLegend(models, {barmode: "stack", xaxis: dates}),
+      tokens_over_time: withLegend(models, {barmode: "stack", xaxis: dates}),
       share: {
-        height: narrow() ? 620 : 340,
-        grid: narrow() ? {rows: 2, columns: 1} : {rows: 1, columns: 2}, legend: {orientation: "h", y: -.05, yanchor: "top"},
+        ...withLegend(models, {grid: pies, uniformtext: {minsize: 10, mode: "hide"}}),
+        ...(narrow() ? {height: 520 + 19 * models} : {}),
       },
-      hit_share_over_time: {
-        xaxis: dates, legend: below, showlegend: true,
-        yaxis: {tickformat: ".0%", rangemode: "tozero"},
-      },
-      latency: {
-        barmode: "group", legend: {...below, y: -.25}, showlegend: true, xaxis: {automargin: true},
-        yaxis: {rangemode: "tozero", title: {text: plain(texts.seconds)}},
-      },
+      hit_share_over_time: withLegend(models, {
+        xaxis: dates, yaxis: {tickformat: ".0%", rangemode: "tozero"},
+      }),
+      latency: withLegend(data.latency.ranks.length, {
+        barmode: "group", xaxis: {automargin: true, showgrid: false},
+        yaxis: {rangemode: "tozero", automargin: true, title: {text: plain(texts.seconds)}},
+      }),
       strips: {
-        xaxis: {...dates, nticks: narrow() ? 4 : 8, tickangle: 0}, height: 90 + 26 * names.length, barmode: "overlay",
+        xaxis: dates, height: 90 + 26 * names.length, barmode: "overlay",
         yaxis: {tickvals: names.map((_, at) => at), ticktext: names, autorange: "reversed",
-          automargin: true, fixedrange: true},
+          automargin: true, fixedrange: true, showgrid: false, ticklen: 6, tickcolor: "transparent"},
       },
       heat: {
-        height: 300, xaxis: {dtick: 3, fixedrange: true},
-        yaxis: {autorange: "reversed", fixedrange: true, automargin: true},
+        height: 300, xaxis: {dtick: 3, fixedrange: true, showgrid: false, ticks: ""},
+        yaxis: {autorange: "reversed", fixedrange: true, automargin: true, showgrid: false, ticks: ""},
       },
     };
   }
@@ -145,7 +163,7 @@
     tokens_over_time: bars("tokens", series => sum(series.input, series.output)),
     share: pies(),
     hit_share_over_time: shares(),
-    latency: latency(),
+    latency: latency(isDark),
     strips: strips(),
     heat: heat(isDark),
   });
@@ -159,29 +177,43 @@
       paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
       font: {color: isDark ? "#e6e9ee" : "#1c2430", family: getComputedStyle(document.body).fontFamily},
       hoverlabel: {align: "left", namelength: -1},
+      modebar: {bgcolor: "rgba(0,0,0,0)", color: "#8a94a3", activecolor: isDark ? "#e6e9ee" : "#1c2430"},
+      ...(printing ? {width: PAPER} : {autosize: true}),
     };
   }
 
+  const PAPER = 680;  // pixels between the margins of A4 and of Letter
+
+  // Named one by one: of what a plotly of later adds, something may send the data away.
+  const ZOOM = ["zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "autoScale2d", "resetScale2d"];
+
+  function configuration(name) {
+    const fixed = name === "share" || name === "heat";
+    return {
+      displaylogo: false, responsive: !printing, locale: document.documentElement.lang,
+      plotlyServerURL: "", modeBarButtons: [["toImage"], ...(fixed ? [] : [ZOOM])],
+      ...(matchMedia("(hover: none)").matches ? {displayModeBar: false} : {}),  // it would lie on the plot
+    };
+  }
+
+  // All at once, so that a print that begins sees every plot as it is on paper.
   async function draw() {
     const isDark = dark.matches && !printing;
     const all = traces(isDark);
-    for (const [name, layout] of Object.entries(layouts())) {
+    await Promise.all(Object.entries(layouts()).map(([name, layout]) => {
       const place = document.getElementById(name);
       const empty = all[name].length === 0 || data.series.length === 0;
       place.parentElement.hidden = empty;
-      if (empty) continue;
-      await Plotly.react(place, all[name], themed(layout, isDark), {
-        displaylogo: false, responsive: true, locale: document.documentElement.lang,
-        modeBarButtonsToRemove: ["select2d", "lasso2d"],
-      });
-    }
+      return empty || Plotly.react(place, all[name], themed(layout, isDark), configuration(name));
+    }));
     document.documentElement.dataset.drawn = isDark ? "dark" : "light";
   }
 
   const CHINESE = {
     moduleType: "locale", name: "zh-CN",
     dictionary: {
-      "Autoscale": "自动缩放", "Download plot as a PNG": "下载为 PNG 图片", "Pan": "平移",
+      "Autoscale": "自动缩放", "Download plot as a PNG": "下载为 PNG 图片",
+      "Download plot as a png": "下载为 PNG 图片", "Pan": "平移",
       "Reset axes": "重置坐标轴", "Zoom": "缩放", "Zoom in": "放大", "Zoom out": "缩小",
       "Double-click to zoom back out": "双击缩小",
       "Double-click on legend to isolate one trace": "双击图例只看一项",
@@ -191,7 +223,8 @@
       shortDays: ["周日", "周一", "周二", "周三", "周四", "周五", "周六"],
       months: [...Array(12).keys()].map(month => `${month + 1}月`),
       shortMonths: [...Array(12).keys()].map(month => `${month + 1}月`),
-      date: "%Y-%m-%d",
+      date: "%Y-%m-%d", year: "%Y年", month: "%Y年%-m月", dayMonth: "%-m月%-d日",
+      dayMonthYear: "%Y年%-m月%-d日",
     },
   };
 

@@ -33,7 +33,8 @@ _PLOTS = (
 )
 # Nothing may be loaded, whatever the page says.
 _POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:"
+    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline';"
+    " img-src data: blob:; base-uri 'none'; form-action 'none'"
 )
 
 _PAGE = """<!DOCTYPE html>

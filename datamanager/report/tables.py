@@ -143,7 +143,7 @@ def _item(report: Report, line: InvoiceLine, t: Texts) -> str:
         (line.output_tokens, line.output_price_per_million, t["out_short"]),
     ]
     paid = " + ".join(f"{n:,} {name} × {price(per)}" for n, per, name in parts if n)
-    since = "" if line.since is None else f", {t['since']} {name_of(report, line.since)}"
+    since = f", {t['since']} {name_of(report, line.since)}" if line.since else ""
     return f"{t['tier']} {line.tier_index}{since}: {paid}"
 
 
@@ -170,7 +170,7 @@ def _tier_cells(tier: TierPricing) -> list[str]:
 
 
 def _tariff_rows(report: Report, name: str, tariff: Tariff, t: Texts) -> Iterator[list[str]]:
-    begins = t["ever"] if tariff.effective_from is None else name_of(report, tariff.effective_from)
+    begins = name_of(report, tariff.effective_from) if tariff.effective_from else t["ever"]
     by_tiers = tariff.use_tier_pricing
     begin = [printable(name), begins, t["tiers"] if by_tiers else t["hourly"]]
     tiers = sorted(tariff.tier_pricing, key=lambda tier: tier.start_tokens) if by_tiers else []
