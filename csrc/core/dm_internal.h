@@ -226,8 +226,8 @@ dm_status dm__conn_durability_set(dm__conn *conn, dm_durability durability,
 
 /* Our statements are right: what SQLite finds wrong in one is a table that is not as it should be,
  * DM_CORRUPT_DATA. */
-dm_status dm__prepare_failed(dm__conn *conn, int sqlite_code, const char *sql,
-                             dm_error *err) DM_CHECKED;
+dm_status dm__sql_failed(dm__conn *conn, int sqlite_code, const char *sql,
+                         dm_error *err) DM_CHECKED;
 
 /* The prepared statement, reset and without bindings; stays the connection's. Give it back with
  * dm__stmt_put, which a NULL may be passed to. */
