@@ -15,7 +15,7 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long leaks lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long soak leaks lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -74,6 +74,9 @@ faults-long: export DM_SECONDS := 300
 faults-long: export DM_MUTATIONS := 20000
 faults-long: FUZZ_SECONDS := 3600
 faults-long: faults ## the same for a night
+
+soak: build ## four processes, eight threads each, every operation, for DM_SECONDS (30; 1800 to be sure)
+	$(PY) tests/faults/soak.py
 
 asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/ctest gcc asan "$(CFLAGS_C) -fsanitize=address,undefined -fno-sanitize-recover=all" "$(LIBS)" $(CTESTS)
