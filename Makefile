@@ -60,7 +60,7 @@ ctest: ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 faults: build ## power cuts, failing calls, kills and the like, each with a control that must be caught
-	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[fuzz]'
+	@$(PY) -c 'import atheris' 2>/dev/null || $(VENV)/bin/pip install -q --disable-pip-version-check 'atheris>=3'
 	@scripts/faults $(PY) $(DEBUG_PYTHON) $(CC) "$(CFLAGS_C)" "$(LIBS)" "$(FAULTS_SHARED)"
 
 faults-long: export DM_CUTS := 1000000
