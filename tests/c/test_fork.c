@@ -7,6 +7,7 @@
 #include "check.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -41,6 +42,7 @@ static bool fork_once(void *unused, int64_t done, int64_t total)
         dm__mutex_lock(&m->store->lock);
         shut = m->store->gate_shut;
         dm__mutex_unlock(&m->store->lock);
+        (void)sched_yield();
     }
     return false;
 }
