@@ -14,7 +14,8 @@
  *   history tariff pricing            prices over time
  *   money cost                        arithmetic
  *   packed kept keep prune            what is kept of what is removed
- *   usage performance span partner    questions over many rows
+ *   usage performance span            questions over many rows,
+ *   partner ahead                     and the second thread of those that are long
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint      threads, sharing, waiting: know no tables
