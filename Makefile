@@ -7,15 +7,14 @@ CORE := $(sort $(wildcard csrc/core/*.c))
 HEADERS := $(wildcard csrc/*/*.h) tests/c/check.h
 SOURCES := $(CORE) $(sort $(wildcard csrc/binding/*.c)) $(HEADERS)
 CTESTS := $(patsubst tests/c/%.c,%,$(sort $(wildcard tests/c/test_*.c)))
-FUZZ_SECONDS := 15
-FAULTS := contention power io kills
+DEBUG_PYTHON ?= python3-dbg
 FAULTS_SHARED := $(addprefix tests/faults/,calls.c disk.c processes.c work.c)
 CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Wshadow \
 	-Wstrict-prototypes -Wmissing-prototypes -Wvla -Wpointer-arith -Werror
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long leaks lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long soak leaks lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -61,19 +60,24 @@ ctest: ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 faults: build ## power cuts, failing calls, kills and the like, each with a control that must be caught
-	@FOLDER=tests/faults SHARED="$(FAULTS_SHARED)" \
-		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(FAULTS)
-	$(PY) -m pytest tests/faults
-	@scripts/fuzz $(FUZZ_SECONDS)
+	@$(PY) -c 'import atheris' 2>/dev/null || $(VENV)/bin/pip install -q --disable-pip-version-check 'atheris>=3'
+	@scripts/faults $(PY) $(DEBUG_PYTHON) $(CC) "$(CFLAGS_C)" "$(LIBS)" "$(FAULTS_SHARED)"
 
 faults-long: export DM_CUTS := 1000000
 faults-long: export DM_PAIRS := 100000
 faults-long: export DM_KILLS := 20000
 faults-long: export DM_FILES := 1000
+faults-long: export DM_FORKS := 1000
+faults-long: export DM_SCHEDULES := 500
 faults-long: export DM_SECONDS := 300
+faults-long: export DM_STRESS_SECONDS := 600
+faults-long: export DM_RACES_SECONDS := 600
+faults-long: export DM_FUZZ_SECONDS := 3600
 faults-long: export DM_MUTATIONS := 20000
-faults-long: FUZZ_SECONDS := 3600
 faults-long: faults ## the same for a night
+
+soak: build ## four processes, eight threads each, every operation, for DM_SECONDS (30; 1800 to be sure)
+	$(PY) tests/faults/soak.py
 
 asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/ctest gcc asan "$(CFLAGS_C) -fsanitize=address,undefined -fno-sanitize-recover=all" "$(LIBS)" $(CTESTS)

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from datamanager import windows
-from datamanager._core import InvalidDataError, ModelRunTime, ModelStatus, UsageRow
+from datamanager._core import (
+    InvalidDataError,
+    ModelNotFoundError,
+    ModelRunTime,
+    ModelStatus,
+    UsageRow,
+)
 from datamanager.tables import Table
 from datamanager.usage import add_up
 
@@ -84,9 +91,9 @@ class _Uptime:
 
 
 def _used(
-    dm: DataManager, names: Sequence[str], begin: float | None
+    dm: DataManager, names: Sequence[str] | None, begin: float | None
 ) -> tuple[float | None, UsageRow]:
-    """When the models were last asked, and what they used from ``begin`` on."""
+    """When the models (None: all) were last asked, and what they used from ``begin`` on."""
     edges = [-math.inf, *([] if begin is None else [begin]), math.inf]
     # The costs are not looked at, so any strategy that needs no billing periods will do.
     # What was pruned counts where its sum begins: the newest run may have begun long ago.
@@ -115,7 +122,11 @@ class _Asked:
         self.window = (first, last)
 
     def status(
-        self, dm: DataManager, model: str | None, runs: Sequence[ModelRunTime], names: Sequence[str]
+        self,
+        dm: DataManager,
+        model: str | None,
+        runs: Sequence[ModelRunTime],
+        names: Sequence[str] | None,
     ) -> ModelStatus:
         newest = runs[0] if runs else None
         uptime = _Uptime(runs, dm._kept_runs(model))
@@ -140,8 +151,8 @@ class _Asked:
     def model(self, dm: DataManager, name: str) -> ModelStatus:
         return self.status(dm, name, dm.get_model_runtime(name), [name])
 
-    def program(self, dm: DataManager, names: Sequence[str]) -> ModelStatus:
-        return self.status(dm, None, dm.get_program_runtime(), names)
+    def program(self, dm: DataManager) -> ModelStatus:
+        return self.status(dm, None, dm.get_program_runtime(), None)
 
 
 def model_status(
@@ -163,5 +174,8 @@ def status(
     minutes: float | None,
 ) -> StatusTable:
     asked = _Asked(stale_after, start, end, minutes)
-    names = dm.get_models()
-    return StatusTable([asked.program(dm, names), *(asked.model(dm, name) for name in names)])
+    found = [asked.program(dm)]
+    for name in dm.get_models():
+        with contextlib.suppress(ModelNotFoundError):  # deleted since
+            found.append(asked.model(dm, name))
+    return StatusTable(found)

@@ -1,7 +1,8 @@
 """A program that forks while it is busy, and ends before its children.
 
 forking.py KIND METHOD FOLDER. Children print "ready" when they have written beside the parent; the
-parent ends when its input does, printing how many rows it wrote; they write again and print "done".
+parent ends when its input does, printing how many rows it wrote and how many microseconds the
+longest fork took, while which its other threads wait; they write again and print "done".
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import select
 import sqlite3
 import sys
 import threading
+import time
 from typing import Any
 
 import datamanager
@@ -83,7 +85,9 @@ def child(kind: str, folder: str, number: int, parent: int, inherited: Any) -> N
     os.write(1, b"done\n")
 
 
-def start_child(method: str, *arguments: Any) -> None:
+def start_child(method: str, *arguments: Any) -> float:
+    """How long the parent was held up, in seconds."""
+    begun = time.monotonic()
     if method != "os.fork":
         context: Any = multiprocessing.get_context(method)
         inherited = arguments[-1] if method == "fork" else None
@@ -93,6 +97,7 @@ def start_child(method: str, *arguments: Any) -> None:
             child(*arguments)
         finally:
             os._exit(0)
+    return time.monotonic() - begun
 
 
 def main(kind: str, method: str, folder: str) -> None:
@@ -115,13 +120,14 @@ def main(kind: str, method: str, folder: str) -> None:
         threads = []  # no lock may be held at the fork, or the children wait for it for ever
     for thread in threads:
         thread.start()
-    for number in range(CHILDREN):
-        start_child(method, kind, folder, number, os.getpid(), handle)
+    pause = max(
+        start_child(method, kind, folder, number, os.getpid(), handle) for number in range(CHILDREN)
+    )
     sys.stdin.read()
     stop.set()
     for thread in threads:
         thread.join()
-    os.write(1, b"busy %d\n" % (sum(counts) + 1))
+    os.write(1, b"busy %d %d\n" % (sum(counts) + 1, pause * 1e6))
     if isinstance(handle, LeakAndReopen):
         handle.db.close()
     if method != "os.fork":

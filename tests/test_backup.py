@@ -390,6 +390,10 @@ def test_full_file_system(full: DataManager, tmp_path: Path) -> None:
         with pytest.raises(datamanager.DiskFullError):
             full.backup(mount / "copy.db")
         assert os.listdir(mount) == []
+        for format in ("csv", "jsonl"):
+            with pytest.raises(datamanager.DiskFullError, match="copy: No space left"):
+                full.export(mount / "copy", format)
+        assert os.listdir(mount) == []
         with DataManager(":memory:") as small:
             small.backup(mount / "copy.db")
         with pytest.raises(datamanager.DiskFullError):

@@ -19,8 +19,8 @@ from datamanager import DataManager, ForkedStoreError
 HANG_SECONDS = 120
 
 
-def run(kind: str, method: str, folder: Path) -> int:
-    """How many rows the parent wrote; nothing hung, and no child failed."""
+def run(kind: str, method: str, folder: Path) -> tuple[int, float]:
+    """How many rows the parent wrote, and the longest fork; nothing hung, and no child failed."""
     program = str(Path(__file__).with_name("forking.py"))
     process = subprocess.Popen(
         [sys.executable, "-W", "ignore", program, kind, method, str(folder)],
@@ -42,15 +42,20 @@ def run(kind: str, method: str, folder: Path) -> int:
     assert process.wait() == 0 and errors == "", errors
     assert ready == [b"ready\n"] * CHILDREN
     assert last.count(b"done") == CHILDREN
-    return int(last[0].split()[1])  # the parent's line comes first: they wait for its end
+    busy, pause_us = last[0].split()[1:]  # the parent's line comes first: they wait for its end
+    return int(busy), int(pause_us) / 1e6
 
 
 @pytest.mark.parametrize("method", ["os.fork", "fork", "spawn"])
 def test_all_rows_of_all(tmp_path: Path, method: str) -> None:
-    busy = run("ours", method, tmp_path)
+    busy, _ = run("ours", method, tmp_path)
+    all_rows_are_there(tmp_path, method, busy)
+
+
+def all_rows_are_there(folder: Path, method: str, busy: int) -> None:
     handles = {"a.db": 1 if method == "spawn" else 2, "other.db": 1}
     for name, count in handles.items():
-        with DataManager(tmp_path / name) as dm:
+        with DataManager(folder / name) as dm:
             children = [
                 (r.timestamp, r.input_tokens) for r in dm.get_model_requests("m", end=PARENT)
             ]
@@ -60,7 +65,7 @@ def test_all_rows_of_all(tmp_path: Path, method: str) -> None:
 
 def test_leak_and_reopen_loses_rows(tmp_path: Path) -> None:
     """The control: SQLite's list of locks, inherited, lies to a child that opens the file anew."""
-    assert run("leak-and-reopen", "os.fork", tmp_path) == 1
+    assert run("leak-and-reopen", "os.fork", tmp_path)[0] == 1
     found = 0
     for name in ("a.db", "other.db"):
         db = sqlite3.connect(tmp_path / name)

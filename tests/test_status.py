@@ -100,3 +100,17 @@ def test_refused(dm: DataManager, options: dict[str, Any], said: str) -> None:
         dm.get_model_status("m", **options)
     with pytest.raises(ModelNotFoundError):
         dm.get_model_status("unknown")
+
+
+class Deleting(DataManager):
+    """As if somebody else deleted a model just after the names were read."""
+
+    def get_models(self) -> list[str]:
+        names = super().get_models()
+        self.delete_model_tables("a")
+        return names
+
+
+def test_a_model_that_is_deleted_meanwhile(path: str) -> None:
+    with Deleting(path, models=["a", "b"]) as dm:
+        assert [row.model for row in dm.get_status()] == [None, "b"]

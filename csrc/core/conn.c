@@ -109,7 +109,7 @@ dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...)
     int code = sqlite3_exec(conn->db, sql, NULL, NULL, NULL);
     dm_status rc = DM_OK;
     if (code != SQLITE_OK)
-        rc = dm__fail_sqlite(err, conn->db, code, sql);
+        rc = dm__sql_failed(conn, code, sql, err);
     sqlite3_free(sql);
     return rc;
 }

@@ -14,7 +14,8 @@
  *   history tariff pricing            prices over time
  *   money cost                        arithmetic
  *   packed kept keep prune            what is kept of what is removed
- *   usage performance span partner    questions over many rows
+ *   usage performance span            questions over many rows,
+ *   partner ahead                     and the second thread of those that are long
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint      threads, sharing, waiting: know no tables
@@ -226,8 +227,8 @@ dm_status dm__conn_durability_set(dm__conn *conn, dm_durability durability,
 
 /* Our statements are right: what SQLite finds wrong in one is a table that is not as it should be,
  * DM_CORRUPT_DATA. */
-dm_status dm__prepare_failed(dm__conn *conn, int sqlite_code, const char *sql,
-                             dm_error *err) DM_CHECKED;
+dm_status dm__sql_failed(dm__conn *conn, int sqlite_code, const char *sql,
+                         dm_error *err) DM_CHECKED;
 
 /* The prepared statement, reset and without bindings; stays the connection's. Give it back with
  * dm__stmt_put, which a NULL may be passed to. */

@@ -100,6 +100,9 @@ struct dm_manager {
     bool let_go;              /* of the store: the last that close does */
     unsigned fork_generation; /* in which `inside` and `batches` were true */
     unsigned inside;          /* calls on this handle */
+    /* Its calls come from inside another store: a fork waits for them, so they must not wait for
+     * it at the gate. */
+    bool within;
     dm__batch *batches;
 };
 
@@ -107,6 +110,9 @@ struct dm_manager {
 dm_status dm__enter(dm_manager *m, dm_error *err) DM_CHECKED;
 void dm__leave(dm_manager *m);
 int64_t dm__deadline_ns(const dm_manager *m);
+
+/* Drop a reference; frees the store after the last. */
+void dm__store_release(dm__store *store);
 
 /* About to use SQLite: waits at the gate. With the lock held, which it gives up meanwhile. */
 void dm__sqlite_begin(dm__store *store);

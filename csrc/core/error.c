@@ -111,6 +111,8 @@ static dm_status status_of_sqlite(int sqlite_code)
 {
     if (sqlite_code == SQLITE_IOERR_NOMEM)
         return DM_NO_MEMORY;
+    if (sqlite_code == SQLITE_ERROR_MISSING_COLLSEQ)
+        return DM_CORRUPT_DATA;
     switch (sqlite_code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED:
@@ -133,6 +135,11 @@ static dm_status status_of_sqlite(int sqlite_code)
         return DM_CANNOT_OPEN;
     case SQLITE_INTERRUPT:
         return DM_INTERRUPTED;
+    /* What our statements do is allowed by our tables; these are others'. */
+    case SQLITE_TOOBIG:
+    case SQLITE_CONSTRAINT:
+    case SQLITE_MISMATCH:
+        return DM_CORRUPT_DATA;
     default:
         return DM_INTERNAL;
     }

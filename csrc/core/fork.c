@@ -7,35 +7,66 @@
  * are held across the fork, so that the child finds them in a known state. */
 #include "dm_store.h"
 
-/* Wait with the lock held until nobody is inside SQLite. */
-static bool store_quiet(dm__store *store, int64_t until_ns)
+static bool is_usable(const dm__store *store)
 {
-    while (store->inside_sqlite > 0)
-        if (!dm__cond_wait_until(&store->changed, &store->lock, until_ns))
-            return store->inside_sqlite == 0;
-    return true;
+    return !store->poisoned && store->fork_generation == dm__fork_generation();
 }
 
-void dm_fork_before(int64_t quiet_ms)
+static void gates_shut(void)
 {
-    int64_t until_ns = dm__monotonic_ns() + quiet_ms * DM__MS;
-    dm__mutex_lock(&dm__stores_lock);
     for (dm__store *store = dm__stores; store != NULL; store = store->next) {
         dm__mutex_lock(&store->lock);
         store->gate_shut = true;
         dm__mutex_unlock(&store->lock);
     }
+}
+
+/* Take every store's lock; where one is found in which somebody is inside SQLite, none, and return
+ * that one. With the lock of the table, which keeps the list as it is. */
+static dm__store *locks_take(bool whatever)
+{
+    gates_shut(); /* also of those that are new */
     for (dm__store *store = dm__stores; store != NULL; store = store->next) {
-        dm__mutex_lock(&store->lock); /* until after the fork */
-        if (store->poisoned || store->fork_generation != dm__fork_generation())
+        dm__mutex_lock(&store->lock);
+        if (whatever || !is_usable(store) || store->inside_sqlite == 0)
             continue;
-        if (!store_quiet(store, until_ns))
-            continue;
-        if (!store->in_memory) { /* memory holds no locks, and closing would lose it */
+        dm__mutex_unlock(&store->lock);
+        for (dm__store *taken = dm__stores; taken != store; taken = taken->next)
+            dm__mutex_unlock(&taken->lock);
+        return store;
+    }
+    return NULL;
+}
+
+/* Until nobody is inside, or for so long. Without the lock of the table: who is inside may need
+ * it, to put a file in its place. */
+static bool quiet_await(dm__store *store, int64_t until_ns)
+{
+    bool in_time = true;
+    store->references++;
+    dm__mutex_unlock(&dm__stores_lock);
+    dm__mutex_lock(&store->lock);
+    while (in_time && store->inside_sqlite > 0)
+        in_time = dm__cond_wait_until(&store->changed, &store->lock, until_ns);
+    dm__mutex_unlock(&store->lock);
+    dm__store_release(store);
+    dm__mutex_lock(&dm__stores_lock);
+    return in_time;
+}
+
+void dm_fork_before(int64_t quiet_ms)
+{
+    int64_t until_ns = dm__monotonic_ns() + quiet_ms * DM__MS;
+    bool in_time = true;
+    dm__mutex_lock(&dm__stores_lock);
+    for (dm__store *busy; (busy = locks_take(!in_time)) != NULL;)
+        in_time = quiet_await(busy, until_ns);
+    for (dm__store *store = dm__stores; store != NULL; store = store->next)
+        /* Memory holds no locks, and closing would lose it. */
+        if (is_usable(store) && store->inside_sqlite == 0 && !store->in_memory) {
             dm__pool_close(store);
             dm__writer_close(store, false);
         }
-    }
 }
 
 void dm_fork_parent(void)

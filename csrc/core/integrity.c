@@ -92,8 +92,7 @@ dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn e
     sqlite3_stmt *stmt = NULL;
     bool row = true;
     int code = sqlite3_prepare_v2(audit->conn->db, sql, -1, &stmt, NULL);
-    dm_status rc =
-        code == SQLITE_OK ? DM_OK : dm__prepare_failed(audit->conn, code, sql, audit->err);
+    dm_status rc = code == SQLITE_OK ? DM_OK : dm__sql_failed(audit->conn, code, sql, audit->err);
     while (rc == DM_OK && (rc = dm__stmt_step(audit->conn, stmt, &row, audit->err)) == DM_OK && row)
         rc = each(audit, stmt, table);
     (void)sqlite3_finalize(stmt);

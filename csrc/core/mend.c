@@ -84,7 +84,7 @@ static dm_status model_mend(dm__audit *audit, const dm_model_name *name)
     rc = tables_mend(audit, (dm_str){name->original_name, name->original_length}, name->safe_name);
     if (rc == DM_OK)
         return dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err);
-    if (rc != DM_CORRUPT_DATA && rc != DM_INTERNAL)
+    if (rc != DM_CORRUPT_DATA)
         return rc;
     audit->found->count = before;
     rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_ROLLBACK, audit->err);

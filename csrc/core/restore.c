@@ -16,7 +16,7 @@ typedef struct {
     dm_manager *from, *to;
     const char *dest;
     char *path; /* where that is */
-    dm__conn *source;
+    dm__conn *source, *target;
     char *kept;
     dm__copying copying;
     dm_status rc;
@@ -94,9 +94,9 @@ static dm_status dest_lock(restore_job *job, sqlite3_backup *backup, sqlite3 *to
     }
 }
 
-static dm_status replace(dm__conn *to, void *argument, dm_error *err)
+static dm_status replace(restore_job *job, dm_error *err)
 {
-    restore_job *job = argument;
+    dm__conn *to = job->target;
     sqlite3_backup *backup = sqlite3_backup_init(to->db, "main", job->source->db, "main");
     if (backup == NULL)
         return dm__fail_sqlite(err, to->db, sqlite3_errcode(to->db), "restore the database");
@@ -111,13 +111,6 @@ static dm_status replace(dm__conn *to, void *argument, dm_error *err)
     if (rc == DM_OK)
         to->log_frames = DM__CHECKPOINT_FRAMES; /* SQLite does not tell: write it back now */
     return rc;
-}
-
-/* ---- from where ---- */
-
-static dm_status page_size_read(dm__conn *conn, void *size, dm_error *err)
-{
-    return dm__conn_integer(conn, "PRAGMA page_size", size, err);
 }
 
 /* A live file's pages keep their size: a source of another goes through a file of that size. */
@@ -135,38 +128,64 @@ static dm_status stage(restore_job *job, dm__unfinished *file, int64_t page_size
     return rc;
 }
 
-static dm_status restore_live(restore_job *job, dm_error *err)
+static dm_status replace_staged(restore_job *job, dm_error *err)
 {
     dm__conn *source = job->source;
     dm__unfinished file = {NULL, -1};
     int64_t from = 0, to = 0;
-    dm_status rc = page_size_read(source, &from, err);
+    dm_status rc = dm__conn_integer(source, "PRAGMA page_size", &from, err);
     if (rc == DM_OK)
-        rc = dm__read(job->to, false, page_size_read, &to, err);
+        rc = dm__conn_integer(job->target, "PRAGMA page_size", &to, err);
     if (rc == DM_OK && from != to)
         rc = stage(job, &file, to, err);
     if (rc == DM_OK)
-        rc = dm__write_alone(job->to, replace, job, err);
+        rc = replace(job, err);
     if (job->source != source)
         dm__conn_close(job->source, false);
     dm__unfinished_drop(&file);
     return rc;
 }
 
-static dm_status restore_from(dm__conn *source, void *argument, dm_error *err)
+/* ---- from where ---- */
+
+static dm_status source_verify(dm__conn *source, void *argument, dm_error *err)
+{
+    (void)argument;
+    dm_status rc = dm__conn_read_once(source, err);
+    return rc == DM_OK ? dm__integrity_verify(source, false, err) : rc;
+}
+
+/* Not the reader's result: that one would be tried again where the writer was busy. */
+static dm_status source_replace(dm__conn *source, void *argument, dm_error *err)
 {
     restore_job *job = argument;
-    dm__snapshot how = {.check = true, .aside = job->kept};
     job->source = source;
     dm_status rc = dm__conn_read_once(source, err);
     if (rc == DM_OK)
-        rc = dm__integrity_verify(source, false, err);
-    if (rc != DM_OK)
-        return rc;
-    /* Not the reader's result: that one would be tried again where the writer was busy. */
-    job->rc = job->to != NULL ? restore_live(job, err)
-                              : dm__snapshot_write(source, job->path, &how, &job->copying, err);
-    return DM_OK;
+        job->rc = replace_staged(job, err);
+    return rc;
+}
+
+/* In the writers' turn, and from there into the source: a writer's turn cannot be waited for from
+ * inside a store for which a fork waits. */
+static dm_status restore_live(dm__conn *target, void *argument, dm_error *err)
+{
+    restore_job *job = argument;
+    job->target = target;
+    job->from->within = true;
+    dm_status rc = dm__read_aside(job->from, source_replace, job, err);
+    job->from->within = false;
+    return rc == DM_OK ? job->rc : rc;
+}
+
+static dm_status restore_new(dm__conn *source, void *argument, dm_error *err)
+{
+    restore_job *job = argument;
+    dm__snapshot how = {.check = true, .aside = job->kept};
+    dm_status rc = source_verify(source, job, err);
+    if (rc == DM_OK)
+        job->rc = dm__snapshot_write(source, job->path, &how, &job->copying, err);
+    return rc;
 }
 
 static bool same_file(const char *a, const char *b)
@@ -210,9 +229,9 @@ dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
     if (rc == DM_OK)
         rc = dest_open(&job, busy_timeout_ms, err);
     if (rc == DM_OK)
-        rc = dm__read_aside(job.from, restore_from, &job, err);
+        rc = dm__read_aside(job.from, job.to == NULL ? restore_new : source_verify, &job, err);
     if (rc == DM_OK)
-        rc = job.rc;
+        rc = job.to == NULL ? job.rc : dm__write_alone(job.to, restore_live, &job, err);
     dm_free(job.to);
     dm_free(job.from);
     free(job.path);

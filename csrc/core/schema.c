@@ -58,7 +58,7 @@ dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_err
     if (code == SQLITE_ROW)
         *out = sqlite3_column_int64(stmt, 0);
     else
-        rc = dm__fail_sqlite(err, conn->db, code == SQLITE_DONE ? SQLITE_ERROR : code, sql);
+        rc = dm__sql_failed(conn, code == SQLITE_DONE ? SQLITE_ERROR : code, sql, err);
     (void)sqlite3_finalize(stmt);
     return rc;
 }

@@ -168,9 +168,9 @@ static void statement_count(dm__conn *conn, bool hit)
     conn->counters.statement_misses += !hit;
 }
 
-dm_status dm__prepare_failed(dm__conn *conn, int sqlite_code, const char *sql, dm_error *err)
+dm_status dm__sql_failed(dm__conn *conn, int sqlite_code, const char *sql, dm_error *err)
 {
-    if (sqlite_code != SQLITE_ERROR)
+    if ((sqlite_code & 0xff) != SQLITE_ERROR)
         return dm__fail_sqlite(err, conn->db, sqlite_code, sql);
     (void)dm__fail(err, DM_CORRUPT_DATA, "a table is not as it should be: %s (%.120s)",
                    sqlite3_errmsg(conn->db), sql);
@@ -187,7 +187,7 @@ dm_status dm__stmt_get(dm__conn *conn, dm__stmt_id id, sqlite3_stmt **stmt_out, 
         int code =
             sqlite3_prepare_v3(conn->db, stmt_sql[id], -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
         if (code != SQLITE_OK)
-            return dm__prepare_failed(conn, code, stmt_sql[id], err);
+            return dm__sql_failed(conn, code, stmt_sql[id], err);
     }
     *stmt_out = *slot;
     return DM_OK;
@@ -204,7 +204,7 @@ dm_status dm__model_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
         if (sql == NULL)
             return dm__no_memory(err);
         int code = sqlite3_prepare_v3(conn->db, sql, -1, SQLITE_PREPARE_PERSISTENT, slot, NULL);
-        dm_status rc = code == SQLITE_OK ? DM_OK : dm__prepare_failed(conn, code, sql, err);
+        dm_status rc = code == SQLITE_OK ? DM_OK : dm__sql_failed(conn, code, sql, err);
         sqlite3_free(sql);
         if (rc != DM_OK)
             return code == SQLITE_ERROR && !model_table_exists(conn, model, id) ? DM__STALE : rc;

@@ -150,7 +150,10 @@ dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_err
     dm__conn *conn = NULL;
     int64_t deadline_ns = dm__deadline_ns(m);
     dm__mutex_lock(&store->lock);
-    dm__sqlite_begin(store);
+    if (m->within)
+        store->inside_sqlite++;
+    else
+        dm__sqlite_begin(store);
     dm__mutex_unlock(&store->lock);
     rc = dm__conn_lend(store, deadline_ns, &conn, err);
     if (rc == DM_OK)
@@ -366,8 +369,7 @@ static dm_status file_locate(const char *path, bool read_only, char **resolved_o
     return DM_OK;
 }
 
-/* Drop a reference; frees the store after the last. */
-static void store_release(dm__store *store)
+void dm__store_release(dm__store *store)
 {
     dm__mutex_lock(&dm__stores_lock);
     bool last = --store->references == 0;
@@ -516,7 +518,7 @@ static dm_status handle_open(const char *path, const dm_options *options, dm_man
         return dm__no_memory(err);
     m->fork_generation = m->store->fork_generation;
     if (rc != DM_OK)
-        store_release(m->store);
+        dm__store_release(m->store);
     return rc;
 }
 
@@ -598,7 +600,7 @@ void dm_free(dm_manager *m)
     if (m == NULL)
         return;
     dm_close(m);
-    store_release(m->store);
+    dm__store_release(m->store);
     dm__free(m);
 }
 

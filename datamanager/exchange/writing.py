@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import csv
+import errno
 import json
 import os
 from itertools import repeat
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from datamanager._core import DiskFullError
 from datamanager.exchange.formats import COUNTS, FIELDS, arrow, format_of
 from datamanager.usage import names_of
 
@@ -137,5 +139,10 @@ def export(
 ) -> int:
     """See ``DataManager.export``."""
     names = names_of(models)
-    with _WRITERS[format_of(os.fspath(dest), format)](progress) as writer:
-        return dm._export(dest, overwrite, names, start, end, writer)
+    try:
+        with _WRITERS[format_of(os.fspath(dest), format)](progress) as writer:
+            return dm._export(dest, overwrite, names, start, end, writer)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(f"{os.fspath(dest)}: {error.strerror}") from error

@@ -14,32 +14,33 @@
 
 /* ---- failing ---- */
 
-static struct {
+typedef struct {
     bool armed, for_ever;
     long left;    /* allocations before the one that fails */
     bool reached; /* it has come to that */
-} ours, sqlites;
+    long again;   /* as many more until another fails, too; below 0: none does */
+} trap;
 
-static bool fails(bool armed, bool for_ever, long *left, bool *reached)
+static trap ours, sqlites;
+
+static bool fails(trap *set)
 {
-    if (!armed || (*reached && !for_ever))
+    if (!set->armed)
         return false;
-    if (*left > 0) {
-        (*left)--;
-        return false;
-    }
-    *reached = true;
-    return true;
+    if (set->reached)
+        return set->for_ever || set->again-- == 0;
+    set->reached = set->left-- == 0;
+    return set->reached;
 }
 
 static bool ours_fails(void)
 {
-    return fails(ours.armed, ours.for_ever, &ours.left, &ours.reached);
+    return fails(&ours);
 }
 
 static bool sqlites_fails(void)
 {
-    return fails(sqlites.armed, sqlites.for_ever, &sqlites.left, &sqlites.reached);
+    return fails(&sqlites);
 }
 
 static sqlite3_mem_methods real_memory;
@@ -258,7 +259,7 @@ static dm_status call_requests_add_once(void)
     int64_t ids[] = {-77, -77, -77, -77}, added = -77;
     dm_status rc = dm_requests_add_once(m, DM_STR("new"), &rows, request_ids, ids, &added, &err);
     if (rc == DM_OK) /* none inside a batch */
-        CHECK_INT(ids[0] == 0 || (ids[3] == ids[0] && ids[1] > 0 && ids[2] > ids[0]), 1);
+        CHECK_INT(ids[0] == 0 || (ids[3] == ids[0] && ids[1] > 0 && ids[2] > 0), 1);
     return check_id(rc, ids[0]);
 }
 static dm_status call_batch_once(void)
@@ -608,43 +609,79 @@ static const struct {
     {"open an older file", older, with_older, call_open_older},
 };
 
+#define CALLS (sizeof calls / sizeof *calls)
+
 /* ---- the loop ---- */
 
 static long stride = 1; /* under valgrind not every one, or it would take half an hour */
 
+static bool changed = true; /* by the call before */
+
+/* Is there an allocation `first`? */
+static bool fail_at(size_t i, bool sqlite, trap set)
+{
+    static uint64_t before;
+    if (calls[i].before != NULL)
+        calls[i].before();
+    forget_connections();
+    if (changed || calls[i].before != NULL)
+        before = file_hash(calls[i].file);
+    ours = sqlites = set;
+    ours.armed = !sqlite;
+    sqlites.armed = sqlite;
+    dm_status rc = calls[i].call();
+    disarm();
+    if (rc == DM_NO_MEMORY || !sqlite)
+        CHECK_INT(rc == DM_OK || rc == DM_NO_MEMORY, 1);
+    if (calls[i].call == call_prune)
+        all_are_kept();
+    else if (rc != DM_OK && file_hash(calls[i].file) != before) {
+        printf("%s, k=%ld, %s, %s: failed with %s (%s), but the file has changed\n", calls[i].name,
+               set.left, sqlite ? "SQLite's" : "ours", set.for_ever ? "for ever" : "once",
+               dm_status_name(rc), err.text);
+        check_failed++;
+    }
+    changed = rc == DM_OK;
+    bool reached = sqlite ? sqlites.reached : ours.reached;
+    if (!reached)
+        CHECK_OK(rc);
+    return reached;
+}
+
+static void works_on(size_t i)
+{
+    if (calls[i].before != NULL)
+        calls[i].before();
+    CHECK_OK(calls[i].call());
+}
+
 static long fail_at_each(size_t i, bool sqlite, bool for_ever)
 {
-    uint64_t before = 0;
-    bool changed = true;
-    for (long k = 0;; k += stride) {
-        if (calls[i].before != NULL)
-            calls[i].before();
-        forget_connections();
-        if (changed || calls[i].before != NULL)
-            before = file_hash(calls[i].file);
-        ours.for_ever = sqlites.for_ever = for_ever;
-        ours.left = sqlites.left = k;
-        ours.reached = sqlites.reached = false;
-        ours.armed = !sqlite;
-        sqlites.armed = sqlite;
-        dm_status rc = calls[i].call();
-        disarm();
-        if (rc == DM_NO_MEMORY || !sqlite)
-            CHECK_INT(rc == DM_OK || rc == DM_NO_MEMORY, 1);
-        if (calls[i].call == call_prune)
-            all_are_kept();
-        else if (rc != DM_OK && file_hash(calls[i].file) != before) {
-            printf("%s, k=%ld, %s, %s: failed with %s (%s), but the file has changed\n",
-                   calls[i].name, k, sqlite ? "SQLite's" : "ours", for_ever ? "for ever" : "once",
-                   dm_status_name(rc), err.text);
-            check_failed++;
-        }
-        changed = rc == DM_OK;
-        if (sqlite ? !sqlites.reached : !ours.reached) {
-            CHECK_OK(rc);
-            return k / stride;
-        }
+    trap set = {.for_ever = for_ever, .again = -1};
+    changed = true;
+    while (fail_at(i, sqlite, set))
+        set.left += stride;
+    works_on(i);
+    return set.left / stride;
+}
+
+static long points[CALLS][2]; /* of each call, ours and SQLite's */
+
+/* DM_PAIRS: two of one call, anywhere. */
+static void fail_pairs(long pairs)
+{
+    unsigned random = 1;
+    changed = true;
+    for (long n = 0; n < pairs; n++) {
+        size_t i = (size_t)rand_r(&random) % CALLS;
+        bool sqlite = rand_r(&random) & 1;
+        trap set = {.left = points[i][sqlite] == 0 ? 0 : rand_r(&random) % points[i][sqlite],
+                    .again = rand_r(&random) % 40};
+        changed = true;
+        (void)fail_at(i, sqlite, set);
+        works_on(i);
     }
+    printf("%ld pairs of allocations failed\n", pairs);
 }
 
 /* Each call, in a folder of its own. */
@@ -668,20 +705,18 @@ static int run(bool for_ever)
     CHECK_OK(call_program_start());
     CHECK_OK(call_model_start());
     with_tier();
-    long points = 0;
-    for (size_t i = 0; i < sizeof calls / sizeof *calls; i++)
-        for (int sqlite = 0; sqlite < 2; sqlite++) {
-            points += fail_at_each(i, sqlite, for_ever);
-            if (calls[i].before != NULL)
-                calls[i].before();
-            CHECK_OK(calls[i].call()); /* the handle works on */
-        }
+    long all = 0;
+    for (size_t i = 0; i < CALLS; i++)
+        for (int sqlite = 0; sqlite < 2; sqlite++)
+            all += points[i][sqlite] = fail_at_each(i, sqlite, for_ever);
+    if (!for_ever)
+        fail_pairs(getenv("DM_PAIRS") == NULL ? 200 : atol(getenv("DM_PAIRS")));
     dm_free(m);
     dm_free(summing);
     witness_close(&path_witness);
     witness_close(&summed_witness);
     CHECK_INT(sqlite3_memory_used(), memory_before);
-    printf("%ld allocations failed\n", points);
+    printf("%ld allocations failed\n", all);
     remove_file(path);
     remove_file(older);
     remove_file(fresh);
