@@ -71,9 +71,10 @@ static int compare_planned(const void *a, const void *b)
 static dm_status plan_merge(prune_plan *plan, size_t from, dm_error *err)
 {
     size_t late = plan->count - from, left = from, to = plan->count;
+    if (late == 0)
+        return DM_OK;
     qsort(plan->rows + from, late, sizeof *plan->rows, compare_planned);
-    if (late == 0 || from == plan->at ||
-        compare_planned(&plan->rows[from - 1], &plan->rows[from]) < 0)
+    if (from == plan->at || compare_planned(&plan->rows[from - 1], &plan->rows[from]) < 0)
         return DM_OK;
     planned *moved = dm__array_copy(plan->rows + from, late, sizeof *moved);
     if (moved == NULL) {
