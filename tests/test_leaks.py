@@ -96,7 +96,8 @@ def fails(call: Call) -> Call:
 
 def test_planted_leaks_are_found() -> None:
     kept: list[Any] = []
-    assert "blocks of Python" in leaks(lambda: kept.append(object()), 1000)
+    found = leaks(lambda: kept.append(object()), 1000)
+    assert "blocks of Python" in found or not sys.getallocatedblocks()  # as of PYTHONMALLOC=malloc
     kind = datamanager.ModelRunTime
     leak_reference = ctypes.pythonapi.Py_IncRef
     leak_reference.argtypes = [ctypes.py_object]
