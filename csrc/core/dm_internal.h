@@ -7,7 +7,7 @@
  *   cache                             request rows in memory
  *   conn                              one hardened SQLite connection
  *   stmt                              its prepared statements, by (statement, model)
- *   scan feed ahead                   its ways out of and into many rows
+ *   scan feed                         its ways out of and into many rows
  *   rows                              the rows of a model, from memory or from its table
  *   models rename runtime requests    what is stored: take a connection,
  *   request_ids timings checksums     know no threads
