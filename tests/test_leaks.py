@@ -64,7 +64,7 @@ def memory() -> dict[str, int]:
 
 def leaks(call: Call, rounds: int) -> dict[str, int]:
     """By how much at least each stretch of the calls made something grow."""
-    stretch = max(rounds // STRETCHES, 20)
+    stretch = max(rounds // STRETCHES, 50)  # a few blocks come and go with caches
     for _ in repeat(None, stretch):
         call()
     growth: dict[str, int] = {}
