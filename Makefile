@@ -14,7 +14,8 @@ CFLAGS_C := -std=c11 -D_GNU_SOURCE -g -O1 -pthread -Icsrc/core -Wall -Wextra -Ws
 LIBS := -lsqlite3 -lm
 SUDO := $(shell [ "$$(id -u)" = 0 ] || echo sudo)
 
-.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest faults faults-long soak leaks lint format asan tsan valgrind sdist-check clean distclean
+.PHONY: help deps deps-ci build demo bench docs consumers test pythons ctest ctest-clang checks faults \
+	faults-long soak leaks lint format asan tsan valgrind sdist-check clean distclean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,6 +59,12 @@ pythons: ## the quick tests on every other Python from 3.11 on that is installed
 
 ctest: ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
+
+ctest-clang: ## the same, compiled by clang; not every allocation fails
+	@DM_TEST_STRIDE=7 $(MAKE) --no-print-directory CC=clang ctest
+
+checks: build ## what needs one processor, as many at once as there are
+	@$(MAKE) --no-print-directory -j$(shell nproc) -Otarget lint consumers ctest-clang tsan valgrind
 
 faults: build ## power cuts, failing calls, kills and the like, each with a control that must be caught
 	@$(PY) -c 'import atheris' 2>/dev/null || $(VENV)/bin/pip install -q --disable-pip-version-check 'atheris>=3'
