@@ -44,7 +44,6 @@ bench: deps ## measure against the peers; prints a table, writes build/bench/res
 	build/bench/venv/bin/python bench/run.py $(ARGS)
 
 docs: build ## the site, in build/site; a dead link is an error
-	@$(VENV)/bin/pip install -q --disable-pip-version-check -e '.[docs]'
 	$(PY) scripts/pages.py build/docs
 	$(PY) -m sphinx -q -n -W --keep-going -E -d build/docs.cache build/docs build/site
 
@@ -64,7 +63,7 @@ ctest-clang: ## the same, compiled by clang; not every allocation fails
 	@DM_TEST_STRIDE=7 $(MAKE) --no-print-directory CC=clang ctest
 
 checks: build ## what needs one processor, as many at once as there are
-	@$(MAKE) --no-print-directory -j$(shell nproc) -Otarget lint consumers ctest-clang tsan valgrind
+	@$(MAKE) --no-print-directory -j$(shell nproc) -Otarget docs lint consumers ctest-clang tsan valgrind
 
 faults: build ## power cuts, failing calls, kills and the like, each with a control that must be caught
 	@$(PY) -c 'import atheris' 2>/dev/null || $(VENV)/bin/pip install -q --disable-pip-version-check 'atheris>=3'
@@ -113,8 +112,8 @@ format: build ## format all code
 	$(VENV)/bin/ruff check --fix datamanager tests bench examples scripts setup.py
 	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
 
-sdist-check: ## the sdist installs in a clean venv and passes the quick tests there
-	@scripts/sdist-check $(PYTHON)
+sdist-check: build ## the sdist installs in a clean venv and works; make asan runs all of its tests
+	@scripts/sdist-check $(PYTHON) $(abspath $(PY))
 
 clean: ## remove what was built, but not .venv
 	rm -rf build dist *.egg-info datamanager/*.so $(VENV)/.built

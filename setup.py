@@ -7,10 +7,14 @@ import subprocess
 import sys
 import sysconfig
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from glob import glob
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
 
 WARNINGS = [
     "-Wall",
@@ -65,8 +69,25 @@ def missing() -> str | None:
 if os.name == "posix" and COMPILING & set(sys.argv[1:]) and (problem := missing()):
     sys.exit(problem)
 
+
+class BuildOnAllProcessors(build_ext):
+    """Compiles as many sources at once as there are processors."""
+
+    def build_extension(self, ext: Extension) -> None:
+        compile_in_turn = self.compiler.compile
+
+        def compile_at_once(sources: list[str], **options: Any) -> list[str]:
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                objects = pool.map(lambda source: compile_in_turn([source], **options), sources)
+                return list(chain.from_iterable(objects))
+
+        self.compiler.compile = compile_at_once
+        super().build_extension(ext)
+
+
 compile_args, link_args = flags()
 setup(
+    cmdclass={"build_ext": BuildOnAllProcessors},
     ext_modules=[
         Extension(
             "datamanager._core",

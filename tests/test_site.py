@@ -18,7 +18,7 @@ from test_docs import choices
 import datamanager
 from datamanager import DataManager, cli
 
-WHY = "needs the libraries of the docs extra: make docs installs them"
+WHY = "needs the libraries of the docs extra"
 needs_sphinx = pytest.mark.skipif(
     any(find_spec(name) is None for name in ("sphinx", "myst_parser", "furo")), reason=WHY
 )
