@@ -16,7 +16,7 @@
 #include <unistd.h>
 
 #define THREADS 8
-#define ROUNDS  150
+#define ROUNDS  150 /* 15 under valgrind */
 #define BULK    40
 
 static char folder[] = "/tmp/dm-threads-XXXXXX";
@@ -24,6 +24,7 @@ static char path[64];
 static const dm_options options = {.durability = DM_DURABILITY_NORMAL, .pool_size = 3};
 static dm_manager *shared, *closed_midway;
 static atomic_long requests_stored, runs_stored, wrong, refused_by_close;
+static unsigned rounds = ROUNDS;
 static atomic_int at_work;
 static pthread_barrier_t after_close;
 
@@ -168,9 +169,9 @@ static void use_closing_handle(void)
 
 static void *work(void *number)
 {
-    unsigned i = (unsigned)(size_t)number * ROUNDS;
+    unsigned i = (unsigned)(size_t)number * rounds;
     dm_error err;
-    for (unsigned end = i + ROUNDS; i < end; i++) {
+    for (unsigned end = i + rounds; i < end; i++) {
         dm_manager *own = NULL;
         expect(dm_open(path, &options, &own, &err), DM_OK, &err);
         dm_manager *m = i % 3 == 0 ? shared : own;
@@ -253,6 +254,8 @@ int main(void)
     dm_error err;
     if (mkdtemp(folder) == NULL)
         return 2;
+    if (getenv("DM_TEST_STRIDE") != NULL)
+        rounds = ROUNDS / 10;
     (void)snprintf(path, sizeof path, "%s/a.db", folder);
     CHECK_OK(dm_open(path, &options, &shared, &err));
     CHECK_OK(dm_open(path, &options, &closed_midway, &err));
@@ -267,7 +270,7 @@ int main(void)
     long seen = 0;
     if (!FORKS)
         printf("without forks: not under AddressSanitizer\n");
-    while (FORKS && atomic_load(&at_work) > 0 && seen < THREADS * ROUNDS * BULK / 2) {
+    while (FORKS && atomic_load(&at_work) > 0 && seen < THREADS * rounds * BULK / 2) {
         fork_once();
         seen = atomic_load(&requests_stored);
     }
