@@ -377,3 +377,13 @@ def test_threads_write_delete_and_ask(path: str) -> None:
             thread.join()
         assert not failures, failures[0]
         assert asked(dm)[0] == CHUNK_ROWS - 50 + 6 * 59
+
+
+def test_a_limit_needs_one_connection(path: str) -> None:
+    """Each more would parse the schema, which of a thousand models takes longer than the read."""
+    with DataManager(path) as dm:
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+    with DataManager(path) as dm:
+        assert len(dm.get_model_requests("m", limit=1)) == 1
+        files = [Path(entry) for entry in Path("/proc/self/fd").iterdir()]
+        assert [os.readlink(file) for file in files if file.exists()].count(path) == 1

@@ -101,7 +101,9 @@ dm_status dm_requests_get(dm_manager *m, dm_str model, const dm_window *window,
     dm_request_columns columns = {0};
     dm__model_read read = {.name = model, .from = requests_read, .window = window, .out = &columns};
     dm_status rc = dm__window_check(window, err);
-    if (rc == DM_OK)
+    if (rc == DM_OK && window->limit > 0) /* from the table, whatever is in memory */
+        rc = dm__read(m, true, dm__model_read_run, &read, err);
+    else if (rc == DM_OK)
         rc = dm__read_rows(m, false, dm__model_read_run, &read, err);
     if (rc == DM_OK)
         *columns_out = columns;
