@@ -387,3 +387,13 @@ def test_a_limit_needs_one_connection(path: str) -> None:
         assert len(dm.get_model_requests("m", limit=1)) == 1
         files = [Path(entry) for entry in Path("/proc/self/fd").iterdir()]
         assert [os.readlink(file) for file in files if file.exists()].count(path) == 1
+
+
+def test_ids_as_far_apart_as_can_be(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.add_model_request("m", [1, 2, 3, 4, 5])
+        with closing(sqlite3.connect(path)) as db, db:
+            for id in (-(2**63) + 1, 2**63 - 1):
+                db.execute(f"INSERT INTO {table(dm)} VALUES({id}, 1, 2, 3, 4, 5)")
+        for _ in range(2):
+            assert dm.usage("m", start=0, end=9).total.input_tokens == 6

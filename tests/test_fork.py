@@ -192,3 +192,24 @@ def test_fork_without_hooks(path: str) -> None:
                 os._exit(code)
         assert os.waitpid(pid, 0)[1] == 0
         assert dm.add_model_request("m", [1, 2, 3, 4, 5]) == 2
+
+
+@pytest.mark.parametrize("read_only", [False, True])
+@pytest.mark.parametrize("dropped", [False, True])
+def test_a_new_handle_after_a_fork_without_hooks(path: str, dropped: bool, read_only: bool) -> None:
+    """It would be opened in the inherited table of locks, whatever became of the handle before."""
+    held = [DataManager(path)]
+    held[0].add_model_request("m", [1, 2, 3, 4, 5])
+    pid = ctypes.PyDLL(None).fork()
+    if pid == 0:
+        code = 1
+        try:
+            if dropped:
+                held.clear()
+            DataManager(path, read_only=read_only)
+        except ForkedStoreError:
+            code = 0
+        finally:
+            os._exit(code)
+    assert os.waitpid(pid, 0)[1] == 0
+    held[0].close()

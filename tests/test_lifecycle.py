@@ -9,6 +9,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from collections.abc import Iterator
 from contextlib import closing
@@ -375,9 +376,21 @@ def test_two_processes_see_each_other(dm: DataManager, path: str) -> None:
 def test_moved_file(dm: DataManager, path: str) -> None:
     dm.add_model_request("m", [1, 2, 3, 4, 5])
     os.rename(path, path + ".away")
+    moved = time.monotonic()
     with pytest.raises(datamanager.FileMovedError, match="moved"):
-        while True:  # noticed within 100 ms
+        while True:
+            begun = time.monotonic()
             dm.add_model_request("m", [1, 2, 3, 4, 5])
+            assert begun < moved + 0.1
+
+
+def test_a_column_that_is_gone(dm: DataManager, path: str) -> None:
+    """Of a statement that was prepared before, too."""
+    dm.add_program_runtime_start(1)
+    with closing(sqlite3.connect(path)) as db, db:
+        db.execute("ALTER TABLE program_runtime RENAME COLUMN end_time TO ended")
+    with pytest.raises(datamanager.CorruptDataError, match="not as it should be.*end_time"):
+        dm.add_program_runtime_start(2)
 
 
 def write_in_a_batch(dm: DataManager) -> None:

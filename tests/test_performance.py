@@ -213,8 +213,12 @@ def test_without_a_timing_there_is_no_side_table(dm: DataManager, path: str) -> 
         assert not rows.fetchall()
 
 
-def test_a_stored_timing_that_breaks_the_rules_is_named(dm: DataManager, path: str) -> None:
+@pytest.mark.parametrize("later", [0, 5000])
+def test_a_stored_timing_that_breaks_the_rules_is_named(
+    dm: DataManager, path: str, later: int
+) -> None:
     dm.add_model_request("m", [1, 1, 1, 0, 1], duration=1)
+    dm.add_model_requests("m", [[1, 1, 1, 0, 1]] * later)
     table = dm.get_safe_model_name("m") + "_timings"
     with closing(sqlite3.connect(path)) as file, file:
         file.execute(f"UPDATE {table} SET duration = 'long'")

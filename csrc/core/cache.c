@@ -56,7 +56,7 @@ static bool block_copy(dm__block *block, const dm_request_columns *rows)
 {
     uint64_t bits = 0;
     for (size_t i = 0; i < rows->count; i++) {
-        int64_t id = rows->id[i] - block->first_id;
+        int64_t id = (int64_t)((uint64_t)rows->id[i] - (uint64_t)block->first_id);
         bits |= (uint64_t)(id | rows->input_tokens[i] | rows->output_tokens[i] | rows->cache_n[i] |
                            rows->prompt_n[i]);
         block->timestamp_s[i] = rows->timestamp_s[i];

@@ -76,6 +76,7 @@ typedef struct dm__scan {
     dm_status rc;
     bool stopped;
     uint64_t step;
+    bool bad; /* a row itself: */
     int64_t bad_row_id;
 } dm__scan;
 

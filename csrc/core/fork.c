@@ -46,8 +46,10 @@ static bool quiet_await(dm__store *store, int64_t until_ns)
     store->references++;
     dm__mutex_unlock(&dm__stores_lock);
     dm__mutex_lock(&store->lock);
-    while (in_time && store->inside_sqlite > 0)
+    while (in_time && store->inside_sqlite > 0) {
+        store->gate_shut = true; /* the fork of another thread may have opened it */
         in_time = dm__cond_wait_until(&store->changed, &store->lock, until_ns);
+    }
     dm__mutex_unlock(&store->lock);
     dm__store_release(store);
     dm__mutex_lock(&dm__stores_lock);

@@ -63,6 +63,7 @@ static void scan_row(sqlite3_context *context, int value_count, sqlite3_value **
     size_t at = columns->count;
     columns->id[at] = sqlite3_value_int64(values[0]);
     if (!row_read(values, columns, at)) {
+        scan->bad = true;
         scan->bad_row_id = columns->id[at];
         (void)scan_stop(scan, context, DM_CORRUPT_DATA);
         return;
@@ -123,7 +124,7 @@ dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_erro
     if (rc != DM_OK)
         return rc;
     scan->rc = DM_OK;
-    scan->stopped = false;
+    scan->stopped = scan->bad = false;
     scan->step = 0;
     conn->scan = scan;
     (void)sqlite3_bind_int64(stmt, 1, scan->after_id);
@@ -135,7 +136,7 @@ dm_status dm__scan_run(dm__conn *conn, dm__model *model, dm__scan *scan, dm_erro
     dm__stmt_put(stmt);
     if (!scan->stopped || scan->rc == DM_OK)
         return rc;
-    if (scan->rc == DM_CORRUPT_DATA)
+    if (scan->bad)
         return bad_row_explain(conn, model, scan->bad_row_id, err);
     if (scan->rc == DM_NO_MEMORY)
         return dm__no_memory(err);

@@ -223,7 +223,7 @@ void dm__stmt_put(sqlite3_stmt *stmt)
 
 dm_status dm__stmt_failed(dm__conn *conn, sqlite3_stmt *stmt, int sqlite_code, dm_error *err)
 {
-    dm_status rc = dm__fail_sqlite(err, conn->db, sqlite_code, sqlite3_sql(stmt));
+    dm_status rc = dm__sql_failed(conn, sqlite_code, sqlite3_sql(stmt), err);
     if ((sqlite_code & 0xff) != SQLITE_ERROR)
         return rc;
     /* A model's table may be gone since the statement was prepared. */

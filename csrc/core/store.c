@@ -373,7 +373,8 @@ void dm__store_release(dm__store *store)
 {
     dm__mutex_lock(&dm__stores_lock);
     bool last = --store->references == 0;
-    if (last && !store->poisoned) { /* a poisoned one stays, so that nobody opens the file again */
+    /* One that must not be used stays, so that nobody opens its file again. */
+    if (last && store_usable(store, NULL) == DM_OK) {
         for (dm__store **link = &dm__stores; *link != NULL; link = &(*link)->next)
             if (*link == store) {
                 *link = store->next;
@@ -384,15 +385,26 @@ void dm__store_release(dm__store *store)
     dm__mutex_unlock(&dm__stores_lock);
 }
 
+static dm__store *store_find(const dm__file_id *id, bool read_only)
+{
+    dm__store *found = NULL;
+    for (dm__store *store = dm__stores; store != NULL; store = store->next) {
+        if (store->in_memory || store->device != id->device || store->inode != id->inode)
+            continue;
+        if (store_usable(store, NULL) != DM_OK)
+            return store; /* stands for its file, however that is opened */
+        if (store->read_only == read_only)
+            found = store;
+    }
+    return found;
+}
+
 /* The store of this file with a reference more, new or known. */
 static dm__store *store_find_or_add(const char *path, const dm__file_id *id, bool read_only)
 {
     bool in_memory = strcmp(path, ":memory:") == 0;
     dm__mutex_lock(&dm__stores_lock);
-    dm__store *store = in_memory ? NULL : dm__stores;
-    while (store != NULL && !(store->device == id->device && store->inode == id->inode &&
-                              !store->in_memory && store->read_only == read_only))
-        store = store->next;
+    dm__store *store = in_memory ? NULL : store_find(id, read_only);
     if (store == NULL) {
         store = store_new(path, id, read_only);
         if (store != NULL) {
