@@ -22,7 +22,7 @@ BUILD = ROOT / "build" / "bench"
 
 @dataclass
 class Result:
-    """One measured thing; ``goal`` is a bound on ``value``, where the issue sets one."""
+    """One measured thing; ``goal`` is a bound on ``value``, where there is one."""
 
     name: str
     value: float

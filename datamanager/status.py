@@ -17,7 +17,7 @@ from datamanager._core import (
     UsageRow,
 )
 from datamanager.tables import Table
-from datamanager.usage import add_up
+from datamanager.usage import add_up, sum_seconds
 
 if TYPE_CHECKING:
     from datamanager.manager import DataManager
@@ -84,7 +84,7 @@ class _Uptime:
     def __init__(self, runs: Sequence[ModelRunTime], kept: Sequence[KeptRuns]) -> None:
         self.runs = len(runs) + sum(count for _, _, count, _ in kept)
         seconds = [run.end_time - run.start_time for run in runs]
-        self.seconds = math.fsum([*seconds, *(seconds for *_, seconds in kept)])
+        self.seconds = sum_seconds([*seconds, *(seconds for *_, seconds in kept)])
         self.spans = [(run.start_time, run.end_time) for run in runs]
         # The runs of a sum are within a bucket; where in it each was is not known any more.
         self.spans += [(start, min(end, start + seconds)) for start, end, _, seconds in kept]

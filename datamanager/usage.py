@@ -6,7 +6,7 @@ import time
 from datetime import date, datetime, tzinfo
 from decimal import Context, Decimal
 from functools import cached_property, reduce
-from math import fsum
+from math import fsum, inf
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -52,6 +52,14 @@ def _outermost(rows: Sequence[UsageRow], name: str, pick: Any) -> float | None:
     return float(pick(values)) if values else None
 
 
+def sum_seconds(seconds: Iterable[float]) -> float:
+    """Rounded once; infinite where it is above the largest float."""
+    try:
+        return fsum(seconds)
+    except OverflowError:
+        return inf
+
+
 def add_up(rows: Sequence[UsageRow], model: str | None) -> UsageRow:
     """One row for several: a total is the sum of its lines, to the last digit."""
     start, end = _edge(rows, "start", min), _edge(rows, "end", max)
@@ -76,7 +84,7 @@ def add_up(rows: Sequence[UsageRow], model: str | None) -> UsageRow:
         tokens_per_second=(tokens_in + tokens_out) / seconds if seconds > 0 else None,
         first_request=first,
         last_request=last,
-        runtime_seconds=fsum(map(attrgetter("runtime_seconds"), rows)),
+        runtime_seconds=sum_seconds(map(attrgetter("runtime_seconds"), rows)),
         token_cost=float(by_tokens),
         runtime_cost=float(by_hours),
         cost=float(both),

@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import select
+import signal
 import struct
 import termios
 import time
@@ -25,6 +26,7 @@ class Terminal:
         if self._pid == 0:
             # The parent sets the size before it lets go of this pipe of one byte.
             os.read(0, 1)
+            signal.signal(signal.SIGINT, signal.SIG_DFL)  # a job in the background ignores it
             os.execvpe(command[0], list(command), env)
         fcntl.ioctl(self._terminal, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
         self.press(b"\n")
@@ -59,8 +61,9 @@ class Terminal:
 
     def finish(self) -> int:
         """All of it, and the exit code."""
+        end = time.monotonic() + DEADLINE_S
         while self._read():
-            pass
+            assert time.monotonic() < end, f"it goes on: {self.shown[-1000:]!r}"
         _, status = os.waitpid(self._pid, 0)
         return os.waitstatus_to_exitcode(status)
 

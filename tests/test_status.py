@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
@@ -114,3 +115,12 @@ class Deleting(DataManager):
 def test_a_model_that_is_deleted_meanwhile(path: str) -> None:
     with Deleting(path, models=["a", "b"]) as dm:
         assert [row.model for row in dm.get_status()] == [None, "b"]
+
+
+def test_runs_of_more_seconds_than_a_float_holds(dm: DataManager) -> None:
+    for model in ("a", "b"):
+        for _ in range(2):
+            dm.add_model_runtime_start(model, 0)
+            dm.update_model_runtime_end(model, 1.7e308)
+    assert dm.get_model_status("a").total_uptime_seconds == math.inf
+    assert dm.usage(start=0, end=1.7e308).total.runtime_seconds == math.inf
