@@ -27,8 +27,7 @@ deps: ## install what building needs, where it is missing (Debian)
 deps-ci: deps ## the checkers as well: clang, clang-format, valgrind
 	@scripts/deps checks $(PYTHON) $(SUDO)
 
-$(VENV)/.built: $(SOURCES) setup.py pyproject.toml
-	@$(MAKE) --no-print-directory deps
+$(VENV)/.built: $(SOURCES) setup.py pyproject.toml | deps
 	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
 	DATAMANAGER_WERROR=1 $(VENV)/bin/pip install -q --disable-pip-version-check -e '.[dev]'
 	@touch $@
@@ -50,22 +49,22 @@ docs: build ## the site, in build/site; a dead link is an error
 consumers: build ## pandas, polars, pyarrow, DuckDB, NumPy and plotly at their lowest versions
 	@scripts/consumers $(PY)
 
-test: build ctest ## every test; builds with warnings as errors
+test: build ctest ## the tests; builds with warnings as errors
 	@scripts/suite $(PY)
 
 pythons: ## the quick tests on every other Python from 3.11 on that is installed
 	@scripts/pythons $(PY)
 
-ctest: ## the core without Python
+ctest: | deps ## the core without Python
 	@scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
-ctest-clang: ## the same, compiled by clang; not every allocation fails
+ctest-clang: | deps-ci ## the same, compiled by clang; not every allocation fails
 	@DM_TEST_STRIDE=7 $(MAKE) --no-print-directory CC=clang ctest
 
-checks: build ## what needs one processor, as many at once as there are
+checks: build | deps-ci ## what needs one processor, as many at once as there are
 	@$(MAKE) --no-print-directory -j$(shell nproc) -Otarget valgrind docs lint consumers ctest-clang tsan
 
-faults: build ## power cuts, failing calls, kills and the like, each with a control that must be caught
+faults: build | deps-ci ## power cuts, failing calls, kills and the like, each with a control that must be caught
 	@$(PY) -c 'import atheris' 2>/dev/null || $(VENV)/bin/pip install -q --disable-pip-version-check 'atheris>=3'
 	@scripts/faults $(PY) $(DEBUG_PYTHON) $(CC) "$(CFLAGS_C)" "$(LIBS)" "$(FAULTS_SHARED)"
 
@@ -89,25 +88,25 @@ asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/ctest gcc asan "$(CFLAGS_C) -fsanitize=address,undefined -fno-sanitize-recover=all" "$(LIBS)" $(CTESTS)
 	@scripts/asan $(PY)
 
-tsan: ## the C tests under ThreadSanitizer
+tsan: | deps ## the C tests under ThreadSanitizer
 	@TSAN_OPTIONS=halt_on_error=1 scripts/ctest $(CC) tsan "$(CFLAGS_C) -fsanitize=thread" "$(LIBS)" \
 		$(filter-out test_oom,$(CTESTS))
 
-valgrind: ## the C tests under valgrind
+valgrind: | deps-ci ## the C tests under valgrind
 	@DM_TEST_STRIDE=29 RUNNER="valgrind -q --error-exitcode=9 --leak-check=full --errors-for-leak-kinds=definite --child-silent-after-fork=yes" \
 		scripts/ctest $(CC) plain "$(CFLAGS_C)" "$(LIBS)" $(CTESTS)
 
 leaks: build ## 100,000 rounds of every call, the slow ones too: an hour and more
 	DM_TEST_SLOW=1 $(PY) -m pytest -n auto tests/test_leaks.py
 
-lint: build ## format, lint, types, stubs
+lint: build | deps-ci ## format, lint, types, stubs
 	$(VENV)/bin/ruff format --check datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/ruff check datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/mypy
 	$(PY) -m mypy.stubtest --mypy-config-file pyproject.toml datamanager._core
 	clang-format --dry-run -Werror csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
 
-format: build ## format all code
+format: build | deps-ci ## format all code
 	$(VENV)/bin/ruff format datamanager tests bench examples scripts setup.py
 	$(VENV)/bin/ruff check --fix datamanager tests bench examples scripts setup.py
 	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
