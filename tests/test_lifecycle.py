@@ -389,7 +389,7 @@ def test_a_column_that_is_gone(dm: DataManager, path: str) -> None:
     dm.add_program_runtime_start(1)
     with closing(sqlite3.connect(path)) as db, db:
         db.execute("ALTER TABLE program_runtime RENAME COLUMN end_time TO ended")
-    with pytest.raises(datamanager.CorruptDataError, match="not as it should be.*end_time"):
+    with pytest.raises(datamanager.CorruptDataError, match=r"not as it should be.*end_time"):
         dm.add_program_runtime_start(2)
 
 
