@@ -174,6 +174,8 @@ def program(tmp_path: Path) -> dict[str, str]:
 CASES = [
     (["mo"], ["models"]),
     (["prices", "s"], ["show", "set"]),
+    (["prices", "--js"], ["--json"]),
+    (["prices", "m", "--js"], ["--json"]),
     (["usage", "--st"], ["--strategy"]),
     (["usage", "--strategy", ""], ["graduated", "volume", "cumulative"]),
     (["completion", "f"], ["fish"]),

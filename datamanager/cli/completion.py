@@ -61,6 +61,12 @@ def _choices(parser: argparse.ArgumentParser) -> dict[str, argparse.ArgumentPars
     return {}
 
 
+def _named_or_part(parser: argparse.ArgumentParser, word: str) -> argparse.ArgumentParser:
+    """The command that the word names in a group; else what the group is where none is named."""
+    choices = _choices(parser)
+    return choices.get(word) or choices.get(getattr(parser, "part", ""), parser)
+
+
 def _value_of(parser: argparse.ArgumentParser, word: str) -> Action | None:
     """The option that the word names, if a value follows it."""
     action = parser._option_string_actions.get(word)
@@ -82,12 +88,12 @@ def candidates(parser: argparse.ArgumentParser, words: Sequence[str]) -> list[st
     """What the last of the words may become."""
     *before, last = words or [""]
     for word in before:
-        parser = _choices(parser).get(word, parser)
+        parser = _named_or_part(parser, word)
     option = _value_of(parser, before[-1]) if before else None
     if option is not None:
         found: Iterator[str] = map(str, option.choices or ())
     elif last.startswith("-"):
-        found = iter(parser._option_string_actions)
+        found = iter(_named_or_part(parser, last)._option_string_actions)
     elif _choices(parser):
         found = iter(_choices(parser))
     elif any(a.metavar == "MODEL" and not a.option_strings for a in parser._actions):
