@@ -83,7 +83,7 @@ def place(
     time.tzset()
 
 
-def queried(dm: DataManager, group: str, *values: Any, where: str = "1") -> Sums:
+def queried(dm: DataManager, group: str, where: str = "1", **values: float) -> Sums:
     """SQL's own count and sums, by model and group."""
     found: Sums = {}
     sums = ",".join(f"sum({name})" for name in SUMS)
@@ -142,8 +142,8 @@ def test_seconds_equal_sql(path: str, step: float) -> None:
         middle = datetime(2024, 3, 31, tzinfo=ZoneInfo("UTC")).timestamp()
         window = (middle - 1000 * step, middle + 1000 * step)
         wanted = queried(
-            dm, "cast((timestamp-?1)/?2 as int)", window[0], step, window[1],
-            where="timestamp>=?1 and timestamp<?3",
+            dm, "cast((timestamp-:start)/:step as int)", "timestamp>=:start and timestamp<:end",
+            start=window[0], end=window[1], step=step,
         )  # fmt: skip
         table = dm.usage(start=window[0], end=window[1], by=step)
         assert len(table) == len(MODELS) * 2000
@@ -159,7 +159,8 @@ def test_windows_equal_sql(path: str) -> None:
         times = sorted(request.timestamp for request in dm.get_model_requests("m"))
         for _ in range(50):
             start, end = sorted(rng.sample(times, 2))
-            wanted = queried(dm, "0", start, end, where="timestamp>=?1 and timestamp<?2")
+            inside = "timestamp>=:start and timestamp<:end"
+            wanted = queried(dm, "0", inside, start=start, end=end)
             table = dm.usage(["m"], start=start, end=end)
             assert answered(table, lambda _: 0) == {("m", 0): wanted["m", 0]}
             assert dm.usage("m", start=end)[0].requests == sum(at >= end for at in times)
@@ -171,9 +172,9 @@ def test_runtime_equals_sql(path: str) -> None:
         table = dm.usage(by="day", tz="Europe/Berlin")
         for row in table:
             (seconds,) = other.execute(
-                "SELECT coalesce(sum(max(0,min(end_time,?2)-max(start_time,?1))),0)"
+                "SELECT coalesce(sum(max(0,min(end_time,:end)-max(start_time,:start))),0)"
                 f" FROM {dm.get_safe_model_name(row.model or '')}_runtime",
-                (row.start, row.end),
+                {"start": row.start, "end": row.end},
             ).fetchone()
             assert row.runtime_seconds == seconds  # eighths of seconds: nobody rounds
         assert table.total.runtime_seconds > 0
