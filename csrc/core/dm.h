@@ -32,7 +32,8 @@
  *
  * fork(): call dm_fork_before() ahead of it and dm_fork_parent() / dm_fork_child() after it; then
  * the same handles work on both sides. A child of a fork without them gets DM_FORKED from every
- * call on a store that was open, and never touches the inherited SQLite handles.
+ * call on a store that was open, and when it opens that store's file anew, in whatever mode; it
+ * never touches the inherited SQLite handles.
  */
 #ifndef DM_H
 #define DM_H
