@@ -9,7 +9,10 @@ from pathlib import Path
 from unicodedata import east_asian_width
 
 import pytest
-from commands import run
+from commands import READING, fill, run
+
+import datamanager
+from datamanager.cli import main
 
 
 def test_demo(tmp_path: Path) -> None:
@@ -145,3 +148,24 @@ def test_adopt_that_was_stopped(tmp_path: Path) -> None:
 def test_sqlite_info() -> None:
     assert "wal_reset_race" in run("sqlite-info").stdout
     assert run("nonsense").returncode == 2
+
+
+@pytest.mark.parametrize("command", READING)
+def test_a_model_that_is_deleted_meanwhile(
+    path: str, command: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    """Somebody else deletes one just after the names were read."""
+
+    class Deleting(datamanager.DataManager):
+        def get_models(self) -> list[str]:
+            names = super().get_models()
+            if "a" in names:
+                with datamanager.DataManager(self.db_path) as other:
+                    other.delete_model_tables("a")
+            return names
+
+    fill(Path(path), ["a", "b"])
+    with monkeypatch.context() as patched:
+        patched.setattr(datamanager, "DataManager", Deleting)
+        assert main([*command, "--db", path]) == 0
+    assert capsys.readouterr().err == ""

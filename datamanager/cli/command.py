@@ -182,3 +182,17 @@ def opened(options: Namespace, *, write: bool = False) -> AbstractContextManager
     """The database, which must be there."""
     path = existing(path_of(options), " (--db FILE names another)")
     return working_on(options, path, write=write)
+
+
+def each_model(
+    dm: DataManager, named: list[str], call: Callable[[str], Any]
+) -> Iterator[tuple[str, Any]]:
+    """Each model and what ``call`` says of it: those named, or all but who is deleted meanwhile."""
+    from datamanager import ModelNotFoundError
+
+    for name in named or dm.get_models():
+        try:
+            yield name, call(name)
+        except ModelNotFoundError:
+            if named:
+                raise

@@ -9,6 +9,7 @@ from datamanager.cli.command import (
     add_models,
     add_output,
     add_zone,
+    each_model,
     opened,
 )
 from datamanager.cli.errors import UsageError
@@ -71,10 +72,11 @@ def _show(options: Namespace, tariffs: Iterable[tuple[str, Tariff]], note: str =
     show(options, Listing(fields, rows, note=f"tier prices are per million tokens{note}"))
 
 
-def _current(dm: DataManager, models: Sequence[str], at: float) -> list[tuple[str, Tariff]]:
+def _current(dm: DataManager, models: list[str], at: float) -> list[tuple[str, Tariff]]:
     from datamanager.usage import tariff_at
 
-    return [(model, tariff_at(dm.get_price_history(model), at)) for model in models]
+    histories = each_model(dm, models, dm.get_price_history)
+    return [(model, tariff_at(history, at)) for model, history in histories]
 
 
 def _moment(text: str | None, tz: str | None) -> float:
@@ -88,7 +90,7 @@ def _moment(text: str | None, tz: str | None) -> float:
 def _show_prices(options: Namespace) -> None:
     at = _moment(options.at, options.tz)
     with opened(options) as dm:
-        found = _current(dm, options.models or dm.get_models(), at)
+        found = _current(dm, options.models, at)
     _show(options, found)
 
 
@@ -96,8 +98,8 @@ def _show_history(options: Namespace) -> None:
     with opened(options) as dm:
         found = [
             (model, tariff)
-            for model in options.models or dm.get_models()
-            for tariff in dm.get_price_history(model)
+            for model, history in each_model(dm, options.models, dm.get_price_history)
+            for tariff in history
         ]
     _show(options, found)
 

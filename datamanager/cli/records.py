@@ -8,6 +8,7 @@ from datamanager.cli.command import (
     add_models,
     add_output,
     add_window,
+    each_model,
     opened,
 )
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from typing import Any
 
-    from datamanager import DataManager
+    from datamanager import DataManager, Tariff
     from datamanager.cli.command import Parser
 
 _LIMIT = 50
@@ -38,13 +39,20 @@ def _model_rows(dm: DataManager) -> Iterator[dict[str, Any]]:
 
     from datamanager.usage import tariff_at
 
+    def changes(name: str) -> tuple[str, list[Tariff]]:
+        return dm.get_safe_model_name(name), dm.get_price_history(name)
+
+    changed = dict(each_model(dm, [], changes))
     # Read as graduated, which needs no billing periods: the costs are not looked at.
     for used in dm.usage(strategy="graduated"):
         name = str(used.model)
-        tariff = tariff_at(dm.get_price_history(name), time.time())
+        if name not in changed:
+            continue  # made since
+        safe_name, history = changed[name]
+        tariff = tariff_at(history, time.time())
         yield {
             "model": name,
-            "safe_name": dm.get_safe_model_name(name),
+            "safe_name": safe_name,
             "use_tier_pricing": tariff.use_tier_pricing,
             "hourly_price": tariff.hourly_price,
             "tiers": len(tariff.tier_pricing),
@@ -92,10 +100,10 @@ def _models_arguments(parser: Parser) -> None:
 
 
 def _newest(dm: DataManager, names: list[str], **window: Any) -> Iterable[list[Any]]:
-    """The requests of these models, newest first; of one model as they come, without a sort."""
+    """The requests of these or all models, newest first; of one as they come, without a sort."""
     from datamanager.cli.terminal import progress_to_a_file
 
-    found = [(name, dm.get_model_requests(name, **window)) for name in names]
+    found = list(each_model(dm, names, lambda name: dm.get_model_requests(name, **window)))
     count = sum(len(requests) for _, requests in found)
     rows: Iterable[list[Any]] = (
         [name, *row]
@@ -122,8 +130,7 @@ def _requests(options: Namespace) -> None:
     }
     start, end = window(options)
     with opened(options) as dm:
-        names = options.models or dm.get_models()
-        rows = _newest(dm, names, start=start, end=end, limit=options.limit)
+        rows = _newest(dm, options.models, start=start, end=end, limit=options.limit)
     fields = [
         Field("model", "text", "model"),
         *fields_of(ModelRequest, {"timestamp": "time"}, titles),
@@ -164,9 +171,9 @@ def _runtime(options: Namespace) -> None:
     with opened(options) as dm:
         if options.program or not options.models:
             found += [(None, run) for run in dm.get_program_runtime(**asked)]
-        names = options.models or ([] if options.program else dm.get_models())
-        for name in names:
-            found += [(name, run) for run in dm.get_model_runtime(name, **asked)]
+        if options.models or not options.program:
+            runs = each_model(dm, options.models, lambda name: dm.get_model_runtime(name, **asked))
+            found += [(name, run) for name, runs_of_it in runs for run in runs_of_it]
     found.sort(key=lambda row: -row[1].start_time)
     rows = [
         [name, *values(run), run.end_time - run.start_time]
