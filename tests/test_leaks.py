@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from memory import allocated_bytes, resident_bytes
 from test_lifecycle import ARGUMENTS
 
 import datamanager
@@ -37,13 +38,6 @@ Call = Callable[[], object]
 WATCHED = [None, True, False, (), "", 0, datamanager._core, *vars(datamanager).values()]
 
 
-class MallocInfo(ctypes.Structure):
-    """glibc's mallinfo2."""
-
-    _names = "arena ordblks smblks hblks hblkhd usmblks fsmblks uordblks fordblks keepcost"
-    _fields_ = [(name, ctypes.c_size_t) for name in _names.split()]
-
-
 def memory() -> dict[str, int]:
     """What a leak would make grow, in units of which a call that leaks adds one at least."""
     gc.collect()
@@ -53,12 +47,8 @@ def memory() -> dict[str, int]:
     if hasattr(sys, "gettotalrefcount"):  # of a debug build
         counts["references in all"] = sys.gettotalrefcount()
     if ROUNDS >= FULL_ROUNDS:
-        mallinfo2 = ctypes.CDLL(None).mallinfo2
-        mallinfo2.restype = MallocInfo
-        info = mallinfo2()
-        counts["malloc, 8 bytes"] = (info.uordblks + info.hblkhd) // 8
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        counts["resident, 8 bytes"] = pages * os.sysconf("SC_PAGE_SIZE") // 8
+        counts["malloc, 8 bytes"] = allocated_bytes() // 8
+        counts["resident, 8 bytes"] = resident_bytes() // 8
     return counts
 
 
