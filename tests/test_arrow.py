@@ -5,10 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import importlib.util
-import shlex
-import subprocess
 import sys
-import sysconfig
 import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -16,10 +13,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import extensions
 import numpy as np
 import pytest
 from arrow_structs import Array, Schema, content, move, release
-from conftest import ROOT
+from memory import resident_bytes
 
 from datamanager import DataManager, ModelRequest, ModelRequests
 
@@ -211,11 +209,6 @@ def test_arrays_outlive_their_interpreter() -> None:
     assert np.array_equal(batch["id"].to_numpy(), np.arange(50_000))
 
 
-def resident_bytes() -> int:
-    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[1]
-    return int(pages) * 4096
-
-
 USES: dict[str, Callable[[ModelRequests], object]] = {
     "array": lambda rows: rows.__arrow_c_array__(),
     "strided array": lambda rows: rows[::2].__arrow_c_array__(),
@@ -274,22 +267,8 @@ def test_requested_schema(rows: ModelRequests) -> None:
 @pytest.fixture(scope="module")
 def tables(tmp_path_factory: pytest.TempPathFactory) -> ModuleType:
     """arrow.c with tables of its own: see tests/c/arrow_tables.c."""
-    target = (
-        tmp_path_factory.mktemp("arrow") / f"arrow_tables{sysconfig.get_config_var('EXT_SUFFIX')}"
-    )
     sources = ["csrc/binding/arrow.c", "csrc/binding/args.c", "tests/c/arrow_tables.c"]
-    folders = [sysconfig.get_path("include"), "csrc/binding", "csrc/core"]
-    compiler = shlex.split(sysconfig.get_config_var("CC") or "cc")
-    options = ["-std=c11", "-O1", "-shared", "-fPIC", *(f"-I{folder}" for folder in folders)]
-    done = subprocess.run(
-        [*compiler, *options, *sources, "-o", str(target)],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    target = extensions.build(tmp_path_factory.mktemp("arrow"), *sources)
     spec = importlib.util.spec_from_file_location("arrow_tables", target)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -1,24 +1,29 @@
-"""Every allocation of Python's fails in turn: MemoryError or the right result, and no crash."""
+"""Every allocation of Python's fails in turn, once, for ever, and with a random second one:
+MemoryError or the right result, and no crash."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
 
+import extensions
 import pytest
 from test_lifecycle import ARGUMENTS
 
-pytest.importorskip("_testcapi", reason="this Python comes without the module that fails")
+NAMES = [*ARGUMENTS, "DataManager"]
+PAIRS = int(os.environ.get("DM_PAIRS", "4400")) // len(NAMES)  # of each method
 
 PROGRAM = """
-import _testcapi, faulthandler, sys
+import faulthandler, os, random, sys
 faulthandler.enable()
-import datamanager
-name, arguments, for_ever = sys.argv[1], eval(sys.argv[2]), sys.argv[3] == "True"
+sys.path.insert(0, sys.argv[4])
+import datamanager, nomemory
+name, arguments, how = sys.argv[1], eval(sys.argv[2]), sys.argv[3]
 dm = datamanager.DataManager(":memory:", durability="normal")
 dm.add_model_request("m", [1, 2, 3, 4, 5])
-fail, heal = _testcapi.set_nomemory, _testcapi.remove_mem_hooks
+fail, heal = nomemory.fail, nomemory.heal
 
 def planted_wrong():
     try:
@@ -39,10 +44,12 @@ def pythons_own(error):
     lost = text == "error return without exception set" or text.startswith("<function ")
     return MemoryError if type(error) is SystemError and lost else error and type(error)
 
-def outcome(call, at):
+def outcome(at, again=-1):
     # What Python itself allocates between the lines is a part of the trial.
+    global taken
+    ready()
     result = error = None
-    fail(at, 0 if for_ever else at + 1)
+    fail(at, again, how == "for ever")
     try:
         result = call(*arguments)
         if name in ("batch", "__enter__"):
@@ -50,7 +57,7 @@ def outcome(call, at):
                 pass
     except BaseException as caught:
         error = caught
-    heal()
+    taken = heal()
     return result, pythons_own(error)
 
 def call(*arguments):
@@ -69,46 +76,65 @@ def ready():
     if "m" not in dm.get_models():
         dm.add_model_request("m", [1, 2, 3, 4, 5])
 
-ready()
-outcome(call, 10**9)  # imports what it needs
-ready()
-wanted, wanted_error = outcome(call, 10**9)
-failed = right = at = 0
-while right < 60:  # in a row: it no longer comes so far
-    ready()
-    result, error = outcome(call, at)
+outcome(-1)  # imports what it needs
+wanted, wanted_error = outcome(-1)
+
+def failed(at, again=-1):
+    result, error = outcome(at, again)
     if error is MemoryError:
-        failed, right = failed + 1, 0
-    elif error is wanted_error and type(result) is type(wanted):
-        right += 1
-    else:
-        what = f"{name}, allocation {at}: {result!r}, {error!r}"
-        sys.exit(f"{what}, not {wanted!r}, {wanted_error!r}")
-    at += 1
-ready()
-result, error = outcome(call, 10**9)
-assert error is wanted_error, error
-print(failed)
+        return True
+    if error is wanted_error and type(result) is type(wanted):
+        return False
+    what = f"{name}, allocations {at}, {again}: {result!r}, {error!r}"
+    sys.exit(f"{what}, not {wanted!r}, {wanted_error!r}")
+
+def each():
+    count = right = at = 0
+    while right < 60:  # in a row: it no longer comes so far
+        count, right = (count + 1, 0) if failed(at) else (count, right + 1)
+        at += 1
+    return count
+
+def pairs(count):
+    most, chance = taken, random.Random(name)
+    firsts = [chance.randrange(most) for _ in range(count)]
+    return sum(failed(first, first + chance.randint(1, 40)) for first in firsts)
+
+count = pairs(int(os.environ["PAIRS"])) if how == "pairs" else each()
+assert outcome(-1)[1] is wanted_error
+print(count)
 """
 
 
+@pytest.fixture(scope="module")
+def module(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return extensions.build(tmp_path_factory.mktemp("nomemory"), "tests/faults/nomemory.c").parent
+
+
 def run(
-    folder: Path, name: str, arguments: object, for_ever: bool
+    folder: Path, module: Path, name: str, arguments: object, how: str
 ) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-c", PROGRAM, name, repr(arguments), str(for_ever)]
+    command = [sys.executable, "-c", PROGRAM, name, repr(arguments), how, str(module)]
     return subprocess.run(
-        command, cwd=folder, capture_output=True, text=True, timeout=120, check=False
+        command,
+        cwd=folder,
+        env={**os.environ, "PAIRS": str(PAIRS)},
+        capture_output=True,
+        text=True,
+        timeout=120 + PAIRS,
+        check=False,
     )
 
 
-@pytest.mark.parametrize("for_ever", [False, True])
-@pytest.mark.parametrize("name", [*ARGUMENTS, "DataManager"])
-def test_method(tmp_path: Path, name: str, for_ever: bool) -> None:
-    done = run(tmp_path, name, ARGUMENTS.get(name, (":memory:",)), for_ever)
+@pytest.mark.parametrize("how", ["once", "for ever", "pairs"])
+@pytest.mark.parametrize("name", NAMES)
+def test_method(tmp_path: Path, module: Path, name: str, how: str) -> None:
+    done = run(tmp_path, module, name, ARGUMENTS.get(name, (":memory:",)), how)
     assert done.returncode == 0, done.stderr
     assert name in ("__enter__", "batch") or int(done.stdout) > 0
 
 
+@pytest.mark.parametrize("how", ["once", "pairs"])
 @pytest.mark.parametrize("control", ["planted_wrong", "planted_crash"])
-def test_control(tmp_path: Path, control: str) -> None:
-    assert run(tmp_path, control, (), False).returncode != 0
+def test_control(tmp_path: Path, module: Path, control: str, how: str) -> None:
+    assert run(tmp_path, module, control, (), how).returncode != 0
