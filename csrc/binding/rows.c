@@ -260,11 +260,23 @@ static int column_of_sequence(module_state *state, PyObject *object, row_columns
     return rc;
 }
 
+/* NumPy's masked arrays give away what is behind the mask as a buffer; as a list, None. */
+static int column_of_masked(module_state *state, PyObject *object, row_columns *columns, int i,
+                            size_t *count)
+{
+    PyObject *items = PyObject_CallMethod(object, "tolist", NULL);
+    int rc = items == NULL ? -1 : column_of_sequence(state, items, columns, i, count);
+    Py_XDECREF(items);
+    return rc;
+}
+
 static int column_read(module_state *state, PyObject *object, row_columns *columns, int i,
                        size_t *count)
 {
     if (!PyObject_CheckBuffer(object) || PyBytes_Check(object))
         return column_of_sequence(state, object, columns, i, count);
+    if (PyObject_HasAttrString(object, "mask"))
+        return column_of_masked(state, object, columns, i, count);
     if (PyObject_GetBuffer(object, &columns->views[i], PyBUF_FORMAT | PyBUF_STRIDES) < 0)
         return raise_invalid_value(state, object, "column %s must hold numbers, not ",
                                    column_names[i]);
