@@ -7,8 +7,8 @@ told but the price of waiting for each other.
 
 The allocator has one arena. With glibc's default, an arena or so for each thread, what is in use
 stays as flat, but each arena keeps what others could use: it tells of the allocator, not of us.
-The database begins with the ids and the sums of EARLIER requests, so that SQLite's caches of pages
-fill up, which they may, while the soak warms up.
+The database begins with the sums of EARLIER requests, 6 bytes each, so that SQLite's caches of
+pages, 2 MB for each connection, are full while the soak warms up.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ MODELS = [f"shared {i}" for i in range(4)]
 WORST_SECONDS = 1.0
 PAUSE_SECONDS = 0.2  # at most, between two calls of a thread: 32 threads share the processors
 AGE_SECONDS = 5.0  # of what is pruned
-EARLIER = 40_000
+EARLIER = 600_000
 
 # What each process has, in which unit it is told, and by how much it may grow: in all, and without
 # SQLite, whose caches of pages keep from the kernel, as free, what a small leak would fill.
@@ -51,14 +51,18 @@ MEASURES: dict[str, tuple[Callable[[], int], int, float]] = {
     "handles": (lambda: len(os.listdir("/proc/self/fd")), 1, 1.1),
 }
 
+BEGUN = time.monotonic()
+Moment = tuple[float, float]  # how long, and how long after the beginning: seconds
+NEVER = (0.0, 0.0)
+
 Tier = list[Any]
 TIERS: list[Tier] = [[1, 0, 1000, 1.0, 2.0, True, 0.5], [2, 1000, -1, 2.0, 4.0, False, None]]
 
 
 class Timed:
-    """A data manager of which each call is timed: the worst of each, in seconds."""
+    """A data manager of which each call is timed: the worst of each, and when it was."""
 
-    def __init__(self, dm: DataManager, worst: dict[str, float]) -> None:
+    def __init__(self, dm: DataManager, worst: dict[str, Moment]) -> None:
         self._dm, self._worst = dm, worst
 
     def __getattr__(self, name: str) -> Any:
@@ -72,7 +76,7 @@ class Timed:
                 return call(*arguments, **options)
             finally:
                 took = time.monotonic() - begun
-                self._worst[name] = max(self._worst.get(name, 0), took)
+                self._worst[name] = max(self._worst.get(name, NEVER), (took, begun - BEGUN))
 
         return timing
 
@@ -81,7 +85,7 @@ class Worker:
     """One thread: its own models beside those of all, and what it was told is stored."""
 
     def __init__(self, process: Process, number: int) -> None:
-        self.worst: dict[str, float] = {}
+        self.worst: dict[str, Moment] = {}
         self.dm, self.side = Timed(process.dm, self.worst), Timed(process.side, self.worst)
         self.process = process
         self.random = random.Random(number)
@@ -214,10 +218,10 @@ class Worker:
 
 
 OPERATIONS = [
-    *[Worker.add] * 30, *[Worker.add_once] * 6, *[Worker.add_many] * 4, *[Worker.add_batch] * 6,
-    *[Worker.add_response] * 4, *[Worker.run] * 6, *[Worker.prices] * 2, *[Worker.read] * 12,
-    *[Worker.ask] * 6, *[Worker.bill] * 3, Worker.rename_and_delete, *[Worker.prune] * 2,
-    Worker.backup, Worker.restore, Worker.copy, Worker.care, Worker.vacuum, *[Worker.reopen] * 3,
+    *[Worker.add] * 120, *[Worker.add_once] * 24, *[Worker.add_many] * 16, *[Worker.add_batch] * 24,
+    *[Worker.add_response] * 16, *[Worker.run] * 24, *[Worker.prices] * 8, *[Worker.read] * 48,
+    *[Worker.ask] * 24, *[Worker.bill] * 12, *[Worker.rename_and_delete] * 2, *[Worker.prune] * 8,
+    Worker.backup, Worker.restore, Worker.copy, Worker.care, Worker.vacuum, *[Worker.reopen] * 8,
 ]  # fmt: skip
 
 
@@ -263,10 +267,10 @@ class Process:
             thread.join()
         self.side.close()
         self.dm.close()
-        worst: dict[str, float] = {}
+        worst: dict[str, Moment] = {}
         for worker in self.workers:
             for name, took in worker.worst.items():
-                worst[name] = max(worst.get(name, 0), took)
+                worst[name] = max(worst.get(name, NEVER), took)
         return {
             "added": sum(worker.added for worker in self.workers),
             "errors": [error for worker in self.workers for error in worker.errors],
@@ -280,10 +284,14 @@ class Process:
 
 
 def prepare(path: Path) -> None:
-    rows = [[time.time() - 7200, i % 3000, i % 500, 10, 20] for i in range(EARLIER)]
+    chance, now = random.Random(0), time.time()
+    rows = [
+        [now - 7200 + i / EARLIER, chance.randrange(3000), chance.randrange(500), 10, 20]
+        for i in range(EARLIER)
+    ]
     with DataManager(path, models=MODELS) as dm:
-        dm.add_model_requests(MODELS[0], rows, request_ids=[f"earlier {i}" for i in range(EARLIER)])
-        dm.prune(time.time() - AGE_SECONDS)
+        dm.add_model_requests(MODELS[0], rows)
+        dm.prune(now - AGE_SECONDS)
 
 
 def growth(samples: list[int]) -> float:
@@ -295,9 +303,9 @@ def growth(samples: list[int]) -> float:
 def judge(results: list[dict[str, Any]], found: int) -> list[str]:
     faults = [error for result in results for error in result["errors"]][:20]
     for number, result in enumerate(results):
-        for name, took in result["worst"].items():
+        for name, (took, when) in result["worst"].items():
             if took >= WORST_SECONDS:
-                faults.append(f"process {number}: {name} took {took:.3f} s")
+                faults.append(f"process {number}: {name} took {took:.3f} s, {when:.0f} s on")
         for what, (_, _, most) in MEASURES.items():
             if (by := growth(result["samples"][what])) > most:
                 faults.append(f"process {number}: {what} grew to {by:.2f} of what it was")
@@ -314,8 +322,8 @@ def report(results: list[dict[str, Any]], found: int) -> None:
     calls = sum((Counter(result["calls"]) for result in results), Counter())
     print(*(f"{name} {count}" for name, count in sorted(calls.items())), sep=", ")
     for name in sorted({name for result in results for name in result["worst"]}):
-        worst = max(result["worst"].get(name, 0) for result in results)
-        print(f"{name:26} worst {worst * 1000:4.0f} ms")
+        worst, when = max(result["worst"].get(name, NEVER) for result in results)
+        print(f"{name:26} worst {worst * 1000:4.0f} ms, {when:.0f} s on")
     for what, (_, unit, _) in MEASURES.items():
         all_samples = [result["samples"][what] for result in results]
         said = [f"{max(samples) / unit:.0f} ({growth(samples):.2f})" for samples in all_samples]
