@@ -170,9 +170,10 @@ dm_status dm_storage_get(dm_manager *m, dm_storage *storage_out, dm_error *err) 
 dm_status dm_vacuum(dm_manager *m, const dm_progress *progress, int64_t *before_out,
                     int64_t *after_out, dm_error *err) DM_CHECKED;
 
-/* What the store of a handle has done in this process, all handles together. */
+/* What the store of a handle has done in this process, all handles together; those that are
+ * read-only have a store of their own. */
 typedef struct {
-    int64_t commits;
+    int64_t commits;           /* of writes; prunes, vacuums and repairs are not among them */
     int64_t operations;        /* writes in them */
     int64_t failed_operations; /* writes that were refused or undone */
     int64_t largest_commit;    /* most callers that shared one */

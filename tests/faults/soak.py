@@ -210,7 +210,9 @@ class Worker:
         self.calls[name] += 1
 
     def work(self) -> None:
-        for operation in (*dict.fromkeys(OPERATIONS), Worker.restore):
+        every = list(dict.fromkeys(OPERATIONS))
+        # A backup first, or there is nothing to restore; then each thread in an order of its own.
+        for operation in (Worker.backup, *self.random.sample(every, len(every))):
             self.call(operation)
         while time.monotonic() < self.process.until:
             self.call(self.random.choice(OPERATIONS))
