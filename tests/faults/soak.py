@@ -228,6 +228,12 @@ OPERATIONS = [
 
 
 kept: list[Any] = []
+keeping = threading.Lock()
+
+
+def begins_to_keep(worker: Worker) -> bool:
+    """Once, in the middle: more than a process is given by beginning, however short the soak is."""
+    return time.monotonic() > worker.process.until - SECONDS / 2 and keeping.acquire(False)
 
 
 def plant(worker: Worker) -> None:
@@ -235,10 +241,10 @@ def plant(worker: Worker) -> None:
         worker.dm.get_model_requests("unknown")
     elif PLANT == "slow" and worker.random.random() < 0.01:
         worker.dm.timed("slow", time.sleep)(WORST_SECONDS)
-    elif PLANT == "memory":
-        kept.append(bytes(100_000))
-    elif PLANT == "handles":
-        kept.append(os.open("/dev/null", os.O_RDONLY))
+    elif PLANT == "memory" and begins_to_keep(worker):
+        kept.append(b"kept" * 50_000_000)
+    elif PLANT == "handles" and begins_to_keep(worker):
+        kept.extend(os.open("/dev/null", os.O_RDONLY) for _ in range(400))
     elif PLANT == "lost" and worker.calls.total() == 9:
         worker.added += 1
 
@@ -324,7 +330,7 @@ def report(results: list[dict[str, Any]], found: int) -> None:
     calls = sum((Counter(result["calls"]) for result in results), Counter())
     print(*(f"{name} {count}" for name, count in sorted(calls.items())), sep=", ")
     for name in sorted({name for result in results for name in result["worst"]}):
-        worst, when = max(result["worst"].get(name, NEVER) for result in results)
+        worst, when = max(tuple(result["worst"].get(name, NEVER)) for result in results)
         print(f"{name:26} worst {worst * 1000:4.0f} ms, {when:.0f} s on")
     for what, (_, unit, _) in MEASURES.items():
         all_samples = [result["samples"][what] for result in results]
