@@ -141,6 +141,8 @@ static void test_fresh_files(int files)
 
 #define WRITERS 4
 #define CALLS   4000000
+#define BULK    2000 /* rows of a call, so that the file is hardly ever free */
+#define PAUSE_S 0.002
 
 static float times_ms[CALLS * WRITERS];
 static size_t time_count;
@@ -166,18 +168,20 @@ static void time_add(double begun_s)
         times_ms[time_count++] = (float)((now_s() - begun_s) * 1000);
 }
 
-static int write_ours(int number, double pause)
+static int write_ours(int number, size_t rows_of_call, double pause)
 {
+    static const double at_s[BULK];
+    static const int64_t zeros[BULK];
+    const dm_request_rows rows = {rows_of_call, at_s, zeros, zeros, zeros, zeros, NULL, NULL};
     dm_options options = {0};
     dm_manager *m = NULL;
+    dm_ids ids;
     gate_wait(folder, number);
     if (dm_open(path, &options, &m, &err) != DM_OK)
         return complain("open");
     for (double until_s = now_s() + seconds; now_s() < until_s;) {
-        dm_request request = {5, number, 2, 3, 4};
-        int64_t id;
         double begun_s = now_s();
-        if (dm_request_add(m, DM_STR("a"), &request, NULL, &id, &err) != DM_OK)
+        if (dm_requests_add(m, DM_STR("a"), &rows, &ids, &err) != DM_OK)
             return complain("write");
         time_add(begun_s);
         if (pause > 0)
@@ -187,17 +191,24 @@ static int write_ours(int number, double pause)
     return times_write(number);
 }
 
-static int write_plain(int number)
+static int write_plain(int number, double pause)
 {
     sqlite3 *db = NULL;
+    char sql[160];
     int failed = 0;
+    (void)snprintf(sql, sizeof sql,
+                   "WITH c(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM c WHERE i<%d)"
+                   "INSERT INTO t SELECT zeroblob(30) FROM c",
+                   BULK);
     gate_wait(folder, number);
     (void)sqlite3_open(path, &db);
     (void)sqlite3_busy_timeout(db, 5000);
     for (double until_s = now_s() + seconds; now_s() < until_s;) {
         double begun_s = now_s();
-        failed += sqlite3_exec(db, "INSERT INTO t VALUES(1)", NULL, NULL, NULL) != SQLITE_OK;
+        failed += sqlite3_exec(db, sql, NULL, NULL, NULL) != SQLITE_OK;
         time_add(begun_s);
+        if (pause > 0)
+            pause_s(pause);
     }
     (void)sqlite3_close(db);
     int code = times_write(number);
@@ -263,25 +274,45 @@ static void plain_file_make(void)
     (void)sqlite3_close(db);
 }
 
+/* What is promised of writers that write as fast as they can, and of those that pause. */
+static bool none_waits_long(const times *t)
+{
+    return t->failed == 0 && t->worst_ms < 2000;
+}
+
+static bool hardly_any_waits(const times *t)
+{
+    return t->failed == 0 && t->p999_ms < 20;
+}
+
 static void test_writers(void)
 {
     times saturated = write_at_once("write");
-    CHECK_INT(saturated.failed, 0);
-    CHECK_INT(saturated.worst_ms < 2000, 1);
+    CHECK_INT(none_waits_long(&saturated), true);
     times pausing = write_at_once("write with pauses");
-    CHECK_INT(pausing.failed, 0);
-    CHECK_INT(pausing.p999_ms < 20, 1);
+    CHECK_INT(hardly_any_waits(&pausing), true);
+    times bulk = write_at_once("write many");
+    CHECK_INT(none_waits_long(&bulk), true);
     folder_empty(folder);
+}
+
+/* Neither holds of SQLite's own handler, which leaves to chance whose turn it is. */
+static void test_plain_writers(void)
+{
+    bool waited_long = false, waited_often = false;
     plain_file_make();
-    bool starved = false;
     seconds_of_others_set(CONTROL_SECONDS);
-    for (int i = 0; i < CONTROL_TRIES && !starved; i++) {
-        times plain = write_at_once("write plain (control)");
-        starved =
-            plain.failed > 0 || plain.worst_ms > 2 * saturated.worst_ms || plain.worst_ms >= 2000;
+    for (int i = 0; i < CONTROL_TRIES && !waited_long; i++) {
+        times plain = write_at_once("write many plain (control)");
+        waited_long = !none_waits_long(&plain);
+    }
+    for (int i = 0; i < CONTROL_TRIES && !waited_often; i++) {
+        times plain = write_at_once("the same with pauses (control)");
+        waited_often = !hardly_any_waits(&plain);
     }
     seconds_of_others_set(seconds);
-    CHECK_INT(starved, true);
+    CHECK_INT(waited_long, true);
+    CHECK_INT(waited_often, true);
     folder_empty(folder);
 }
 
@@ -345,7 +376,12 @@ static double log_mb(void)
 
 #define READERS 3
 
-/* How long the log gets, and how long it is when the readers have gone. */
+#define LOG_MOST_MB     64
+#define LOG_THEN_MB     4
+#define LOG_AT_LENGTH_S 120 /* a control: of a slow machine */
+
+/* How long the log gets, unless it is soon longer than it may be, and how long it is when the
+ * readers have gone. */
 static void log_watch(const char *role, double watched_s, double *most_mb, double *then_mb)
 {
     pid_t writer, readers[READERS];
@@ -354,11 +390,12 @@ static void log_watch(const char *role, double watched_s, double *most_mb, doubl
     pause_s(0.2);
     for (int i = 0; i < READERS; i++)
         readers[i] = process_start("read", i, folder);
-    for (double until_s = now_s() + watched_s; now_s() < until_s; pause_s(0.005))
+    for (double until_s = now_s() + watched_s; now_s() < until_s && *most_mb < LOG_MOST_MB;
+         pause_s(0.005))
         *most_mb = fmax(*most_mb, log_mb());
     for (int i = 0; i < READERS; i++)
         CHECK_INT(process_kill(readers[i]), -SIGKILL);
-    for (double until_s = now_s() + 5; log_mb() > 4 && now_s() < until_s; pause_s(0.005))
+    for (double until_s = now_s() + 5; log_mb() >= LOG_THEN_MB && now_s() < until_s; pause_s(0.005))
         ;
     *then_mb = log_mb();
     CHECK_INT(process_kill(writer), -SIGKILL);
@@ -370,12 +407,13 @@ static void test_log(void)
     double most_mb, then_mb;
     (void)open_at_once("open");
     log_watch("fill", seconds * 1.5, &most_mb, &then_mb);
-    CHECK_INT(most_mb < 64, 1);
-    CHECK_INT(then_mb < 4, 1);
+    CHECK_INT(most_mb < LOG_MOST_MB, 1);
+    CHECK_INT(then_mb < LOG_THEN_MB, 1);
     folder_empty(folder);
     plain_file_make();
-    log_watch("fill plain (control)", CONTROL_SECONDS, &most_mb, &then_mb);
-    CHECK_INT(then_mb >= 4, 1);
+    log_watch("fill plain (control)", LOG_AT_LENGTH_S, &most_mb, &then_mb);
+    CHECK_INT(most_mb >= LOG_MOST_MB, 1);
+    CHECK_INT(then_mb >= LOG_THEN_MB, 1);
     folder_empty(folder);
 }
 
@@ -388,11 +426,15 @@ static int be(const char *role, int number)
     if (strcmp(role, "open plain") == 0)
         return open_plain(number);
     if (strcmp(role, "write") == 0)
-        return write_ours(number, 0);
+        return write_ours(number, 1, 0);
     if (strcmp(role, "write with pauses") == 0)
-        return write_ours(number, 0.002);
-    if (strcmp(role, "write plain (control)") == 0)
-        return write_plain(number);
+        return write_ours(number, 1, PAUSE_S);
+    if (strcmp(role, "write many") == 0)
+        return write_ours(number, BULK, 0);
+    if (strcmp(role, "write many plain (control)") == 0)
+        return write_plain(number, 0);
+    if (strcmp(role, "the same with pauses (control)") == 0)
+        return write_plain(number, PAUSE_S);
     if (strcmp(role, "read") == 0)
         return read_long(number);
     return strcmp(role, "fill") == 0 ? fill_ours() : fill_plain();
@@ -417,6 +459,7 @@ int main(int argc, char **argv)
     (void)setvbuf(stdout, NULL, _IOLBF, 0);
     test_fresh_files(files == NULL ? 100 : atoi(files));
     test_writers();
+    test_plain_writers();
     test_log();
     (void)rmdir(folder);
     return check_report();
