@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
+import sys
 import threading
 from contextlib import closing
 from typing import Any
@@ -108,6 +110,32 @@ def test_checkpoints_and_an_old_reader(dm: DataManager, path: str) -> None:
         reader.execute("ROLLBACK")
     dm.add_model_requests("m", rows)
     assert dm.stats()["checkpoint_held_pages"] == 0
+
+
+# What a checkpoint of another process holds while it runs: a byte of SQLite's file format.
+CHECKPOINTING = """
+import fcntl, sys
+with open(sys.argv[1], "r+b") as shared:
+    fcntl.lockf(shared, fcntl.LOCK_EX, 1, 121)
+    print("locked", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_a_checkpoint_that_is_skipped(dm: DataManager, path: str) -> None:
+    dm.add_model_request("m", ROW)
+    command = [sys.executable, "-c", CHECKPOINTING, f"{path}-shm"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout is not None and other.stdout.readline() == b"locked\n"
+        before = dm.stats()
+        dm.add_model_requests("m", [ROW] * 150_000)
+        found = difference(before, dm.stats())
+        assert found["checkpoints_skipped"] == 1 and "checkpoints" not in found
+        other.communicate()
+    before = dm.stats()
+    dm.add_model_request("m", ROW)
+    found = difference(before, dm.stats())
+    assert found["checkpoints"] == 1 and "checkpoints_skipped" not in found
 
 
 def test_an_old_reader_is_named(dm: DataManager, path: str, tmp_path: Any) -> None:
