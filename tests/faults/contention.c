@@ -4,13 +4,14 @@
  *
  *     eight that open a file at once which is not there yet;
  *     four that write as fast as they can, and then with a pause of 2 ms between;
- *     two that write while others read, each for most of a second: how long the log gets.
+ *     two that write while others read, each for most of a second: how long the log gets;
+ *     one that writes while another prunes.
  *
  * In memory, where nothing is told but the price of waiting for each other; on a disk with
  * DM_FOLDER, where other users of it count as well.
  *
- * The controls are SQLite alone: opening without taking turns, its own handler of a busy file, and
- * a log without a limit. */
+ * The controls are SQLite alone: opening without taking turns, its own handler of a busy file, a
+ * log without a limit, and rows that are deleted at once. */
 #include "processes.h"
 #include "work.h"
 
@@ -162,6 +163,17 @@ static int times_write(int number)
     return file != NULL && fclose(file) == 0 && written ? 0 : 5;
 }
 
+static void times_read(int number)
+{
+    char name[WORK_PATH];
+    times_path(name, sizeof name, number);
+    FILE *file = fopen(name, "rb");
+    if (file == NULL)
+        return;
+    time_count += fread(times_ms + time_count, sizeof *times_ms, CALLS, file);
+    (void)fclose(file);
+}
+
 static void time_add(double begun_s)
 {
     if (time_count < CALLS)
@@ -238,14 +250,8 @@ static times write_at_once(const char *role)
     gate_await(WRITERS);
     gate_open();
     for (int i = 0; i < WRITERS; i++) {
-        char name[WORK_PATH];
         result.failed += process_wait(writers[i]) != 0;
-        times_path(name, sizeof name, i);
-        FILE *file = fopen(name, "rb");
-        if (file != NULL) {
-            time_count += fread(times_ms + time_count, sizeof *times_ms, CALLS, file);
-            (void)fclose(file);
-        }
+        times_read(i);
     }
     qsort(times_ms, time_count, sizeof *times_ms, ascending);
     result.count = time_count;
@@ -417,6 +423,131 @@ static void test_log(void)
     folder_empty(folder);
 }
 
+/* ---- a prune ---- */
+
+#define OLD_ROWS    300000
+#define OLD_ROWS_OF 50000 /* each call */
+#define NEW_S       2e9   /* when the requests are that stay */
+#define PRUNE_MS    50
+#define PRUNE_TRIES 5
+
+static void ended_path(char *to, size_t size)
+{
+    (void)snprintf(to, size, "%s/ended", folder);
+}
+
+static int write_beside(int number)
+{
+    char ended[WORK_PATH];
+    dm_options options = {0};
+    dm_manager *m = NULL;
+    dm_request request = {NEW_S, number, 2, 3, 4};
+    int64_t id;
+    ended_path(ended, sizeof ended);
+    if (dm_open(path, &options, &m, &err) != DM_OK ||
+        dm_request_add(m, DM_STR("a"), &request, NULL, &id, &err) != DM_OK)
+        return complain("open");
+    gate_wait(folder, number);
+    while (access(ended, F_OK) != 0) {
+        double begun_s = now_s();
+        if (dm_request_add(m, DM_STR("a"), &request, NULL, &id, &err) != DM_OK)
+            return complain("write");
+        time_add(begun_s);
+        pause_s(0.001);
+    }
+    dm_free(m);
+    return times_write(number);
+}
+
+static void old_rows_make(void)
+{
+    static double at_s[OLD_ROWS_OF];
+    static const int64_t tokens[OLD_ROWS_OF];
+    const dm_request_rows rows = {OLD_ROWS_OF, at_s, tokens, tokens, tokens, tokens, NULL, NULL};
+    dm_options options = {.durability = DM_DURABILITY_NORMAL};
+    dm_manager *m = NULL;
+    dm_ids ids;
+    CHECK_OK(dm_open(path, &options, &m, &err));
+    for (int i = 0; i < OLD_ROWS; i += OLD_ROWS_OF) {
+        for (int j = 0; j < OLD_ROWS_OF; j++)
+            at_s[j] = i + j;
+        CHECK_OK(dm_requests_add(m, DM_STR("a"), &rows, &ids, &err));
+    }
+    dm_free(m);
+}
+
+static int64_t prune_ours(void)
+{
+    static const double edges_s[] = {0};
+    dm_prune_query query = {.before_s = OLD_ROWS, .edges_s = edges_s, .edge_count = 1};
+    dm_prune_result result = {0};
+    dm_options options = {0};
+    dm_manager *m = NULL;
+    CHECK_OK(dm_open(path, &options, &m, &err));
+    CHECK_OK(dm_prune(m, &query, NULL, &result, &err));
+    int64_t pruned = result.counts[0].requests;
+    dm_prune_result_reset(&result);
+    dm_free(m);
+    return pruned;
+}
+
+static int64_t prune_plain(void)
+{
+    sqlite3 *db = NULL;
+    dm_manager *m = NULL;
+    dm_options options = {0};
+    char sql[160], *table = NULL;
+    size_t length;
+    CHECK_OK(dm_open(path, &options, &m, &err));
+    CHECK_OK(dm_model_lookup(m, DM_STR("a"), &table, &length, &err));
+    (void)snprintf(sql, sizeof sql, "DELETE FROM \"%s_requests\" WHERE timestamp<%d", table,
+                   OLD_ROWS);
+    dm_text_free(table);
+    dm_free(m);
+    CHECK_INT(sqlite3_open(path, &db), SQLITE_OK);
+    (void)sqlite3_busy_timeout(db, 5000);
+    CHECK_INT(sqlite3_exec(db, sql, NULL, NULL, NULL), SQLITE_OK);
+    int64_t pruned = sqlite3_changes(db);
+    (void)sqlite3_close(db);
+    return pruned;
+}
+
+/* Of the calls of a process that writes meanwhile. */
+static double worst_beside_ms(const char *what, int64_t (*prune)(void))
+{
+    char ended[WORK_PATH];
+    ended_path(ended, sizeof ended);
+    old_rows_make();
+    gate_shut(folder);
+    pid_t writer = process_start("write beside", 0, folder);
+    gate_await(1);
+    gate_open();
+    double begun_s = now_s();
+    CHECK_INT(prune(), OLD_ROWS);
+    double took_s = now_s() - begun_s;
+    FILE *file = fopen(ended, "wb");
+    CHECK_INT(file != NULL && fclose(file) == 0, 1);
+    CHECK_INT(process_wait(writer), 0);
+    time_count = 0;
+    times_read(0);
+    CHECK_INT(time_count > 0, 1);
+    qsort(times_ms, time_count, sizeof *times_ms, ascending);
+    double worst_ms = time_count == 0 ? 0 : (double)times_ms[time_count - 1];
+    printf("%-34s %d rows in %.2f s, %zu writes beside it: worst %.0f ms\n", what, OLD_ROWS, took_s,
+           time_count, worst_ms);
+    folder_empty(folder);
+    return worst_ms;
+}
+
+static void test_prune(void)
+{
+    double best_ms = INFINITY;
+    for (int i = 0; i < PRUNE_TRIES && best_ms >= PRUNE_MS; i++)
+        best_ms = fmin(best_ms, worst_beside_ms("prune", prune_ours));
+    CHECK_INT(best_ms < PRUNE_MS, 1);
+    CHECK_INT(worst_beside_ms("delete (control)", prune_plain) >= PRUNE_MS, 1);
+}
+
 /* ---- */
 
 static int be(const char *role, int number)
@@ -435,6 +566,8 @@ static int be(const char *role, int number)
         return write_plain(number, 0);
     if (strcmp(role, "the same with pauses (control)") == 0)
         return write_plain(number, PAUSE_S);
+    if (strcmp(role, "write beside") == 0)
+        return write_beside(number);
     if (strcmp(role, "read") == 0)
         return read_long(number);
     return strcmp(role, "fill") == 0 ? fill_ours() : fill_plain();
@@ -461,6 +594,7 @@ int main(int argc, char **argv)
     test_writers();
     test_plain_writers();
     test_log();
+    test_prune();
     (void)rmdir(folder);
     return check_report();
 }
