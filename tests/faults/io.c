@@ -17,6 +17,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -397,9 +398,28 @@ static void fail_pairs(long count)
 
 /* ---- a file system that is full ---- */
 
+static bool file_says(const char *path, const char *text)
+{
+    int descriptor = open(path, O_WRONLY | O_CLOEXEC);
+    bool said = write(descriptor, text, strlen(text)) == (ssize_t)strlen(text);
+    return descriptor >= 0 && close(descriptor) == 0 && said;
+}
+
+/* Who is not root becomes that of a namespace of its own, where the system lets everybody. */
+static bool become_root(void)
+{
+    char users[32], groups[32];
+    (void)snprintf(users, sizeof users, "0 %u 1", (unsigned)geteuid());
+    (void)snprintf(groups, sizeof groups, "0 %u 1", (unsigned)getegid());
+    return geteuid() == 0 ||
+           (unshare(CLONE_NEWUSER | CLONE_NEWNS) == 0 &&
+            file_says("/proc/self/setgroups", "deny") && file_says("/proc/self/uid_map", users) &&
+            file_says("/proc/self/gid_map", groups));
+}
+
 static bool mounted(void)
 {
-    return mount("tmpfs", live, "tmpfs", 0, "size=2m") == 0;
+    return become_root() && mount("tmpfs", live, "tmpfs", 0, "size=2m") == 0;
 }
 
 /* Leave only so many bytes. */
@@ -419,8 +439,11 @@ static bool fill(long left)
 
 static void fill_up(void)
 {
-    if (geteuid() != 0 || !mounted()) {
-        printf("skipped: only root can mount a small file system\n");
+    bool must = geteuid() == 0 || getenv("CI") != NULL;
+    if (!mounted()) {
+        printf("full file system       %s: none can be mounted: %s\n", must ? "FAILED" : "skipped",
+               strerror(errno));
+        check_failed += must;
         return;
     }
     memset(&seen, 0, sizeof seen);
