@@ -6,7 +6,8 @@
  * only begun all or nothing. A reader looks on, which nobody kills: in each of its snapshots what
  * was added together is whole.
  *
- * The control: processes that acknowledge before they commit. Rows must be found lost. */
+ * The controls: processes that acknowledge before they commit, that add each row again, and that
+ * add what belongs together one by one. Rows must be found lost, there twice, and torn. */
 #include "processes.h"
 #include "work.h"
 
@@ -20,8 +21,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#define WORKERS 3
-#define ROUND   50 /* kills, then all is verified and a new database begun */
+#define WORKERS       3
+#define CONTROL_KILLS 50
+#define NOT_WHOLE     4  /* the exit code of who has seen it */
+#define ROUND         50 /* kills, then all is verified and a new database begun */
 
 static char folder[64] = "/dev/shm/dm-kills-XXXXXX";
 static work w; /* of this process */
@@ -76,6 +79,36 @@ static void operate(bool too_early)
             complain(work_operations[chosen].name);
         if (count > 0)
             ledger_write(first, count, true);
+    }
+}
+
+/* A control: it is not sure of its first try, and has given no id. */
+static void add_twice(void)
+{
+    for (;;) {
+        int64_t first = w.serial + 1;
+        ledger_write(first, 1, false);
+        for (int i = 0; i < 2; i++) {
+            w.serial = first - 1;
+            if (work_run(&w, 0) != DM_OK)
+                complain("request");
+        }
+        ledger_write(first, 1, true);
+    }
+}
+
+/* A control: what is to be there together. */
+static void add_in_pieces(void)
+{
+    for (;;) {
+        int64_t id, first = w.serial + 1;
+        ledger_write(first, WORK_BULK, false);
+        for (int i = 0; i < WORK_BULK; i++) {
+            dm_request request = {1000, ++w.serial, first, WORK_BULK, 7};
+            if (dm_request_add(w.m, work_models[0], &request, NULL, &id, &err) != DM_OK)
+                complain("request");
+        }
+        ledger_write(first, WORK_BULK, true);
     }
 }
 
@@ -160,11 +193,9 @@ static bool look_once(bool (*is_right)(const dm_request_columns *rows))
 
 static void look_on(bool (*is_right)(const dm_request_columns *rows))
 {
-    for (;;)
-        if (!look_once(is_right)) {
-            (void)snprintf(err.text, sizeof err.text, "a snapshot is not whole");
-            complain("look");
-        }
+    while (look_once(is_right))
+        ;
+    _exit(NOT_WHOLE);
 }
 
 /* ---- one process: kills ROLE NUMBER ---- */
@@ -189,6 +220,10 @@ static int be(const char *role, int number)
         look_on(rows_are_of_one);
     if (strcmp(role, "prune") == 0)
         add_and_prune();
+    if (strcmp(role, "twice") == 0)
+        add_twice();
+    if (strcmp(role, "in pieces") == 0)
+        add_in_pieces();
     operate(strcmp(role, "too early") == 0);
     return 0;
 }
@@ -202,6 +237,16 @@ static pid_t start(const char *role, int number)
 static void stop(pid_t pid)
 {
     CHECK_INT(process_kill(pid), -SIGKILL);
+}
+
+/* Nor may who looks on, unless it has seen something. */
+static long snapshots_torn;
+
+static void stop_looking(pid_t pid)
+{
+    int code = process_kill(pid);
+    snapshots_torn += code == NOT_WHOLE;
+    CHECK_INT(code == NOT_WHOLE ? -SIGKILL : code, -SIGKILL);
 }
 
 /* The moment of a kill, not a synchronisation. */
@@ -353,8 +398,15 @@ static void verify_and_begin_anew(void)
 static void report(const char *what)
 {
     printf("%-24s %5ld kills, %8ld rows acknowledged: %ld lost, %ld twice, %ld unknown, %ld "
-           "groups torn\n",
-           what, kills, (long)rows_acknowledged, rows_lost, rows_twice, rows_unknown, groups_torn);
+           "groups and %ld snapshots torn\n",
+           what, kills, (long)rows_acknowledged, rows_lost, rows_twice, rows_unknown, groups_torn,
+           snapshots_torn);
+}
+
+static void nothing_seen(void)
+{
+    kills = rows_acknowledged = 0;
+    rows_lost = rows_twice = rows_unknown = groups_torn = snapshots_torn = 0;
 }
 
 /* ---- rounds ---- */
@@ -362,7 +414,7 @@ static void report(const char *what)
 static void kill_workers(const char *role, long count)
 {
     int number = 0;
-    kills = rows_acknowledged = rows_lost = rows_twice = rows_unknown = groups_torn = 0;
+    nothing_seen();
     while (kills < count) {
         pid_t workers[WORKERS], reader;
         for (int i = 0; i < WORKERS; i++)
@@ -376,7 +428,7 @@ static void kill_workers(const char *role, long count)
         }
         for (int i = 0; i < WORKERS; i++)
             stop(workers[i]);
-        stop(reader);
+        stop_looking(reader);
         verify_and_begin_anew();
     }
     report(role);
@@ -385,7 +437,7 @@ static void kill_workers(const char *role, long count)
 /* Two processes adopt an older file, and go on. */
 static void kill_adopters(long count)
 {
-    kills = rows_acknowledged = rows_lost = rows_twice = rows_unknown = groups_torn = 0;
+    nothing_seen();
     for (int number = 1; kills < count; kills += 2, number += 2) {
         work_make_older(&w);
         pid_t one = start("operate", number), two = start("operate", number + 1);
@@ -403,7 +455,7 @@ static void kill_pruners(long count)
 {
     int number = 0;
     pid_t workers[WORKERS];
-    rows_lost = rows_twice = rows_unknown = groups_torn = 0;
+    nothing_seen();
     for (int i = 0; i < WORKERS; i++)
         workers[i] = start("prune", ++number);
     for (kills = 0; kills < count; kills++) {
@@ -452,7 +504,8 @@ static void kill_restorers(long count)
             work_end(&w);
         }
     }
-    stop(reader);
+    stop_looking(reader);
+    CHECK_INT(snapshots_torn, 0);
     folder_empty(folder);
     printf("%-24s %5ld kills: all of one copy or all of the other\n", "restore", kills);
 }
@@ -471,14 +524,19 @@ int main(int argc, char **argv)
         return 2;
     work_init(&w, folder, DM_DURABILITY_FULL, 1);
     kill_workers("operate", count * 4 / 10);
-    CHECK_INT(rows_lost + rows_twice + rows_unknown + groups_torn, 0);
+    CHECK_INT(rows_lost + rows_twice + rows_unknown + groups_torn + snapshots_torn, 0);
     CHECK_INT(rows_acknowledged > 0, 1);
     kill_adopters(count * 2 / 10);
     CHECK_INT(rows_lost + rows_twice + groups_torn, 0);
     kill_restorers(count * 2 / 10);
     kill_pruners(count * 2 / 10);
-    kill_workers("too early", 50);
+    kill_workers("too early", CONTROL_KILLS);
     CHECK_INT(rows_lost > 0, 1);
+    kill_workers("twice", CONTROL_KILLS);
+    CHECK_INT(rows_twice > 0, 1);
+    kill_workers("in pieces", CONTROL_KILLS);
+    CHECK_INT(groups_torn > 0, 1);
+    CHECK_INT(snapshots_torn > 0, 1);
     (void)rmdir(folder);
     return check_report();
 }
