@@ -157,17 +157,38 @@ def test_the_readmes_say_the_same() -> None:
     assert sorted(set(links[0])) == sorted(set(links[1]))
 
 
+def promises(text: str) -> list[list[str]]:
+    """The cells of each row, without those of the headings."""
+    rows = re.findall(r"^\| (?!promise|---)(.*) \|$", text, re.M)
+    return [row.split(" | ") for row in rows]
+
+
+def is_there(proof: str) -> bool:
+    file, _, name = proof.partition("::")
+    return not name or re.search(rf"^def {name}\(", text_of(file), re.M) is not None
+
+
+PROOF = re.compile(r"`((?:tests|scripts|bench)/[^`]+)`")
+
+
 def test_the_proofs_of_promises_exist() -> None:
-    """Each names a test that there is, and each row names one."""
-    rows = re.findall(r"^\| (?!promise|---)(.*) \|$", text_of("docs/promises.md"), re.M)
+    """Each names a test that there is, and each row names one; so with what else is named."""
+    rows = promises(text_of("docs/promises.md"))
     assert rows
     for row in rows:
-        proofs = re.findall(r"`(tests/[^`]+)`", row.split(" | ")[2])
-        assert proofs, row
-        for proof in proofs:
-            file, _, name = proof.partition("::")
-            text = text_of(file)
-            assert not name or re.search(rf"^def {name}\(", text, re.M), proof
+        assert re.search(r"`tests/[^`]+`", row[2]), row
+        for proof in PROOF.findall(" ".join(row)):
+            assert (ROOT / proof.partition("::")[0]).is_file() and is_there(proof), proof
+
+
+def test_each_promise_under_faults_has_a_control() -> None:
+    """It names a test or a script, or one that the row names speaks of its control."""
+    rows = promises(section("docs/promises.md", "## Under faults"))
+    assert len(rows) > 10
+    for row in rows:
+        assert len(row) == 4 and row[3].strip(), row
+        files = [proof.partition("::")[0] for proof in PROOF.findall(" ".join(row[1:]))]
+        assert PROOF.search(row[3]) or any("control" in text_of(file) for file in files), row
 
 
 def test_the_schema_is_the_chinese_manuals() -> None:
