@@ -112,11 +112,13 @@ static void add_in_pieces(void)
     }
 }
 
-/* Adds some, and prunes all of before: what is left of them is in the sums. */
-static void add_and_prune(void)
+/* Adds some, and prunes all of before: what is left of them is in the sums, unless none are kept,
+ * which is a control. */
+static void add_and_prune(bool keeps)
 {
     static const double edges_s[] = {0};
-    dm_prune_query query = {.before_s = INFINITY, .edges_s = edges_s, .edge_count = 1};
+    dm_prune_query query = {
+        .before_s = INFINITY, .edges_s = keeps ? edges_s : NULL, .edge_count = keeps};
     for (;;) {
         for (int i = 0; i < 20; i++) {
             int64_t first = w.serial + 1;
@@ -132,7 +134,9 @@ static void add_and_prune(void)
     }
 }
 
-/* Both copies in turn: see restored_rows_read. */
+#define COPY_ROWS(copy) ((copy) == 0 ? 60 : 90)
+
+/* Both copies in turn: see rows_are_of_one. */
 static void restore_in_turn(void)
 {
     char copies[2][WORK_PATH];
@@ -144,6 +148,22 @@ static void restore_in_turn(void)
             complain("restore");
         (void)unlink(kept);
         dm_text_free(kept);
+    }
+}
+
+/* A control: the same with rows that are taken and put one by one. */
+static void replace_in_turn(void)
+{
+    for (int copy = 0;; copy = !copy) {
+        int64_t id;
+        dm_status rc = dm_model_delete(w.m, work_models[0], &err);
+        if (rc != DM_OK && rc != DM_MODEL_NOT_FOUND) /* the last was killed there */
+            complain("delete");
+        for (int i = 0; i < COPY_ROWS(copy); i++) {
+            dm_request request = {5, i, copy, 3, 7};
+            if (dm_request_add(w.m, work_models[0], &request, NULL, &id, &err) != DM_OK)
+                complain("request");
+        }
     }
 }
 
@@ -165,13 +185,13 @@ static bool rows_are_whole(const dm_request_columns *rows)
     return left == 0;
 }
 
-/* All are of the one copy or all of the other: 60 rows of 0 or 90 of 1. */
+/* All are of the one copy or all of the other. */
 static bool rows_are_of_one(const dm_request_columns *rows)
 {
     for (size_t i = 0; i < rows->count; i++)
         if (rows->output_tokens[i] != rows->output_tokens[0])
             return false;
-    return rows->count == (rows->count == 0 || rows->output_tokens[0] == 1 ? 90 : 60);
+    return rows->count > 0 && rows->count == (size_t)COPY_ROWS(rows->output_tokens[0]);
 }
 
 static bool look_once(bool (*is_right)(const dm_request_columns *rows))
@@ -214,12 +234,14 @@ static int be(const char *role, int number)
         err = w.err;
         complain("open");
     }
+    if (strcmp(role, "replace") == 0)
+        replace_in_turn();
     if (strcmp(role, "look") == 0)
         look_on(rows_are_whole);
     if (strcmp(role, "look at copies") == 0)
         look_on(rows_are_of_one);
-    if (strcmp(role, "prune") == 0)
-        add_and_prune();
+    if (strcmp(role, "prune") == 0 || strcmp(role, "forget") == 0)
+        add_and_prune(strcmp(role, "prune") == 0);
     if (strcmp(role, "twice") == 0)
         add_twice();
     if (strcmp(role, "in pieces") == 0)
@@ -451,32 +473,31 @@ static void kill_adopters(long count)
     report("adoption");
 }
 
-static void kill_pruners(long count)
+static void kill_pruners(const char *role, long count)
 {
     int number = 0;
     pid_t workers[WORKERS];
     nothing_seen();
     for (int i = 0; i < WORKERS; i++)
-        workers[i] = start("prune", ++number);
+        workers[i] = start(role, ++number);
     for (kills = 0; kills < count; kills++) {
         wait_us(2000, 40000);
         int victim = (int)work_random(&w, WORKERS);
         stop(workers[victim]);
-        workers[victim] = start("prune", ++number);
+        workers[victim] = start(role, ++number);
     }
     for (int i = 0; i < WORKERS; i++)
         stop(workers[i]);
     verify_pruned();
     folder_empty(folder);
-    report("prune");
-    CHECK_INT(rows_lost + rows_twice, 0);
+    report(role);
     CHECK_INT((int64_t)serial_count < rows_acknowledged, 1); /* some have gone */
 }
 
 static void copy_make(int number)
 {
     CHECK_OK(work_open(&w));
-    for (int i = 0; i < (number == 0 ? 60 : 90); i++) {
+    for (int i = 0; i < COPY_ROWS(number); i++) {
         dm_request request = {5, i, number, 3, 7};
         int64_t id;
         CHECK_OK(dm_request_add(w.m, work_models[0], &request, NULL, &id, &err));
@@ -487,27 +508,31 @@ static void copy_make(int number)
     work_end(&w);
 }
 
-static void kill_restorers(long count)
+static long copies_torn;
+
+static void kill_restorers(const char *role, long count)
 {
+    nothing_seen();
+    copies_torn = 0;
     copy_make(0);
     work_remove_files(&w);
     copy_make(1);
     pid_t reader = start("look at copies", 0);
     for (kills = 0; kills < count; kills++) {
-        pid_t restorer = start("restore", 1);
+        pid_t restorer = start(role, 1);
         wait_us(1000, 30000);
         stop(restorer);
         if (kills % 10 == 9) {
             CHECK_OK(work_open(&w));
-            CHECK_INT(look_once(rows_are_of_one), true);
+            copies_torn += !look_once(rows_are_of_one);
             verify_sound();
             work_end(&w);
         }
     }
     stop_looking(reader);
-    CHECK_INT(snapshots_torn, 0);
     folder_empty(folder);
-    printf("%-24s %5ld kills: all of one copy or all of the other\n", "restore", kills);
+    printf("%-24s %5ld kills: %ld times neither one copy nor the other, %ld snapshots torn\n", role,
+           kills, copies_torn, snapshots_torn);
 }
 
 int main(int argc, char **argv)
@@ -528,8 +553,10 @@ int main(int argc, char **argv)
     CHECK_INT(rows_acknowledged > 0, 1);
     kill_adopters(count * 2 / 10);
     CHECK_INT(rows_lost + rows_twice + groups_torn, 0);
-    kill_restorers(count * 2 / 10);
-    kill_pruners(count * 2 / 10);
+    kill_restorers("restore", count * 2 / 10);
+    CHECK_INT(copies_torn + snapshots_torn, 0);
+    kill_pruners("prune", count * 2 / 10);
+    CHECK_INT(rows_lost + rows_twice, 0);
     kill_workers("too early", CONTROL_KILLS);
     CHECK_INT(rows_lost > 0, 1);
     kill_workers("twice", CONTROL_KILLS);
@@ -537,6 +564,11 @@ int main(int argc, char **argv)
     kill_workers("in pieces", CONTROL_KILLS);
     CHECK_INT(groups_torn > 0, 1);
     CHECK_INT(snapshots_torn > 0, 1);
+    kill_restorers("replace", CONTROL_KILLS);
+    CHECK_INT(copies_torn > 0, 1);
+    CHECK_INT(snapshots_torn > 0, 1);
+    kill_pruners("forget", CONTROL_KILLS);
+    CHECK_INT(rows_lost > 0, 1);
     (void)rmdir(folder);
     return check_report();
 }
