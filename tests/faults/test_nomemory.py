@@ -4,6 +4,8 @@ MemoryError or the right result, and no crash."""
 from __future__ import annotations
 
 import os
+import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -137,4 +139,11 @@ def test_method(tmp_path: Path, module: Path, name: str, how: str) -> None:
 @pytest.mark.parametrize("how", ["once", "pairs"])
 @pytest.mark.parametrize("control", ["planted_wrong", "planted_crash"])
 def test_control(tmp_path: Path, module: Path, control: str, how: str) -> None:
-    assert run(tmp_path, module, control, (), how).returncode != 0
+    done = run(tmp_path, module, control, (), how)
+    if control == "planted_crash":
+        assert done.returncode == -signal.SIGSEGV
+    else:
+        assert done.returncode == 1
+        assert re.fullmatch(
+            r"planted_wrong, allocations \d+, -?\d+: None, None, not 1000, None\n", done.stderr
+        )
