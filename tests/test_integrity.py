@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 from test_backup import ROW, writers
@@ -340,6 +341,65 @@ def test_missing_table_is_made_again(path: str, table: str) -> None:
         assert dm.get_model_billing("other").tier_pricing == []
         assert len(dm.get_model_requests(NAME)) == (0 if table == REQUESTS else 501)
         assert dm.add_model_request(NAME, ROW)
+
+
+def lose_requests(path: str) -> list[object]:
+    """With sums, ids, a timing and checksums beside it. Returns what is to be paid for the sums."""
+    with DataManager(path, checksums=True) as dm:
+        dm.set_pricing(NAME, tiers=TIERS)
+        for at in range(50):
+            dm.add_model_request(
+                NAME, [1000.0 + at, *ROW[1:]], request_id=f"id{at}" if at else None
+            )
+        dm.add_model_request(NAME, [90_000.0, *ROW[1:]], duration=2.0, request_id="new")
+        dm.export(Path(path).with_suffix(".csv"))
+        dm.prune(80_000.0, tz="UTC")
+        usage = dm.usage(NAME, end=80_000.0, tz="UTC", start=0)[0]
+        assert usage.requests == 50 and usage.cost > 0
+        kept = [usage, dm.invoice(end=80_000.0, tz="UTC", start=0).total]
+    alter(path, f"DROP TABLE {REQUESTS}")
+    return kept
+
+
+def make_again(dm: DataManager, path: str, how: str) -> None:
+    if how == "repair":
+        assert any(finding.repaired for finding in dm.check(repair=True))
+    elif how == "models":
+        dm.close()
+        DataManager(path, models=[NAME]).close()
+    elif how == "prices":
+        dm.set_pricing(NAME, hourly_price=0.5)
+    elif how == "run":
+        dm.add_model_runtime_start(NAME, 100_000.0)
+    else:
+        dm.add_model_request(NAME, [100_000.0, *ROW[1:]])
+
+
+@pytest.mark.parametrize("seen", [True, False])
+@pytest.mark.parametrize("how", ["repair", "models", "prices", "run", "request"])
+def test_a_lost_table_of_requests_takes_nothing_with_it(path: str, how: str, seen: bool) -> None:
+    """What was pruned is billed as before, and what is repeated is known."""
+    kept = lose_requests(path)
+    with DataManager(path) as dm:
+        if seen:  # its statements are prepared
+            with pytest.raises(datamanager.CorruptDataError):
+                dm.get_model_requests(NAME)
+        make_again(dm, path, how)
+    with DataManager(path) as dm:
+        window: Any = {"start": 0, "end": 80_000.0, "tz": "UTC"}
+        assert [dm.usage(NAME, **window)[0], dm.invoice(**window).total] == kept
+        ids = [f"id{at}" for at in range(1, 50)] + ["new", None]
+        added = 1 + (how == "request")
+        assert dm.add_model_requests(NAME, [ROW] * 51, request_ids=ids) == [
+            *range(2, 52),
+            51 + added,
+        ]
+        dm.import_requests(Path(path).with_suffix(".csv"))
+        assert len(dm.get_model_requests(NAME)) == added
+        gone = {f"{SAFE}_timings", f"{SAFE}_checksums"}  # the one that was lost, not pruned
+        assert {(f.severity, f.table, f.row) for f in dm.check()} == {
+            ("warning", table, 51) for table in gone
+        }
 
 
 def test_missing_billing_row_is_made_again(path: str) -> None:

@@ -303,7 +303,8 @@ dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name,
                            dm_error *err) DM_CHECKED;
 bool dm__safe_name_ok(const char *safe, size_t length);
 /* The four tables of a model, as the manual gives them, and its billing row. Idempotent. Where the
- * requests were missing, what stood beside them is of others, and goes. */
+ * requests were missing, what stands beside them stays, and is of rows that were: new ones get
+ * other numbers. */
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 
 dm_status dm__run_insert(dm__conn *conn, dm__model *model_or_null, double start_time_s,
@@ -320,6 +321,12 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 
 /* ---- request_ids.c ---- */
 
+/* In the caller's transaction. The model's next rows get numbers behind `last_id`, if they would
+ * not anyway. */
+dm_status dm__row_ids_reserve(dm__conn *conn, const char *safe, int64_t last_id,
+                              dm_error *err) DM_CHECKED;
+/* The same for requests whose table is new: behind all that others tell of rows that were. */
+dm_status dm__row_ids_go_on(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 /* In the caller's transaction: the first makes the table. */
 dm_status dm__request_ids_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 /* The row of that id; 0 where there is none. */

@@ -33,9 +33,13 @@ static const char model_tables_sql[] =
     "INSERT INTO \"%w_billing\"(use_tier_pricing,hourly_price)"
     " SELECT 1,0.0 WHERE NOT EXISTS(SELECT 1 FROM \"%w_billing\")";
 
-/* The older class deletes its own four tables: its next requests would begin again with row 1, and
- * find the timings and ids of rows that are gone, and sums of requests that are no longer its own.
- */
+static bool has_requests(dm__conn *conn, const char *safe)
+{
+    char requests[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof requests, requests, "%s_requests", safe);
+    return dm__table_has_column(conn, requests, "id");
+}
+
 static dm_status side_tables_drop(dm__conn *conn, const char *safe, dm_error *err)
 {
     dm_status rc = dm__conn_exec(conn, err,
@@ -48,15 +52,13 @@ static dm_status side_tables_drop(dm__conn *conn, const char *safe, dm_error *er
 
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err)
 {
-    char requests[DM_SAFE_NAME_SIZE + 16];
-    (void)sqlite3_snprintf((int)sizeof requests, requests, "%s_requests", safe);
-    bool is_new = !dm__table_has_column(conn, requests, "id"), wanted = false;
-    dm_status rc = is_new ? side_tables_drop(conn, safe, err) : DM_OK;
-    if (rc == DM_OK)
-        rc = dm__conn_exec(conn, err, model_tables_sql, safe, safe, safe, safe, safe, safe);
+    bool is_new = !has_requests(conn, safe), wanted = false;
+    dm_status rc = dm__conn_exec(conn, err, model_tables_sql, safe, safe, safe, safe, safe, safe);
     if (rc == DM_OK && is_new)
         rc = dm__checksums_wanted(conn, &wanted, err);
-    return rc == DM_OK && wanted ? dm__checksums_create(conn, safe, err) : rc;
+    if (rc == DM_OK && wanted)
+        rc = dm__checksums_create(conn, safe, err);
+    return rc == DM_OK && is_new ? dm__row_ids_go_on(conn, safe, err) : rc;
 }
 
 static const struct {
@@ -152,6 +154,18 @@ static dm_status mapping_insert(dm__conn *conn, dm_str name, const char *safe, d
     return rc;
 }
 
+/* The older class deletes its own four tables and the name, and means all of the model: requests of
+ * that name begin again with row 1, and must not find the timings and ids of rows that are gone,
+ * nor sums of requests that are no longer theirs. Where the name is still known, a table got lost,
+ * and what stands beside it is all that is left of its requests. */
+static dm_status model_begin(dm__conn *conn, dm_str name, char safe[DM_SAFE_NAME_SIZE],
+                             dm_error *err)
+{
+    dm_safe_name(name, safe);
+    dm_status rc = has_requests(conn, safe) ? DM_OK : side_tables_drop(conn, safe, err);
+    return rc == DM_OK ? mapping_insert(conn, name, safe, err) : rc;
+}
+
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err)
 {
@@ -163,10 +177,8 @@ dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transa
     char safe[DM_SAFE_NAME_SIZE];
     bool found = false;
     rc = mapping_find(conn, name, safe, &found, err);
-    if (rc == DM_OK && !found) {
-        dm_safe_name(name, safe);
-        rc = mapping_insert(conn, name, safe, err);
-    }
+    if (rc == DM_OK && !found)
+        rc = model_begin(conn, name, safe, err);
     if (rc == DM_OK) /* also where another program lost some of them */
         rc = dm__model_tables_create(conn, safe, err);
     if (rc == DM_OK)

@@ -13,7 +13,7 @@
  * Elsewhere that is an id like any other. Here it is found again without a table: it is that row,
  * unless the row holds something else (a copy of the file went on by itself, or the model was
  * deleted and began anew) or has an id of its own (then it came from elsewhere). */
-#include "dm_internal.h"
+#include "kept.h"
 
 #include <inttypes.h>
 #include <stdio.h>
@@ -49,6 +49,66 @@ static dm_status next_id_read(dm__conn *conn, dm__model *model, int64_t *next_id
         rc = dm__fail_sqlite(err, conn->db, SQLITE_FULL, "number another request");
     *next_id_out += rc == DM_OK;
     return rc;
+}
+
+dm_status dm__row_ids_reserve(dm__conn *conn, const char *safe, int64_t last_id, dm_error *err)
+{
+    return last_id <= 0
+               ? DM_OK
+               : dm__conn_exec(conn, err,
+                               "INSERT INTO sqlite_sequence(name,seq) SELECT '%q_requests',0 WHERE"
+                               " NOT EXISTS(SELECT 1 FROM sqlite_sequence WHERE"
+                               " name='%q_requests' COLLATE NOCASE);"
+                               "UPDATE sqlite_sequence SET seq=%lld WHERE"
+                               " name='%q_requests' COLLATE NOCASE AND seq<%lld",
+                               safe, safe, (long long)last_id, safe, (long long)last_id);
+}
+
+/* The greatest number of a row in `column`; 0 where there is no such table. */
+static dm_status noted_last(dm__conn *conn, const char *table, const char *column, int64_t *last,
+                            dm_error *err)
+{
+    *last = 0;
+    if (!dm__table_has_column(conn, table, column))
+        return DM_OK;
+    char *sql = sqlite3_mprintf("SELECT coalesce(max(%s),0) FROM \"%w\"", column, table);
+    if (sql == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__conn_integer(conn, sql, last, err);
+    sqlite3_free(sql);
+    return rc;
+}
+
+/* At least as many rows were as were pruned. An exported id of one of them must not look as if its
+ * row were yet to come. */
+static dm_status pruned_count(dm__conn *conn, const char *safe, int64_t *count, dm_error *err)
+{
+    *count = 0;
+    if (!dm__kept_exists(conn))
+        return DM_OK;
+    char *sql = sqlite3_mprintf("SELECT coalesce(sum(min(requests,%d)),0) FROM"
+                                " datamanager_usage_sums WHERE safe_name=%Q",
+                                DM__KEPT_ROWS, safe);
+    if (sql == NULL)
+        return dm__no_memory(err);
+    dm_status rc = dm__conn_integer(conn, sql, count, err);
+    sqlite3_free(sql);
+    return rc;
+}
+
+dm_status dm__row_ids_go_on(dm__conn *conn, const char *safe, dm_error *err)
+{
+    static const char *const beside[][2] = {
+        {"_request_ids", "row_id"}, {"_timings", "request_id"}, {"_checksums", "request_id"}};
+    int64_t last_id = 0, last = 0;
+    dm_status rc = pruned_count(conn, safe, &last_id, err);
+    for (size_t i = 0; i < sizeof beside / sizeof *beside && rc == DM_OK; i++) {
+        char table[DM_SAFE_NAME_SIZE + 16];
+        (void)sqlite3_snprintf((int)sizeof table, table, "%s%s", safe, beside[i][0]);
+        rc = noted_last(conn, table, beside[i][1], &last, err);
+        last_id = last > last_id ? last : last_id;
+    }
+    return rc == DM_OK ? dm__row_ids_reserve(conn, safe, last_id, err) : rc;
 }
 
 /* ---- ids that stand for rows ---- */
