@@ -215,6 +215,55 @@ def test_renamed_and_joined(dm: DataManager, path: str) -> None:
     assert dm.check() == []
 
 
+@pytest.mark.parametrize("pruned", ["old", "new", "both"])
+def test_pruned_and_joined(dm: DataManager, path: str, pruned: str) -> None:
+    """Ids of rows that were pruned are known under the other name, too."""
+    new = dm.get_safe_model_name("new")
+    dm.add_model_requests("old", [ROW] * 3, request_ids=["x", None, "y"])
+    dm.add_model_requests("new", [ROW] * 2, request_ids=["y", "z"])
+    for number, name in enumerate(["old", "new"]):
+        if pruned in (name, "both"):
+            assert dm.prune(ROW[0] + 1, models=name, tz="UTC").total.requests == 3 - number
+    dm.rename_model("old", "new")
+    assert dm.add_model_requests("new", [ROW] * 3, request_ids=["x", "y", "z"]) == [3, 1, 2]
+    assert dm.usage("new")[0].requests == 5 and dm.check() == []
+    assert dm.add_model_requests("new", [ROW] * 2, request_ids=["x", "w"]) == [3, 6]
+    assert dm.check() == []
+    # As it was left by versions that did not number on: it is found.
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(f"DELETE FROM {new}_requests WHERE id > 2")
+        file.execute(f"UPDATE sqlite_sequence SET seq = 2 WHERE name = '{new}_requests'")
+    assert [(found.severity, found.table, found.row) for found in dm.check()] == [
+        ("error", f"{new}_request_ids", 3),
+        ("error", f"{new}_request_ids", 6),
+    ]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_joined_where_others_have_begun_anew(dm: DataManager, path: str, known: bool) -> None:
+    """What they left of rows that they dropped does not take the place of what comes in."""
+    dm.add_model_requests("new", [ROW] * 2, request_ids=["gone", "x"])
+    dm.add_model_request("new", ROW, duration=5.0)
+    table = f"{dm.get_safe_model_name('new')}_requests"
+    with closing(sqlite3.connect(path)) as file, file:
+        (sql,) = file.execute("SELECT sql FROM sqlite_schema WHERE name = ?", [table]).fetchone()
+        file.execute(f"DROP TABLE {table}")
+        file.execute(sql)
+    ids = ["x", "y", "z", "gone"]
+    for id in ids[:3]:
+        if known:
+            dm.add_model_request("old", ROW, request_id=id, duration=1.0)
+        else:
+            dm.add_model_request("old", ROW)
+    dm.rename_model("old", "new")
+    first = 1 if known else 4
+    assert dm.add_model_requests("new", [ROW] * 4, request_ids=ids) == [
+        *range(first, first + 4),
+    ]
+    (row,) = dm.performance("new")
+    assert row.duration_max == (1.0 if known else None) and dm.check() == []
+
+
 def test_deleted(dm: DataManager, path: str) -> None:
     dm.add_model_request("m", ROW, request_id="a")
     dm.delete_model_tables("m")

@@ -321,6 +321,9 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 
 /* ---- request_ids.c ---- */
 
+/* The greatest number that a row of the model ever had. */
+dm_status dm__row_id_last(dm__conn *conn, dm__model *model, int64_t *last_id_out,
+                          dm_error *err) DM_CHECKED;
 /* In the caller's transaction. The model's next rows get numbers behind `last_id`, if they would
  * not anyway. */
 dm_status dm__row_ids_reserve(dm__conn *conn, const char *safe, int64_t last_id,

@@ -92,6 +92,9 @@ dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
 dm_status dm__runs_audit(dm__audit *audit, const char *table) DM_CHECKED;
 dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe) DM_CHECKED;
 
+/* request_ids.c: is each the id of a row that is, or was? At most `most` findings. */
+dm_status dm__row_ids_audit(dm__audit *audit, const char *safe, int most) DM_CHECKED;
+
 /* mend.c: for dm__write_alone; the findings become what was done. */
 dm_status dm__mend_run(dm__conn *conn, void *audit, dm_error *err) DM_CHECKED;
 

@@ -69,6 +69,22 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
                        : rc;
 }
 
+/* ---- two become one ---- */
+
+/* What stands beside rows that are yet to come is left from rows that others have dropped, and must
+ * not meet those that come in now. */
+static dm_status left_forget(dm__conn *conn, const char *safe, int64_t last_id, dm_error *err)
+{
+    static const char *const beside[][2] = {
+        {"_request_ids", "row_id"}, {"_timings", "request_id"}, {"_checksums", "request_id"}};
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < sizeof beside / sizeof *beside && rc == DM_OK; i++)
+        if (has_table(conn, safe, beside[i][0]))
+            rc = dm__conn_exec(conn, err, "DELETE FROM \"%w%s\" WHERE %s>%lld", safe, beside[i][0],
+                               beside[i][1], (long long)last_id);
+    return rc;
+}
+
 static dm_status timings_join(dm__conn *conn, const char *from, const char *to, int64_t behind,
                               dm_error *err)
 {
@@ -79,7 +95,7 @@ static dm_status timings_join(dm__conn *conn, const char *from, const char *to, 
                                        "INSERT INTO \"%w_timings\"(request_id,duration,first_token)"
                                        " SELECT request_id+%lld,duration,first_token"
                                        " FROM \"%w_timings\"",
-                                       to, behind, from)
+                                       to, (long long)behind, from)
                        : rc;
 }
 
@@ -93,7 +109,7 @@ static dm_status request_ids_join(dm__conn *conn, const char *from, const char *
     return rc == DM_OK ? dm__conn_exec(conn, err,
                                        "INSERT OR IGNORE INTO \"%w_request_ids\"(row_id,request_id)"
                                        " SELECT row_id+%lld,request_id FROM \"%w_request_ids\"",
-                                       to, behind, from)
+                                       to, (long long)behind, from)
                        : rc;
 }
 
@@ -106,30 +122,40 @@ static dm_status checksums_join(dm__conn *conn, const char *from, const char *to
                : dm__conn_exec(conn, err,
                                "INSERT INTO \"%w_checksums\"(request_id,checksum) SELECT"
                                " request_id+%lld,checksum FROM \"%w_checksums\"",
-                               to, behind, from);
+                               to, (long long)behind, from);
 }
 
-static dm_status requests_join(dm__conn *conn, const char *from, const char *to, dm_error *err)
+static dm_status rows_join(dm__conn *conn, const char *from, const char *to, int64_t behind,
+                           dm_error *err)
 {
-    int64_t behind = 0; /* every id that was ever given */
-    char *sql = sqlite3_mprintf("SELECT coalesce(max(seq),0) FROM sqlite_sequence WHERE"
-                                " name='%q_requests' COLLATE NOCASE",
-                                to);
-    if (sql == NULL)
-        return dm__no_memory(err);
-    dm_status rc = dm__conn_integer(conn, sql, &behind, err);
-    sqlite3_free(sql);
-    if (rc == DM_OK)
-        rc = dm__conn_exec(conn, err,
-                           "INSERT INTO \"%w_requests\"(id,timestamp,input_tokens,output_tokens,"
-                           "cache_n,prompt_n) SELECT id+%lld,timestamp,input_tokens,output_tokens,"
-                           "cache_n,prompt_n FROM \"%w_requests\" ORDER BY id",
-                           to, behind, from);
+    dm_status rc =
+        dm__conn_exec(conn, err,
+                      "INSERT INTO \"%w_requests\"(id,timestamp,input_tokens,output_tokens,"
+                      "cache_n,prompt_n) SELECT id+%lld,timestamp,input_tokens,output_tokens,"
+                      "cache_n,prompt_n FROM \"%w_requests\" ORDER BY id",
+                      to, behind, from);
     if (rc == DM_OK)
         rc = timings_join(conn, from, to, behind, err);
     if (rc == DM_OK)
         rc = checksums_join(conn, from, to, behind, err);
     return rc == DM_OK ? request_ids_join(conn, from, to, behind, err) : rc;
+}
+
+/* Behind every number that was ever given, and so that none of either is given again: of those
+ * whose rows were pruned there may be ids. */
+static dm_status requests_join(dm__conn *conn, dm__model *from, dm__model *to, dm_error *err)
+{
+    int64_t behind = 0, last_id = 0;
+    dm_status rc = dm__row_id_last(conn, to, &behind, err);
+    if (rc == DM_OK)
+        rc = dm__row_id_last(conn, from, &last_id, err);
+    if (rc == DM_OK && last_id > INT64_MAX - behind)
+        rc = dm__fail_sqlite(err, conn->db, SQLITE_FULL, "number the requests of both");
+    if (rc == DM_OK)
+        rc = left_forget(conn, to->safe, behind, err);
+    if (rc == DM_OK)
+        rc = rows_join(conn, from->safe, to->safe, behind, err);
+    return rc == DM_OK ? dm__row_ids_reserve(conn, to->safe, behind + last_id, err) : rc;
 }
 
 /* The newest run, which an end is for, stays the one that started last. */
@@ -181,7 +207,7 @@ static dm_status models_join(dm__conn *conn, dm_str old_name, dm__model *from, d
                              dm_error *err)
 {
     bool has = true;
-    dm_status rc = requests_join(conn, from->safe, to->safe, err);
+    dm_status rc = requests_join(conn, from, to, err);
     if (rc == DM_OK)
         rc = runs_join(conn, from->safe, to->safe, err);
     if (rc == DM_OK)

@@ -34,8 +34,7 @@ static void bind_id(sqlite3_stmt *stmt, int at, dm_str id)
     (void)sqlite3_bind_text(stmt, at, id.bytes, (int)id.length, SQLITE_STATIC);
 }
 
-/* The id that the model's next row will have. */
-static dm_status next_id_read(dm__conn *conn, dm__model *model, int64_t *next_id_out, dm_error *err)
+dm_status dm__row_id_last(dm__conn *conn, dm__model *model, int64_t *last_id_out, dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     bool row = false;
@@ -43,8 +42,15 @@ static dm_status next_id_read(dm__conn *conn, dm__model *model, int64_t *next_id
     if (rc == DM_OK)
         rc = dm__stmt_step(conn, stmt, &row, err);
     if (rc == DM_OK)
-        *next_id_out = sqlite3_column_int64(stmt, 0);
+        *last_id_out = sqlite3_column_int64(stmt, 0);
     dm__stmt_put(stmt);
+    return rc;
+}
+
+/* The id that the model's next row will have. */
+static dm_status next_id_read(dm__conn *conn, dm__model *model, int64_t *next_id_out, dm_error *err)
+{
+    dm_status rc = dm__row_id_last(conn, model, next_id_out, err);
     if (rc == DM_OK && *next_id_out == INT64_MAX)
         rc = dm__fail_sqlite(err, conn->db, SQLITE_FULL, "number another request");
     *next_id_out += rc == DM_OK;
@@ -342,4 +348,26 @@ void dm__request_ids_close(dm__request_ids *ids)
 {
     dm__stmt_put(ids->stmt);
     ids->stmt = NULL;
+}
+
+/* ---- is all as it should be? ---- */
+
+static dm_status ahead_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    return dm__found(audit, DM_SEVERITY_ERROR, table, sqlite3_column_int64(stmt, 0),
+                     "the row of this id is yet to come: to repeat its request adds it again");
+}
+
+dm_status dm__row_ids_audit(dm__audit *audit, const char *safe, int most)
+{
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_request_ids", safe);
+    if (!dm__table_has_column(audit->conn, table, "row_id"))
+        return DM_OK;
+    return dm__audit_each(
+        audit, table, ahead_finding,
+        "SELECT row_id FROM \"%w\" WHERE row_id>max(coalesce((SELECT max(seq) FROM"
+        " sqlite_sequence WHERE name='%q_requests' COLLATE NOCASE),0),coalesce(("
+        "SELECT max(id) FROM \"%w_requests\"),0)) ORDER BY 1 LIMIT %d",
+        table, safe, safe, most);
 }

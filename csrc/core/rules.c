@@ -345,6 +345,8 @@ dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
     if (rc == DM_OK && !audit->quick)
         rc = request_ids_audit(audit, safe);
     if (rc == DM_OK && !audit->quick && usable[1])
+        rc = dm__row_ids_audit(audit, safe, FINDINGS_PER_TABLE);
+    if (rc == DM_OK && !audit->quick && usable[1])
         rc = checksums_audit(audit, tables[1], safe);
     if (rc != DM_OK || !usable[2] || !usable[3])
         return rc;

@@ -370,6 +370,25 @@ static void all_are_kept(void)
     CHECK_INT(requests, 4);
     dm_usage_reset(&usage);
 }
+static void with_pruned(void)
+{
+    with_old();
+    CHECK_OK(call_prune());
+}
+static void with_lost(void)
+{
+    char safe[DM_SAFE_NAME_SIZE], sql[64];
+    with_pruned();
+    dm_safe_name(old_model, safe);
+    (void)snprintf(sql, sizeof sql, "DROP TABLE \"%s_requests\"", safe);
+    run_sql(path, sql);
+}
+static dm_status call_request_add_lost(void)
+{
+    int64_t id = -77;
+    dm_status rc = dm_request_add(m, old_model, &request, NULL, &id, &err);
+    return check_id(rc, id);
+}
 static dm_status call_kept_runs(void)
 {
     dm_kept_runs runs = {.count = 77};
@@ -535,6 +554,7 @@ static const struct {
     {"billing_get", path, NULL, call_billing_get},
     {"price_history", path, NULL, call_history},
     {"prune", path, with_old, call_prune},
+    {"request_add where the table is lost", path, with_lost, call_request_add_lost},
     {"usage", path, NULL, call_usage},
     {"kept_runs", path, NULL, call_kept_runs},
     {"performance", path, NULL, call_performance},
