@@ -6,10 +6,13 @@ import math
 import os
 import random
 import signal
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
+from contextlib import closing
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -177,9 +180,9 @@ def test_prices_of_later(path: str, tmp_path: Path) -> None:
             one.set_pricing("m", tiers=OTHERS, effective_from=BEGIN + 7 * HOUR)
             one.set_pricing("hourly", hourly_price=3.25, effective_from=BEGIN + 30 * HOUR)
         assert ask(dm, HOUR) == ask(whole, HOUR)
-        dm.set_pricing("m", tiers=TIERS, effective_from=BEGIN + 7.5 * HOUR)
         with pytest.raises(InvalidDataError, match="pruned and are kept as one sum"):
-            dm.usage("m")
+            dm.set_pricing("m", tiers=TIERS, effective_from=BEGIN + 7.5 * HOUR)
+        assert ask(dm, HOUR) == ask(whole, HOUR)
 
 
 def test_setting_up_again_does_not_rewrite_pruned_costs(dm: DataManager) -> None:
@@ -219,6 +222,97 @@ def test_an_edge_inside_a_sum_is_refused(dm: DataManager) -> None:
     # A status has no costs: there a sum counts where it begins.
     dm.add_model_runtime_start("m", at + 601)
     assert dm.get_status().models[0].requests == 1
+
+
+PRICES: list[Callable[[DataManager, float], object]] = [
+    lambda dm, at: dm.set_pricing("m", strategy="volume", effective_from=at),
+    lambda dm, at: dm.add_tier_pricing("m", [9, 10**6, 0, 1, 1, False, 0], effective_from=at),
+    lambda dm, at: dm.update_tier_pricing("m", TIERS[0], effective_from=at),
+    lambda dm, at: dm.delete_tier_pricing("m", 1, effective_from=at),
+    lambda dm, at: dm.update_hourly_price("m", 1.0, effective_from=at),
+    lambda dm, at: dm.update_billing_method("m", False, effective_from=at),
+]
+
+
+@pytest.mark.parametrize("edit", PRICES)
+def test_a_price_that_would_part_a_sum_is_refused(dm: DataManager, edit: Any) -> None:
+    """Nothing could be answered afterwards. One that begins at its first request or behind it is
+    none."""
+    at = BEGIN + 10 * HOUR
+    dm.set_pricing("m", tiers=TIERS[:2])
+    dm.add_model_requests("m", [[at + second, 10, 1, 0, 10] for second in (600, 1200, 4000)])
+    add_runs(dm, "m", [(at + second, 20) for second in (100, 200, 9000)])
+    dm.prune(BEGIN + DAY, tz="UTC")
+    before = (dm.get_price_history("m"), dm.get_model_billing("m"), list(dm.usage()))
+    for what, moment in [("requests", 601), ("requests", 1200), ("runs", 100.5), ("runs", 219.5)]:
+        match = rf"a price of 'm' from {at + moment:.6f} on would part the {what} of 'm' from"
+        with pytest.raises(InvalidDataError, match=match):
+            edit(dm, at + moment)
+        with pytest.raises(InvalidDataError, match=match), dm.batch():
+            edit(dm, at + moment)
+    assert (dm.get_price_history("m"), dm.get_model_billing("m"), list(dm.usage())) == before
+    for moment in (-1, 100, 220, 600, 1200.5, 3600, 5000):
+        edit(dm, at + moment)
+        assert dm.usage("m", by="hour", tz="UTC").total.requests == 3
+        dm.set_pricing("m", tiers=TIERS[:2], effective_from=at + moment)
+    assert wrong(dm) == []
+
+
+def test_a_price_from_now_on_is_taken_whatever_was_pruned(dm: DataManager) -> None:
+    dm.set_pricing("m", tiers=TIERS)
+    now = time.time()
+    dm.add_model_requests("m", [[at, 10, 1, 0, 10] for at in (now - 2, now - 1, now)])
+    dm.prune(now + 1, "day")
+    dm.set_pricing("m", tiers=OTHERS)
+    assert len(dm.get_price_history("m")) == 2 and dm.usage("m")[0].requests == 3
+
+
+@pytest.mark.parametrize("priced", ["new", "old"])
+@pytest.mark.parametrize("what", ["requests", "runs"])
+def test_a_merge_that_would_part_a_sum_is_refused(dm: DataManager, priced: str, what: str) -> None:
+    """Prices of the new name count for both; where it has none, those of the old."""
+    at, other = BEGIN + 10 * HOUR, {"new": "old", "old": "new"}[priced]
+    dm.set_pricing(priced, tiers=TIERS)
+    dm.set_pricing(priced, tiers=OTHERS, effective_from=at + 1800)
+    for name in ("new", "old"):
+        dm.add_model_requests(name, [[at + 9000, 10, 1, 0, 10]], request_ids=["a"])
+        if what == "requests":
+            dm.add_model_requests(name, [[at + second, 10, 1, 0, 10] for second in (600, 3000)])
+        else:
+            add_runs(dm, name, [(at + second, 10) for second in (600, 3000, 9000)])
+    dm.prune(at + 7200, tz="UTC")
+
+    def all_there_is() -> list[Any]:
+        asked = [list(dm.usage(by="hour", tz="UTC")), dm.invoice(tz="UTC").total, dm.get_models()]
+        return asked + [
+            [dm.get_price_history(name), dm.get_model_requests(name), dm.get_model_runtime(name)]
+            for name in ("new", "old")
+        ]
+
+    before = all_there_is()
+    match = f"a price of '{priced}' from .* would part the {what} of '{other}' from .* as one sum"
+    with pytest.raises(InvalidDataError, match=match):
+        dm.rename_model("old", "new")
+    assert all_there_is() == before and wrong(dm) == []
+    dm.prune(at + 7200, None, models=other)  # who wants to, gives up what stands in the way
+    dm.rename_model("old", "new")
+    assert dm.usage("new", by="hour", tz="UTC").total.requests == (4 if what == "requests" else 2)
+
+
+def test_a_price_inside_a_sum_is_found(path: str) -> None:
+    """Of before they were refused."""
+    with filled(path, 500) as dm:
+        dm.prune(BEGIN + 3 * DAY, tz="UTC")
+        (first, last) = sum_of_two(path)
+        other_program(
+            path, f"UPDATE datamanager_price_changes SET effective_from={last} WHERE change_id=2"
+        )
+        for quick in (True, False):
+            (finding,) = wrong(dm, quick)
+            assert (finding.severity, finding.row) == ("error", 2)
+            assert f"would part the requests of 'm' from {first:.6f} to {last:.6f}" in finding.text
+        with pytest.raises(InvalidDataError):
+            dm.usage("m")
 
 
 def test_days_answer_days_and_no_hours(path: str) -> None:
@@ -414,10 +508,15 @@ def test_ids_are_remembered(dm: DataManager, tmp_path: Path) -> None:
     assert dm.usage("m")[0].requests == 3 and len(dm.get_model_requests("m")) == 1
 
 
-def other_program(path: str, text: str) -> None:
-    import sqlite3
-    from contextlib import closing
+def sum_of_two(path: str) -> tuple[float, float]:
+    """The times of a sum of m's of more than one request."""
+    with closing(sqlite3.connect(path)) as file:
+        query = "SELECT first_request, last_request FROM datamanager_usage_sums WHERE requests>1"
+        first, last = file.execute(query).fetchone()
+    return float(first), float(last)
 
+
+def other_program(path: str, text: str) -> None:
     with closing(sqlite3.connect(path)) as other:
         other.execute(text)
         other.commit()

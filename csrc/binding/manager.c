@@ -494,7 +494,8 @@ static PyMethodDef manager_methods[] = {
      "set_pricing($self, /, model_name, *, tiers=None, hourly_price=None, use_tier_pricing=None, "
      "strategy=None, effective_from=None)\n--\n\nChange several things in one step; tiers are all "
      "of them. What is None stays. It holds from effective_from on (epoch seconds or a datetime, "
-     "past or future; default: now)."},
+     "past or future; default: now). Raises InvalidDataError where that is inside a sum of pruned "
+     "requests or runs."},
     {"get_price_history", CALL(price_history),
      "get_price_history($self, /, model_name)\n--\n\nThe tariffs of the model, a list of Tariff, "
      "oldest first; each holds until the next, the first since ever."},
@@ -534,7 +535,8 @@ static PyMethodDef manager_methods[] = {
     {"rename_model", CALL(model_rename),
      "rename_model($self, /, old_name, new_name)\n--\n\nGive the model and all its records another "
      "name. Where that is known already, the records of both come together under it; its prices "
-     "stay, unless it has none."},
+     "stay, unless it has none. Raises InvalidDataError where one of these prices would begin "
+     "inside a sum of the other's pruned requests or runs."},
     {"batch", manager_batch, METH_NOARGS,
      "batch($self, /)\n--\n\nA context in which this thread's writes become one transaction, all "
      "or nothing, made when it ends."},

@@ -333,7 +333,8 @@ dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err) DM_CHECKED
 
 /* The model and all its records get another name. Where that is known already, the records of both
  * come together under it: ids of the old go on behind those of the new, and prices stay those of
- * the new, unless it has none. DM_MODEL_NOT_FOUND. */
+ * the new, unless it has none. DM_MODEL_NOT_FOUND; DM_INVALID where one of these prices would begin
+ * inside what is kept of the other's pruned requests or runs. */
 dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name,
                           dm_error *err) DM_CHECKED;
 
@@ -377,7 +378,9 @@ typedef enum {
  * `effective_from_s`, which may lie in the past or the future (NaN: now). The first holds since
  * ever, and a change of now replaces the one before it, from that one's beginning, as long as no
  * request or run is later than it: setting up is one change. The manual's tables show what held
- * at the time of the latest change. */
+ * at the time of the latest change. DM_INVALID where a change would begin inside what is kept of
+ * pruned requests or runs, after the first and up to the last (see dm_prune): no question could be
+ * answered afterwards. */
 
 /* DM_INVALID where the tier would overlap another of the model's tiers of that moment. */
 dm_status dm_tier_put(dm_manager *m, dm_str model, const dm_tier *tier, dm_tier_mode mode,

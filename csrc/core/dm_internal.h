@@ -118,6 +118,7 @@ typedef enum {
     DM__STMT_PRUNED_RUNS,
     DM__STMT_PRUNED_SPAN,
     DM__STMT_PRUNED_USED_SINCE,
+    DM__STMT_PRUNED_PARTED, /* what a moment lies inside of */
     DM__STMT_PRUNED_PART_BEFORE,
     DM__STMT_PRUNED_PART_AFTER,
     DM__STMT_PRUNED_PART_PUT,

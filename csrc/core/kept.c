@@ -232,6 +232,35 @@ dm_status dm__kept_used_since(dm__conn *conn, const char *safe, double time_s, b
     return rc;
 }
 
+static int name_shown(const dm__model *model)
+{
+    return (int)(model->name_length < 40 ? model->name_length : 40);
+}
+
+dm_status dm__kept_price_admit(dm__conn *conn, const dm__model *model, double from_s,
+                               const dm__model *kept, dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool parted = false;
+    if (isinf(from_s))
+        return DM_OK;
+    dm_status rc = kept_stmt(conn, DM__STMT_PRUNED_PARTED, kept->safe, &stmt, err);
+    if (rc == DM_OK && stmt != NULL) {
+        (void)sqlite3_bind_double(stmt, 2, from_s);
+        rc = dm__stmt_step(conn, stmt, &parted, err);
+    }
+    if (rc == DM_OK && parted)
+        rc =
+            dm__fail(err, DM_INVALID,
+                     "a price of '%.*s' from %.6f on would part the %s of '%.*s' from %.6f to %.6f,"
+                     " which were pruned and are kept as one sum",
+                     name_shown(model), model->name, from_s,
+                     (const char *)sqlite3_column_text(stmt, 0), name_shown(kept), kept->name,
+                     sqlite3_column_double(stmt, 1), sqlite3_column_double(stmt, 2));
+    dm__stmt_put(stmt);
+    return rc;
+}
+
 /* ---- runs, for whoever asks ---- */
 
 typedef struct {

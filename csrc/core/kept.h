@@ -48,6 +48,11 @@ dm_status dm__kept_span(dm__conn *conn, const char *safe, double bounds_s[2],
 dm_status dm__kept_used_since(dm__conn *conn, const char *safe, double time_s, bool *used_out,
                               dm_error *err) DM_CHECKED;
 
+/* DM_INVALID where a price of `model` that begins at that moment would part what is kept of `kept`,
+ * which may be another: no question about it could then be answered. */
+dm_status dm__kept_price_admit(dm__conn *conn, const dm__model *model, double from_s,
+                               const dm__model *kept, dm_error *err) DM_CHECKED;
+
 /* A stored part and the sums beside it; `rows` has room for DM__KEPT_ROWS. DM_CORRUPT_DATA. */
 dm_status dm__kept_part_read(sqlite3_stmt *stmt, dm__kept_part *part, dm_error *err) DM_CHECKED;
 dm_status dm__kept_run_read(sqlite3_stmt *stmt, dm_kept_run *run, dm_error *err) DM_CHECKED;

@@ -180,11 +180,18 @@ static dm_status runs_join(dm__conn *conn, const char *from, const char *to, dm_
                          to, from, to, to, newest);
 }
 
-static dm_status has_prices(dm__conn *conn, dm__model *model, bool *has, dm_error *err)
+/* Those of `to` count for both, unless it has none. None may begin inside a sum of the other. */
+static dm_status prices_admit(dm__conn *conn, dm__model *from, dm__model *to, bool *takes,
+                              dm_error *err)
 {
     dm__history history = {0};
-    dm_status rc = dm__history_read(conn, model, &history, err);
-    *has = history.count > 0;
+    dm_status rc = dm__history_read(conn, to, &history, err);
+    *takes = history.count == 0;
+    if (rc == DM_OK && *takes)
+        rc = dm__history_read(conn, from, &history, err);
+    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
+        rc = dm__kept_price_admit(conn, *takes ? from : to, history.changes[i].from_s,
+                                  *takes ? to : from, err);
     dm__history_reset(&history);
     return rc;
 }
@@ -206,13 +213,13 @@ static dm_status prices_take(dm__conn *conn, const char *from, const char *to, d
 static dm_status models_join(dm__conn *conn, dm_str old_name, dm__model *from, dm__model *to,
                              dm_error *err)
 {
-    bool has = true;
-    dm_status rc = requests_join(conn, from, to, err);
+    bool takes = false;
+    dm_status rc = prices_admit(conn, from, to, &takes, err);
+    if (rc == DM_OK)
+        rc = requests_join(conn, from, to, err);
     if (rc == DM_OK)
         rc = runs_join(conn, from->safe, to->safe, err);
-    if (rc == DM_OK)
-        rc = has_prices(conn, to, &has, err);
-    if (rc == DM_OK && !has)
+    if (rc == DM_OK && takes)
         rc = prices_take(conn, from->safe, to->safe, err);
     if (rc == DM_OK)
         rc = dm__kept_move(conn, from->safe, to->safe, err);

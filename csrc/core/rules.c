@@ -2,7 +2,7 @@
  *
  * The rules of a model: its tables are there and ours, its values are those that would be accepted,
  * its tiers neither overlap nor leave gaps. */
-#include "dm_internal.h"
+#include "kept.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -279,6 +279,14 @@ static dm_status tiers_audit(dm__audit *audit, const char *table, int64_t row_id
     return rc == DM_OK && sound && gaps ? gaps_audit(audit, table, row_id, tiers, count) : rc;
 }
 
+static dm_status start_audit(dm__audit *audit, const dm__model *model,
+                             const dm__price_change *change)
+{
+    return dm__found_error(
+        audit, dm__kept_price_admit(audit->conn, model, change->from_s, model, audit->err),
+        "datamanager_price_changes", change->id);
+}
+
 static dm_status history_audit(dm__audit *audit, dm__model *model)
 {
     dm__history history = {0};
@@ -289,6 +297,8 @@ static dm_status history_audit(dm__audit *audit, dm__model *model)
             rc = tiers_audit(audit, "datamanager_price_tiers", history.changes[i].id,
                              history.changes[i].tiers, history.changes[i].tier_count,
                              history.changes[i].tiers != now.tiers);
+    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
+        rc = start_audit(audit, model, &history.changes[i]);
     dm__history_reset(&history);
     return dm__found_error(audit, rc, "datamanager_price_changes", DM_NO_ROW);
 }

@@ -64,6 +64,12 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "SELECT EXISTS(SELECT 1 FROM datamanager_usage_sums WHERE safe_name=?1 AND"
         " last_request>?2) OR EXISTS(SELECT 1 FROM datamanager_uptime_sums WHERE safe_name=?1"
         " AND end_time>?2)",
+    /* A run alone is kept as it was, and may be parted. */
+    [DM__STMT_PRUNED_PARTED] =
+        "SELECT 'requests',first_request,last_request FROM datamanager_usage_sums WHERE"
+        " safe_name=?1 AND first_request<?2 AND last_request>=?2 UNION ALL"
+        " SELECT 'runs',start_time,end_time FROM datamanager_uptime_sums WHERE safe_name=?1"
+        " AND runs>1 AND start_time<?2 AND end_time>?2 LIMIT 1",
     [DM__STMT_PRUNED_PART_BEFORE] =
         "SELECT " DM__KEPT_PART_COLUMNS ",bucket_start FROM datamanager_usage_sums WHERE"
         " safe_name=?1 AND first_request<=?2 ORDER BY first_request DESC,id DESC LIMIT 1",

@@ -61,17 +61,23 @@ static dm_status tables_update(dm__conn *conn, dm__model *model, const dm_billin
 
 /* ---- which change of the history takes the edit ---- */
 
+static int64_t last_change_id(const dm__history *history)
+{
+    int64_t last_id = 0;
+    for (size_t i = 0; i < history->count; i++)
+        if (history->changes[i].id > last_id)
+            last_id = history->changes[i].id;
+    return last_id;
+}
+
 static dm_status change_insert(dm__history *history, double from_s, double made_s,
                                dm__price_change **change_out, dm_error *err)
 {
-    int64_t id = 1;
+    int64_t id = last_change_id(history) + 1;
     size_t at = 0;
-    for (size_t i = 0; i < history->count; i++) {
-        if (history->changes[i].id >= id)
-            id = history->changes[i].id + 1;
+    for (size_t i = 0; i < history->count; i++)
         if (history->changes[i].from_s <= from_s)
             at = i + 1;
-    }
     dm__price_change *changes =
         dm__realloc(history->changes, (history->count + 1) * sizeof *changes);
     if (changes == NULL)
@@ -174,6 +180,17 @@ static dm_status change_for(dm__conn *conn, dm__model *model, dm__history *histo
     return change_insert(history, from_s, now_s, change_out, err);
 }
 
+/* Of changes that were not there before; those that were stay what they are. */
+static dm_status changes_admit(dm__conn *conn, const dm__model *model, const dm__history *history,
+                               int64_t last_id, dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < history->count && rc == DM_OK; i++)
+        if (history->changes[i].id > last_id)
+            rc = dm__kept_price_admit(conn, model, history->changes[i].from_s, model, err);
+    return rc;
+}
+
 /* ---- the edit ---- */
 
 /* The tiers that hold at the moment of the edit, with it, as a new array. */
@@ -248,12 +265,15 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
     dm_billing billing = {0};
     dm__price_change *change = NULL;
     dm_status rc = dm__history_read(conn, model, &history, err);
+    int64_t last_id = last_change_id(&history);
     if (rc == DM_OK)
         rc = dm__billing_read(conn, model, &billing, err);
     if (rc == DM_OK && history.count > 0)
         rc = foreign_change_keep(&history, &billing, now_s, err);
     if (rc == DM_OK)
         rc = change_for(conn, model, &history, edit->change.effective_from_s, now_s, &change, err);
+    if (rc == DM_OK)
+        rc = changes_admit(conn, model, &history, last_id, err);
     if (rc == DM_OK)
         rc = edit_apply(&history, change, edit, err);
     if (rc == DM_OK)

@@ -389,6 +389,22 @@ static dm_status call_request_add_lost(void)
     dm_status rc = dm_request_add(m, old_model, &request, NULL, &id, &err);
     return check_id(rc, id);
 }
+static dm_status call_pricing_set_pruned(void)
+{
+    dm_price_change change = {.sets = DM_PRICE_HOURLY, .hourly_price = 2, .effective_from_s = 5.25};
+    return dm_pricing_set(m, old_model, &change, &err);
+}
+static void with_both(void)
+{
+    without_new();
+    CHECK_OK(call_request_add_once());
+    with_pruned();
+    CHECK_OK(call_pricing_set_pruned());
+}
+static dm_status call_join(void)
+{
+    return dm_model_rename(m, DM_STR("new"), old_model, &err);
+}
 static dm_status call_kept_runs(void)
 {
     dm_kept_runs runs = {.count = 77};
@@ -554,6 +570,8 @@ static const struct {
     {"billing_get", path, NULL, call_billing_get},
     {"price_history", path, NULL, call_history},
     {"prune", path, with_old, call_prune},
+    {"pricing_set where requests were pruned", path, with_pruned, call_pricing_set_pruned},
+    {"model_rename to a known name", path, with_both, call_join},
     {"request_add where the table is lost", path, with_lost, call_request_add_lost},
     {"usage", path, NULL, call_usage},
     {"kept_runs", path, NULL, call_kept_runs},
