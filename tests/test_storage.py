@@ -130,6 +130,31 @@ def test_what_renaming_refuses(filled: DataManager) -> None:
     assert filled.get_models() == ["old", "other"]
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_a_name_that_another_program_deleted(dm: DataManager, path: str, known: bool) -> None:
+    """What is left of its ids, timings, sums and prices is not the renamed model's."""
+    dm.add_model_requests("new", [ROW] * 3, request_ids=["a", "b", "c"])
+    dm.prune(ROW[0] + 1, models="new", tz="UTC")
+    dm.add_model_request("new", ROW, duration=7.0, request_id="d")
+    dm.set_pricing("new", tiers=TIERS)
+    safe = dm.get_safe_model_name("new")
+    with closing(sqlite3.connect(path)) as connection:
+        for suffix in ("runtime", "requests", "billing", "tier_pricing"):
+            connection.execute(f"DROP TABLE {safe}_{suffix}")
+        connection.execute("DELETE FROM model_name_mapping")
+        connection.commit()
+    dm.add_model_requests("old", [ROW] * 4)
+    if known:
+        dm.add_model_request("old", ROW, duration=1.0, request_id="x")
+        dm.set_pricing("old", hourly_price=2.0)
+    history = dm.get_price_history("old")
+    dm.rename_model("old", "new")
+    assert dm.get_price_history("new") == history and dm.check() == []
+    assert dm.usage("new")[0].requests == 4 + known
+    assert dm.performance("new")[0].duration_max == (1.0 if known else None)
+    assert dm.add_model_request("new", ROW, request_id="a") == 5 + known
+
+
 def test_foreign_views_do_not_matter(filled: DataManager, path: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("CREATE VIEW broken AS SELECT * FROM nowhere")

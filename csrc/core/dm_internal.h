@@ -307,6 +307,9 @@ bool dm__safe_name_ok(const char *safe, size_t length);
  * requests were missing, what stands beside them stays, and is of rows that were: new ones get
  * other numbers. */
 dm_status dm__model_tables_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+/* What stands beside the four tables: timings, ids and checksums, and what is kept of pruned
+ * requests and runs. */
+dm_status dm__side_tables_drop(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 
 dm_status dm__run_insert(dm__conn *conn, dm__model *model_or_null, double start_time_s,
                          int64_t *id_out, dm_error *err) DM_CHECKED;

@@ -40,7 +40,7 @@ static bool has_requests(dm__conn *conn, const char *safe)
     return dm__table_has_column(conn, requests, "id");
 }
 
-static dm_status side_tables_drop(dm__conn *conn, const char *safe, dm_error *err)
+dm_status dm__side_tables_drop(dm__conn *conn, const char *safe, dm_error *err)
 {
     dm_status rc = dm__conn_exec(conn, err,
                                  "DROP TABLE IF EXISTS \"%w_timings\";"
@@ -162,7 +162,7 @@ static dm_status model_begin(dm__conn *conn, dm_str name, char safe[DM_SAFE_NAME
                              dm_error *err)
 {
     dm_safe_name(name, safe);
-    dm_status rc = has_requests(conn, safe) ? DM_OK : side_tables_drop(conn, safe, err);
+    dm_status rc = has_requests(conn, safe) ? DM_OK : dm__side_tables_drop(conn, safe, err);
     return rc == DM_OK ? mapping_insert(conn, name, safe, err) : rc;
 }
 
@@ -204,7 +204,7 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)
                            "DROP TABLE IF EXISTS \"%w_tier_pricing\"",
                            safe, safe, safe, safe);
     if (rc == DM_OK)
-        rc = side_tables_drop(conn, safe, err);
+        rc = dm__side_tables_drop(conn, safe, err);
     if (rc == DM_OK)
         rc = dm__history_forget(conn, safe, err);
     sqlite3_stmt *stmt = NULL;

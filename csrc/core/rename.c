@@ -27,12 +27,10 @@ static bool has_table(dm__conn *conn, const char *safe, const char *suffix)
 static dm_status side_table_move(dm__conn *conn, const char *suffix, const char *from,
                                  const char *to, dm_error *err)
 {
-    /* What has that name already is left from a model that the older class deleted. */
-    return !has_table(conn, from, suffix) ? DM_OK
-                                          : dm__conn_exec(conn, err,
-                                                          "DROP TABLE IF EXISTS \"%w%s\";"
-                                                          "ALTER TABLE \"%w%s\" RENAME TO \"%w%s\"",
-                                                          to, suffix, from, suffix, to, suffix);
+    return !has_table(conn, from, suffix)
+               ? DM_OK
+               : dm__conn_exec(conn, err, "ALTER TABLE \"%w%s\" RENAME TO \"%w%s\"", from, suffix,
+                               to, suffix);
 }
 
 static dm_status tables_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
@@ -49,7 +47,12 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
 {
     char to[DM_SAFE_NAME_SIZE];
     dm_safe_name(name, to);
-    dm_status rc = tables_move(conn, from, to, err);
+    /* What is of that name already is left from a model that the older class deleted. */
+    dm_status rc = dm__side_tables_drop(conn, to, err);
+    if (rc == DM_OK)
+        rc = dm__history_forget(conn, to, err);
+    if (rc == DM_OK)
+        rc = tables_move(conn, from, to, err);
     if (rc == DM_OK)
         rc = side_table_move(conn, "_timings", from, to, err);
     if (rc == DM_OK)
@@ -58,8 +61,6 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
         rc = side_table_move(conn, "_checksums", from, to, err);
     if (rc == DM_OK)
         rc = history_move(conn, from, to, err);
-    if (rc == DM_OK)
-        rc = dm__kept_forget(conn, to, err); /* left from a model that the older class deleted */
     if (rc == DM_OK)
         rc = dm__kept_move(conn, from, to, err);
     return rc == DM_OK ? dm__conn_exec(conn, err,

@@ -405,6 +405,18 @@ static dm_status call_join(void)
 {
     return dm_model_rename(m, DM_STR("new"), old_model, &err);
 }
+static void with_unnamed(void)
+{
+    dm_status rc = dm_model_delete(m, DM_STR("renamed"), &err);
+    CHECK_INT(rc == DM_OK || rc == DM_MODEL_NOT_FOUND, 1);
+    without_new();
+    with_new();
+    CHECK_OK(call_request_add_once());
+}
+static dm_status call_rename(void)
+{
+    return dm_model_rename(m, DM_STR("new"), DM_STR("renamed"), &err);
+}
 static dm_status call_kept_runs(void)
 {
     dm_kept_runs runs = {.count = 77};
@@ -572,6 +584,7 @@ static const struct {
     {"prune", path, with_old, call_prune},
     {"pricing_set where requests were pruned", path, with_pruned, call_pricing_set_pruned},
     {"model_rename to a known name", path, with_both, call_join},
+    {"model_rename to a new name", path, with_unnamed, call_rename},
     {"request_add where the table is lost", path, with_lost, call_request_add_lost},
     {"usage", path, NULL, call_usage},
     {"kept_runs", path, NULL, call_kept_runs},
