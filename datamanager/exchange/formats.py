@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+import contextlib
+import errno
+from typing import TYPE_CHECKING, Any
 
-from datamanager._core import InvalidDataError
+from datamanager._core import DiskFullError, InvalidDataError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 FORMATS = ("csv", "jsonl", "parquet")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
@@ -25,6 +30,17 @@ def format_of(path: str, given: str | None) -> str:
             raise InvalidDataError(f"{what}: the name of {path} does not say which")
         raise InvalidDataError(f"{what}, not {given!r}")
     return str(found)
+
+
+@contextlib.contextmanager
+def full_disk_named(where: str) -> Iterator[None]:
+    """DiskFullError where there is no room, which says where that is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise DiskFullError(f"{where}: {error.strerror}") from error
 
 
 def arrow() -> Any:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from datamanager import _core
 from datamanager._core import InvalidDataError
-from datamanager.exchange.formats import COUNTS, FIELDS, REQUIRED, format_of
+from datamanager.exchange.formats import COUNTS, FIELDS, REQUIRED, format_of, full_disk_named
 from datamanager.exchange.reading import Reader, Record, reader
 from datamanager.windows import Zone
 
@@ -29,6 +29,7 @@ _ROWS_AT_ONCE = 1000  # of a model, in one transaction: writers beside wait for 
 _ROWS_KEPT = 20_000  # of all models
 _BAD_LINES_KEPT = 1000
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
+_SHOWN_MAX = 1000  # characters of a value that is refused
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
@@ -82,8 +83,11 @@ def _seconds(value: Any, zone: Zone) -> Any:
         moment = datetime.fromisoformat(found.strip()) if isinstance(found, str) else found
         return moment.timestamp() if moment.tzinfo is not None else zone.moment(moment)
     except (ValueError, OverflowError, OSError):
+        shown = repr(value)
+        if len(shown) > _SHOWN_MAX:  # such messages are kept
+            shown = f"{shown[:_SHOWN_MAX]}..."
         raise InvalidDataError(
-            f"timestamp must be seconds since 1970 or like 2026-10-05T12:30:00, not {value!r}"
+            f"timestamp must be seconds since 1970 or like 2026-10-05T12:30:00, not {shown}"
         ) from None
 
 
@@ -147,20 +151,23 @@ class _Fields:
 
 
 class _Occurrences:
-    """Which of several equal lines one is. An open table of 64-bit hashes in a file without a name,
-    eight bytes a line, which the system may write out when memory is short."""
+    """Which of several equal lines one is. An open table of 64-bit hashes and of how often each was
+    seen, in a file without a name, which the system may write out when memory is short."""
 
     def __init__(self) -> None:
         self._room = 1 << 12
         self._count = 0
-        self._repeated: dict[int, int] = {}
-        self._slots = self._new(self._room)
+        self._slots, self._seen = self._new(self._room)
 
     @staticmethod
-    def _new(room: int) -> memoryview:
-        with tempfile.TemporaryFile() as file:
-            file.truncate(room * 8)
-            return memoryview(mmap.mmap(file.fileno(), room * 8)).cast("Q")
+    def _new(room: int) -> tuple[memoryview, memoryview]:
+        folder = tempfile.gettempdir()
+        with full_disk_named(f"{folder} (TMPDIR)"), tempfile.TemporaryFile(dir=folder) as file:
+            # A hole in the file would be filled at the first write to it, and without room for that
+            # the system ends the process.
+            os.posix_fallocate(file.fileno(), 0, room * 12)
+            table = memoryview(mmap.mmap(file.fileno(), room * 12))
+        return table[: room * 8].cast("Q"), table[room * 8 :].cast("I")
 
     def _place(self, key: int) -> int:
         at = key & (self._room - 1)
@@ -169,24 +176,24 @@ class _Occurrences:
         return at
 
     def _grow(self) -> None:
-        old, self._room = self._slots, self._room * 4
-        self._slots = self._new(self._room)
-        for key in old:
+        slots, seen, self._room = self._slots, self._seen, self._room * 4
+        self._slots, self._seen = self._new(self._room)
+        for key, count in zip(slots, seen, strict=True):
             if key:
-                self._slots[self._place(key)] = key
+                at = self._place(key)
+                self._slots[at], self._seen[at] = key, count
 
     def number(self, key: int) -> int:
         """1 for the first line of this key, 2 for the second …"""
         key = key or 1  # 0 is a free slot
         at = self._place(key)
-        if self._slots[at]:
-            self._repeated[key] = self._repeated.get(key, 1) + 1
-            return self._repeated[key]
         self._slots[at] = key
-        self._count += 1
+        self._seen[at] += 1
+        number = self._seen[at]
+        self._count += number == 1
         if self._count * 2 > self._room:
             self._grow()
-        return 1
+        return number
 
 
 class _Ids:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _LINE_MAX = 1 << 20  # characters; a longer one is no request, and would have to be in memory
 _TOO_LONG = f"the line has more than {_LINE_MAX} characters"
 _ROWS_AT_ONCE = 4096  # of Parquet
+_BYTES_AT_ONCE = 1 << 16  # of a column of it; or all that a group of rows has would be read at once
 
 
 class Record(NamedTuple):
@@ -117,7 +118,9 @@ class _Parquet(Reader):
     def __init__(self, path: str, wanted: Container[str]) -> None:
         self._arrow = arrow()
         try:
-            self._file = self._arrow.parquet.ParquetFile(path)
+            self._file = self._arrow.parquet.ParquetFile(
+                path, buffer_size=_BYTES_AT_ONCE, pre_buffer=False
+            )
         except self._arrow.ArrowInvalid as error:
             raise InvalidDataError(f"{path} is no Parquet file: {error}") from None
         self.columns = list(self._file.schema_arrow.names)

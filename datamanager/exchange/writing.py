@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import csv
-import errno
 import json
 import os
 from itertools import repeat
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from datamanager._core import DiskFullError
-from datamanager.exchange.formats import COUNTS, FIELDS, arrow, format_of
+from datamanager.exchange.formats import COUNTS, FIELDS, arrow, format_of, full_disk_named
 from datamanager.usage import names_of
 
 if TYPE_CHECKING:
@@ -138,11 +136,6 @@ def export(
     overwrite: bool,
 ) -> int:
     """See ``DataManager.export``."""
-    names = names_of(models)
-    try:
-        with _WRITERS[format_of(os.fspath(dest), format)](progress) as writer:
-            return dm._export(dest, overwrite, names, start, end, writer)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise DiskFullError(f"{os.fspath(dest)}: {error.strerror}") from error
+    names, path = names_of(models), os.fspath(dest)
+    with full_disk_named(path), _WRITERS[format_of(path, format)](progress) as writer:
+        return dm._export(dest, overwrite, names, start, end, writer)
