@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from test_backup import ROW, sound, start, writers
+from test_older_layout import build_older
 
 import datamanager
 from datamanager import DataManager, restore
@@ -232,6 +233,22 @@ def test_what_is_refused(live: DataManager, source: Path, path: str, tmp_path: P
         restore(source, foreign)
     holds_old(live)
     assert kept_in(tmp_path) == []
+
+
+def test_a_refused_source_changes_nothing(source: Path, tmp_path: Path) -> None:
+    """A file of the older layout would be adopted, an empty one would get its tables."""
+    content = bytearray(source.read_bytes())
+    content[4096 * 9 : 4096 * 10] = b"\xff" * 4096
+    source.write_bytes(content)
+    older, empty = tmp_path / "older.db", tmp_path / "empty.db"
+    build_older(str(older))
+    empty.touch()
+    for dest in (older, empty, tmp_path / "folder" / "new.db"):
+        before = dest.read_bytes() if dest.exists() else None
+        with pytest.raises(datamanager.DamagedDatabaseError):
+            restore(source, dest)
+        assert before == (dest.read_bytes() if dest.exists() else None)
+    assert sorted(os.listdir(tmp_path)) == ["empty.db", "older.db", "source.db"]
 
 
 def test_a_damaged_file_is_put_aside(source: Path, path: str, tmp_path: Path) -> None:

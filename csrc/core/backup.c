@@ -108,6 +108,31 @@ bool dm_database_is_open(const char *path)
     return open;
 }
 
+/* Is there something at the name, or beside it? Where that cannot be told, too. */
+static bool is_something_at(const char *path)
+{
+    static const char *const suffixes[] = {"", "-wal", "-journal"};
+    bool found = false;
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
+        dm__file_id id;
+        char *name = sqlite3_mprintf("%s%s", path, suffixes[i]);
+        found |= name == NULL || dm__file_identify(name, &id) != ENOENT;
+        sqlite3_free(name);
+    }
+    return found;
+}
+
+/* What could not be undone, either, is told. */
+static dm_status put_failed(const char *dest, const dm__snapshot *how, int code, dm_error *err)
+{
+    if (how->aside == NULL || !is_something_at(how->aside))
+        return dm__fail_system(err, dest, code);
+    char *both = sqlite3_mprintf("%s (see %s* for what was there)", dest, how->aside);
+    dm_status rc = both == NULL ? dm__no_memory(err) : dm__fail_system(err, both, code);
+    sqlite3_free(both);
+    return rc;
+}
+
 /* Closing any descriptor of a file drops the locks of all connections to it, so none may be opened
  * meanwhile; and one that is open must not be replaced. */
 dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapshot *how,
@@ -117,15 +142,15 @@ dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapsho
     dm__mutex_lock(&dm__stores_lock);
     bool open = is_open_here(dest);
     if (!open && how->aside != NULL)
-        code = dm__database_move(dest, how->aside);
-    if (!open && code == 0)
+        code = dm__unfinished_exchange(file, dest, how->aside);
+    else if (!open)
         code = dm__unfinished_finish(file, dest, how->replace);
     dm__mutex_unlock(&dm__stores_lock);
     if (open)
         return dm__fail(err, DM_EXISTS, "%s is open here: it cannot be replaced", dest);
     if (code == 0)
         code = dm__folder_sync(dest);
-    return code == 0 ? DM_OK : dm__fail_system(err, dest, code);
+    return code == 0 ? DM_OK : put_failed(dest, how, code, err);
 }
 
 dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapshot *how,

@@ -268,24 +268,6 @@ static int file_rename(const char *from, const char *to, bool replace)
     return rename(from, to) == 0 ? 0 : errno;
 }
 
-int dm__database_move(const char *from, const char *to)
-{
-    int rc = 0;
-    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && rc == 0; i++) {
-        char *old = NULL, *new = NULL;
-        if (asprintf(&old, "%s%s", from, suffixes[i]) < 0)
-            return ENOMEM;
-        if (asprintf(&new, "%s%s", to, suffixes[i]) >= 0) {
-            rc = i == SHARED ? dm__file_remove(old) : file_rename(old, new, false);
-            if (rc == ENOENT && *suffixes[i] != '\0')
-                rc = 0;
-            free(new);
-        }
-        free(old);
-    }
-    return rc;
-}
-
 /* ---- unfinished files ---- */
 
 #define UNFINISHED ".datamanager-unfinished-"
@@ -383,6 +365,57 @@ int dm__unfinished_finish(dm__unfinished *file, const char *to, bool replace)
     int rc = file_rename(file->path, to, replace);
     if (rc == 0)
         unfinished_forget(file);
+    return rc;
+}
+
+/* What SQLite has put beside a database goes to beside another name. */
+static int beside_move(const char *from, const char *to)
+{
+    int rc = 0;
+    for (size_t i = 0; *suffixes[i] != '\0' && rc == 0; i++) {
+        char *old = NULL, *new = NULL;
+        if (asprintf(&old, "%s%s", from, suffixes[i]) < 0)
+            return ENOMEM;
+        if (asprintf(&new, "%s%s", to, suffixes[i]) >= 0) {
+            rc = i == SHARED ? dm__file_remove(old) : file_rename(old, new, false);
+            rc = rc == ENOENT ? 0 : rc;
+            free(new);
+        }
+        free(old);
+    }
+    return rc;
+}
+
+/* The new file takes the name `aside` first, and not the old one an unfinished file's: a sweep
+ * would remove it if we were killed before it had its own. */
+static int names_exchange(const char *new, const char *to, const char *aside)
+{
+    int rc = file_rename(new, aside, false);
+    if (rc != 0)
+        return rc;
+    if (renameat2(AT_FDCWD, aside, AT_FDCWD, to, RENAME_EXCHANGE) == 0)
+        return 0;
+    rc = errno;
+    int back = file_rename(aside, new, false);
+    if (back != 0)
+        (void)dm__file_remove(aside);
+    if (back != 0 || (rc != EINVAL && rc != ENOSYS))
+        return rc;
+    rc = file_rename(to, aside, false); /* a file system that cannot: the next best */
+    if (rc == 0 && (rc = file_rename(new, to, false)) != 0)
+        (void)file_rename(aside, to, false);
+    return rc;
+}
+
+int dm__unfinished_exchange(dm__unfinished *file, const char *to, const char *aside)
+{
+    int rc = beside_move(to, aside);
+    if (rc == 0)
+        rc = names_exchange(file->path, to, aside);
+    if (rc == 0)
+        unfinished_forget(file);
+    else
+        (void)beside_move(aside, to);
     return rc;
 }
 

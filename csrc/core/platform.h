@@ -64,8 +64,6 @@ char *dm__path_resolve(const char *path);
 int dm__file_sync(const char *path);
 int dm__folder_sync(const char *path); /* the folder that holds `path` */
 int dm__file_remove(const char *path);
-/* To a name that is free, with what SQLite has put beside it. */
-int dm__database_move(const char *from, const char *to);
 
 /* A new empty file (0600) in the folder of another, to be renamed when it is whole. Its maker holds
  * a lock on it as long as it lives, so that what a killed process left can be told and removed. */
@@ -78,6 +76,9 @@ int dm__unfinished_create(const char *beside, dm__unfinished *file_out);
 /* Rename it to `to`. Without `replace`, EEXIST where that exists, even if only just now. No
  * connection of this process may have it open, nor open it meanwhile. */
 int dm__unfinished_finish(dm__unfinished *file, const char *to, bool replace);
+/* The same where a database is, which gets the free name `aside`, with its logs. Where the file
+ * system can exchange two names there is a file at `to` at every moment. */
+int dm__unfinished_exchange(dm__unfinished *file, const char *to, const char *aside);
 /* Remove it, and what SQLite put beside it; nothing where it was finished. */
 void dm__unfinished_drop(dm__unfinished *file);
 /* Removes those in the folder whose makers are gone. */

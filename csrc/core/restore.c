@@ -182,7 +182,7 @@ static dm_status restore_new(dm__conn *source, void *argument, dm_error *err)
 {
     restore_job *job = argument;
     dm__snapshot how = {.check = true, .aside = job->kept};
-    dm_status rc = source_verify(source, job, err);
+    dm_status rc = dm__conn_read_once(source, err);
     if (rc == DM_OK)
         job->rc = dm__snapshot_write(source, job->path, &how, &job->copying, err);
     return rc;
@@ -227,11 +227,13 @@ dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
     restore_job job = {.dest = dest, .copying.progress = progress};
     dm_status rc = source_open(src, dest, busy_timeout_ms, &job.from, err);
     if (rc == DM_OK)
+        rc = dm__read_aside(job.from, source_verify, &job, err);
+    if (rc == DM_OK) /* opened for writing: an older one is adopted, an empty one gets tables */
         rc = dest_open(&job, busy_timeout_ms, err);
-    if (rc == DM_OK)
-        rc = dm__read_aside(job.from, job.to == NULL ? restore_new : source_verify, &job, err);
-    if (rc == DM_OK)
-        rc = job.to == NULL ? job.rc : dm__write_alone(job.to, restore_live, &job, err);
+    if (rc == DM_OK && job.to != NULL)
+        rc = dm__write_alone(job.to, restore_live, &job, err);
+    else if (rc == DM_OK && (rc = dm__read_aside(job.from, restore_new, &job, err)) == DM_OK)
+        rc = job.rc;
     dm_free(job.to);
     dm_free(job.from);
     free(job.path);

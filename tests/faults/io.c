@@ -21,6 +21,7 @@
 #include <stdlib.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char root[64] = "/dev/shm/dm-io-XXXXXX", start[80], live[80];
@@ -360,6 +361,144 @@ static void ignore_errors(void)
     CHECK_INT(seen.wrong > 0, 1);
 }
 
+/* ---- a restore over a file that is too damaged to be opened ---- */
+
+static const char damage[8192] = "no database", damaged_log[] = "its log";
+
+static bool holds(const char *path, const char *bytes, size_t size)
+{
+    static char found[sizeof damage + 1];
+    int file = open(path, O_RDONLY);
+    bool same = file >= 0 && pread64(file, found, sizeof found, 0) == (ssize_t)size &&
+                memcmp(found, bytes, size) == 0;
+    (void)close(file);
+    return same;
+}
+
+static void with_damage(void)
+{
+    char log[WORK_PATH + 8];
+    (void)snprintf(log, sizeof log, "%s-wal", w.path);
+    each_file(live, live_remove);
+    each_file(start, start_copy);
+    live_remove("usage.db-shm");
+    int file = open(w.path, O_WRONLY | O_TRUNC), beside = open(log, O_WRONLY | O_CREAT, 0600);
+    CHECK_INT(pwrite64(file, damage, sizeof damage, 0), sizeof damage);
+    CHECK_INT(pwrite64(beside, damaged_log, sizeof damaged_log, 0), sizeof damaged_log);
+    (void)close(file);
+    (void)close(beside);
+}
+
+static char kept_found[512];
+
+static void kept_note(const char *name)
+{
+    if (strstr(name, ".before-restore-") == NULL)
+        return;
+    (void)snprintf(kept_found, sizeof kept_found, "%s/%.400s", live, name);
+    char *log = strstr(kept_found, "-wal");
+    if (log != NULL)
+        *log = '\0';
+}
+
+static bool opens(void)
+{
+    bool opened = work_open(&w) == DM_OK;
+    put_away();
+    return opened;
+}
+
+/* Which of the two is at the name; the old one is here or there. A kill may have parted it from its
+ * log, and so may an error that keeps it from being undone, which then says where that is. */
+static const char *wrong_over_damage(dm_status rc, bool killed)
+{
+    char here[WORK_PATH + 8], there[520];
+    *kept_found = '\0';
+    each_file(live, kept_note);
+    (void)snprintf(here, sizeof here, "%s-wal", w.path);
+    (void)snprintf(there, sizeof there, "%s-wal", kept_found);
+    bool old = holds(w.path, damage, sizeof damage);
+    bool kept = holds(kept_found, damage, sizeof damage);
+    bool log_here = holds(here, damaged_log, sizeof damaged_log);
+    bool log_kept = holds(there, damaged_log, sizeof damaged_log);
+    if (access(w.path, F_OK) != 0)
+        return "has left nothing at the name";
+    if (old ? kept || (!killed && rc == DM_OK) || !(log_here || log_kept) : !kept || !log_kept)
+        return "has mixed the two";
+    if (log_kept && rc != DM_OK && !killed && strstr(err.text, kept_found) == NULL)
+        return "does not say where the old one is";
+    return old || opens() ? NULL : "has left what cannot be opened";
+}
+
+static dm_status restore_run(void)
+{
+    char *kept = NULL;
+    dm_status rc = dm_restore(w.backup, w.path, 1, NULL, &kept, &err);
+    if (rc == DM_OK)
+        dm_text_free(kept);
+    return rc;
+}
+
+static int die(const file_call *call)
+{
+    if (call->kind == CALL_OPEN || call->kind == CALL_STAT || call->kind == CALL_READ ||
+        failing.left-- > 0)
+        return 0;
+    _exit(9);
+}
+
+/* Killed before each call that changes something. */
+static void kill_over_damage(void)
+{
+    int status = 0;
+    long k = 0, wrong_ones = 0;
+    do {
+        with_damage();
+        failing.left = k++;
+        pid_t child = fork();
+        if (child == 0) {
+            calls_watch(live);
+            calls_before = die;
+            _exit(restore_run() == DM_OK ? 0 : 1);
+        }
+        CHECK_INT(waitpid(child, &status, 0), child);
+        const char *what = wrong_over_damage(DM_OK, status != 0);
+        if (what != NULL)
+            printf("killed before call %ld, it %s\n", k - 1, what);
+        wrong_ones += what != NULL;
+    } while (WIFEXITED(status) && WEXITSTATUS(status) == 9);
+    printf("kills over damage      %5ld, %ld wrong\n", k - 1, wrong_ones);
+    CHECK_INT(status, 0);
+    CHECK_INT(k > 10, 1);
+    CHECK_INT(wrong_ones, 0);
+}
+
+static void fail_over_damage(void)
+{
+    memset(&seen, 0, sizeof seen);
+    for (size_t error = 0; error < ERRORS; error++)
+        for (int for_ever = 0; for_ever <= errors[error].for_ever; for_ever++)
+            for (long k = 0; k == 0 || failing.reached; k++) {
+                with_damage();
+                arm(errors[error].calls, errors[error].verdict, for_ever != 0, k);
+                calls_watch(live);
+                dm_status rc = restore_run();
+                disarm();
+                calls_watch(NULL);
+                const char *what = wrong_over_damage(rc, false);
+                seen.trials++;
+                seen.failed += rc != DM_OK;
+                seen.wrong += what != NULL;
+                if (what != NULL)
+                    printf("restore over damage, call %ld (%s) has %s%s: %s; %s\n", k, failing.at,
+                           errors[error].name, for_ever ? " for ever" : "", what, err.text);
+            }
+    printf("restore over damage    %5ld calls failed: %ld operations failed, %ld wrong\n",
+           seen.trials, seen.failed, seen.wrong);
+    CHECK_INT(seen.wrong, 0);
+    CHECK_INT(seen.failed > 0, 1);
+}
+
 /* ---- two calls at random ---- */
 
 static struct {
@@ -520,6 +659,8 @@ int main(void)
     put_away();
     subjects_add();
     long before = descriptors();
+    kill_over_damage();
+    fail_over_damage();
     fail_everywhere();
     fail_pairs(pairs == NULL ? 500 : atol(pairs));
     fill_up();
