@@ -178,12 +178,59 @@ def test_an_open_database_is_not_replaced(full: DataManager, tmp_path: Path) -> 
         other.close()
         child = start(PAIRS, tmp_path / "other.db")
         try:
-            with pytest.raises(DestinationExistsError, match="is a log"):
+            with pytest.raises(DestinationExistsError, match="open, or was not closed"):
                 while True:  # until it has written something
                     full.backup(tmp_path / "other.db", overwrite=True)
         finally:
             child.kill()
             child.communicate()
+
+
+OPENING = """
+import sys, datamanager
+with datamanager.DataManager(sys.argv[1], read_only=sys.argv[2] == "reading") as dm:
+    print("ready", flush=True)
+    sys.stdin.readline()
+    if sys.argv[2] == "writing":
+        print(dm.add_model_request("m", [1, 2, 3, 4, 5]))
+    print(dm.get_models())
+"""
+
+
+@pytest.mark.parametrize("how", ["writing", "reading"])
+def test_a_database_that_another_has_only_opened_is_not_replaced(
+    full: DataManager, tmp_path: Path, how: str
+) -> None:
+    """It has a log, in which nothing is yet."""
+    other = tmp_path / "other.db"
+    DataManager(other, models=["m"]).close()
+    command = [sys.executable, "-c", OPENING, str(other), how]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    assert (tmp_path / "other.db-wal").stat().st_size == 0
+    for call in (full.backup, full.export):
+        with pytest.raises(DestinationExistsError, match=r"other\.db is a database that is open"):
+            call(other, overwrite=True)
+    out, _ = child.communicate("go\n", timeout=60)
+    assert (child.returncode, out) == (0, "1\n['m']\n" if how == "writing" else "['m']\n")
+    full.backup(other, overwrite=True)
+    nothing_else(tmp_path, "other.db")
+    with DataManager(other, read_only=True) as dm:
+        assert len(dm.get_model_requests("m")) == ROWS
+
+
+def test_an_empty_log_that_was_left_is_no_obstacle(full: DataManager, tmp_path: Path) -> None:
+    other = tmp_path / "other.db"
+    DataManager(other, models=["m"]).close()
+    command = [sys.executable, "-c", OPENING, str(other), "writing"]
+    child = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None and child.stdout.readline() == "ready\n"
+    child.kill()
+    child.communicate()
+    assert (tmp_path / "other.db-wal").exists()
+    full.backup(other, overwrite=True)
+    nothing_else(tmp_path, "other.db")
+    sound(other)
 
 
 def test_a_log_without_a_database_is_not_adopted(full: DataManager, tmp_path: Path) -> None:

@@ -84,6 +84,29 @@ static dm_status file_check(const char *path, dm_error *err)
     return rc;
 }
 
+/* Whoever has a database open for writing, or has one with a log open for reading, holds a lock on
+ * it and has a log, which is empty until something is written; so is the one that a killed process,
+ * or one that only read, has left. The latter goes here. */
+static dm_status open_refuse(const char *dest, dm_error *err)
+{
+    dm__file_id id;
+    dm__conn *conn = NULL;
+    char *log = sqlite3_mprintf("%s-wal", dest);
+    if (log == NULL)
+        return dm__no_memory(err);
+    bool found = dm__file_identify(dest, &id) == 0 && dm__file_identify(log, &id) == 0;
+    sqlite3_free(log);
+    if (!found)
+        return DM_OK;
+    dm_status rc = dm__conn_open(dest, false, 0, &conn, err);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err, "PRAGMA locking_mode=EXCLUSIVE; BEGIN EXCLUSIVE; ROLLBACK");
+    dm__conn_close(conn, rc == DM_OK);
+    if (rc == DM_OK || rc == DM_NO_MEMORY)
+        return rc;
+    return dm__fail(err, DM_EXISTS, "%s is a database that is open, or was not closed", dest);
+}
+
 /* With the lock of the process's table held. */
 static bool is_open_here(const char *path)
 {
@@ -139,6 +162,9 @@ dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapsho
                        dm_error *err)
 {
     int code = 0;
+    dm_status rc = how->replace ? open_refuse(dest, err) : DM_OK;
+    if (rc != DM_OK)
+        return rc;
     dm__mutex_lock(&dm__stores_lock);
     bool open = is_open_here(dest);
     if (!open && how->aside != NULL)
