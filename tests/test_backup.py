@@ -242,15 +242,20 @@ def test_a_log_without_a_database_is_not_adopted(full: DataManager, tmp_path: Pa
 
 @pytest.mark.parametrize("name", ["模型 🦙/ünï.db", "x" * 250 + ".db", "file:a?mode=memory"])
 def test_names(full: DataManager, tmp_path: Path, name: str) -> None:
-    before = os.umask(0)
-    try:
-        full.backup(tmp_path / name)
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / name).stat().st_mode) == 0o600
+    full.backup(tmp_path / name)
     full.backup(str(tmp_path / name), overwrite=True)
     with DataManager(tmp_path / name, read_only=True) as copy:
         assert len(copy.get_model_requests("m")) == ROWS
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o277])
+def test_only_its_owner_reads_it(dm: DataManager, tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        dm.backup(tmp_path / "copy.db")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "copy.db").stat().st_mode) == 0o600
 
 
 def test_names_that_do_not_serve(full: DataManager, tmp_path: Path) -> None:

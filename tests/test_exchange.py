@@ -214,13 +214,16 @@ def test_windows_and_models(filled: DataManager, tmp_path: Path, form: Any) -> N
     assert {*os.listdir(tmp_path)} == {"usage.db", "usage.db-shm", "usage.db-wal", "a"}
 
 
-def test_only_its_owner_reads_it(filled: DataManager, tmp_path: Path, form: Any) -> None:
-    mask = os.umask(0)
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o277])
+def test_only_its_owner_reads_it(
+    filled: DataManager, tmp_path: Path, form: Any, umask: int
+) -> None:
+    mask = os.umask(umask)
     try:
-        filled.export(tmp_path / "folder" / "a", form)
+        filled.export(tmp_path / "a", form)
     finally:
         os.umask(mask)
-    assert stat.S_IMODE(os.stat(tmp_path / "folder" / "a").st_mode) == 0o600
+    assert stat.S_IMODE(os.stat(tmp_path / "a").st_mode) == 0o600
 
 
 def test_what_is_there_stays(filled: DataManager, path: str, tmp_path: Path, form: Any) -> None:

@@ -47,9 +47,36 @@ def test_a_reader_never_opens_another_file(tmp_path: Path, replaced: bool) -> No
             dm.get_models()
 
 
-def test_modes_whatever_the_umask(tmp_path: Path) -> None:
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+@pytest.mark.parametrize("kind", ["hard link", "link", "pipe", "folder"])
+def test_what_stands_where_a_log_belongs_is_left_alone(
+    tmp_path: Path, suffix: str, kind: str
+) -> None:
+    file, victim = tmp_path / "usage.db", tmp_path / "victim"
+    log = tmp_path / f"usage.db{suffix}"
+    with DataManager(file) as dm:
+        dm.add_model_request("m", ROW)
+    victim.write_bytes(b"precious" * 2000)
+    if kind == "hard link":
+        os.link(victim, log)
+    elif kind == "link":
+        log.symlink_to(victim)
+    elif kind == "pipe":
+        os.mkfifo(log)
+    else:
+        log.mkdir()
+    said = "has 2 hard links" if kind == "hard link" else "is not a regular file"
+    for read_only in (False, True):
+        with pytest.raises(datamanager.CannotOpenError, match=rf"usage\.db{suffix} {said}"):
+            DataManager(file, read_only=read_only)
+    assert victim.read_bytes() == b"precious" * 2000
+    assert {*os.listdir(tmp_path)} == {"usage.db", "victim", log.name}
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o277])
+def test_modes_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     file = tmp_path / "usage.db"
-    before = os.umask(0)
+    before = os.umask(umask)
     try:
         with DataManager(file) as dm:
             dm.add_model_request("m", ROW)

@@ -165,16 +165,30 @@ unsigned dm__fork_generation(void)
     return atomic_load_explicit(&fork_generation, memory_order_relaxed);
 }
 
+static dm__file_id file_id(const struct stat *status)
+{
+    return (dm__file_id){.device = (uint64_t)status->st_dev,
+                         .inode = (uint64_t)status->st_ino,
+                         .links = (uint64_t)status->st_nlink,
+                         .size = (int64_t)status->st_size,
+                         .is_regular = S_ISREG(status->st_mode)};
+}
+
 int dm__file_identify(const char *path, dm__file_id *id_out)
 {
     struct stat status;
     if (stat(path, &status) != 0)
         return errno;
-    *id_out = (dm__file_id){.device = (uint64_t)status.st_dev,
-                            .inode = (uint64_t)status.st_ino,
-                            .links = (uint64_t)status.st_nlink,
-                            .size = (int64_t)status.st_size,
-                            .is_regular = S_ISREG(status.st_mode)};
+    *id_out = file_id(&status);
+    return 0;
+}
+
+int dm__link_identify(const char *path, dm__file_id *id_out)
+{
+    struct stat status;
+    if (lstat(path, &status) != 0)
+        return errno;
+    *id_out = file_id(&status);
     return 0;
 }
 

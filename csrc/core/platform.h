@@ -55,6 +55,7 @@ typedef struct {
 /* 0, or an errno. None of these opens an existing file: closing any descriptor of a database drops
  * the process's locks on it. */
 int dm__file_identify(const char *path, dm__file_id *id_out);
+int dm__link_identify(const char *path, dm__file_id *id_out); /* a link itself, not what it is to */
 int dm__file_create(const char *path);    /* 0600, exclusively; EEXIST where it exists */
 int dm__folders_create(const char *path); /* the parents of `path`, as mkdir -p */
 /* The absolute path without links, for free(); NULL with errno set. */

@@ -343,6 +343,28 @@ static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *
     return rc;
 }
 
+/* SQLite would write to what stands where its logs belong, or wait for it, whatever that is. What
+ * cannot be looked at it cannot open either. */
+static dm_status beside_check(const char *path, dm_error *err)
+{
+    static const char *const suffixes[] = {"-wal", "-shm", "-journal"};
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && rc == DM_OK; i++) {
+        dm__file_id id;
+        char *name = sqlite3_mprintf("%s%s", path, suffixes[i]);
+        if (name == NULL)
+            return dm__no_memory(err);
+        bool found = dm__link_identify(name, &id) == 0;
+        if (found && !id.is_regular)
+            rc = dm__fail(err, DM_CANNOT_OPEN, "%s is not a regular file", name);
+        else if (found && id.links > 1)
+            rc = dm__fail(err, DM_CANNOT_OPEN, "%s has %llu hard links: it is another file's too",
+                          name, (unsigned long long)id.links);
+        sqlite3_free(name);
+    }
+    return rc;
+}
+
 /* The path as SQLite is to see it, and what stands there. */
 static dm_status file_locate(const char *path, bool read_only, char **resolved_out,
                              dm__file_id *id_out, dm_error *err)
@@ -363,10 +385,15 @@ static dm_status file_locate(const char *path, bool read_only, char **resolved_o
         return dm__fail(err, DM_CANNOT_OPEN,
                         "%s has %llu hard links: each would have a log of its own", path,
                         (unsigned long long)id_out->links);
-    *resolved_out = dm__path_resolve(path);
-    if (*resolved_out == NULL)
+    char *resolved = dm__path_resolve(path);
+    if (resolved == NULL)
         return dm__fail_system(err, path, errno);
-    return DM_OK;
+    dm_status rc = beside_check(resolved, err);
+    if (rc == DM_OK)
+        *resolved_out = resolved;
+    else
+        free(resolved);
+    return rc;
 }
 
 void dm__store_release(dm__store *store)
