@@ -456,14 +456,22 @@ def test_full_file_system(full: DataManager, tmp_path: Path) -> None:
         subprocess.run(["umount", mount], check=True)
 
 
+# Without a progress function the core alone looks for signals: one that comes once it is copying.
 INTERRUPTED = """
 import os, signal, sys, threading, datamanager
 dm = datamanager.DataManager(sys.argv[1])
+folder = os.path.dirname(sys.argv[2])
 told = []
 def progress(done, total):
     told.append(done)
     if len(told) == 3:
         os.kill(os.getpid(), signal.SIGINT)
+def interrupt():
+    while not any(name.startswith(".datamanager-unfinished") for name in os.listdir(folder)):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+if sys.argv[3] == "untold":
+    threading.Thread(target=interrupt, daemon=True).start()
 try:
     dm.backup(sys.argv[2], progress if sys.argv[3] == "told" else None, overwrite=True)
 except KeyboardInterrupt:
@@ -471,11 +479,14 @@ except KeyboardInterrupt:
 """
 
 
-def test_ctrl_c(full: DataManager, path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("mode", ["told", "untold"])
+def test_ctrl_c(full: DataManager, path: str, tmp_path: Path, mode: str) -> None:
+    for _ in range(10):  # long enough to be asked in the middle of it
+        full.add_model_requests("m", [ROW] * ROWS)
     copy = tmp_path / "copy.db"
     copy.write_bytes(b"what was there")
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, path, str(copy), "told"],
+        [sys.executable, "-c", INTERRUPTED, path, str(copy), mode],
         capture_output=True,
         text=True,
         timeout=60,

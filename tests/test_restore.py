@@ -369,20 +369,37 @@ def test_no_room(live: DataManager, source: Path, path: str, tmp_path: Path) -> 
 
 
 INTERRUPTED = """
-import os, signal, sys, datamanager
+import os, signal, sys, threading, datamanager
+folder = os.path.dirname(sys.argv[2])
 def progress(done, total):
     if done:
         os.kill(os.getpid(), signal.SIGINT)
+def interrupt():
+    while not any(name.startswith(".datamanager-unfinished") for name in os.listdir(folder)):
+        pass
+    os.kill(os.getpid(), signal.SIGINT)
+if sys.argv[3] == "untold":
+    threading.Thread(target=interrupt, daemon=True).start()
 try:
-    datamanager.restore(*sys.argv[1:], progress)
+    datamanager.restore(*sys.argv[1:3], progress if sys.argv[3] == "told" else None)
 except KeyboardInterrupt:
     print("interrupted")
 """
 
 
-def test_ctrl_c(live: DataManager, source: Path, path: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("page_size", [1024, 4096])
+@pytest.mark.parametrize("mode", ["told", "untold"])
+def test_ctrl_c(
+    live: DataManager, source: Path, path: str, tmp_path: Path, mode: str, page_size: int
+) -> None:
+    with DataManager(source) as dm:
+        dm.add_model_requests("c", [ROW] * 600_000)
+    with closing(sqlite3.connect(source)) as connection:
+        connection.execute("PRAGMA journal_mode=DELETE").fetchall()
+        connection.execute(f"PRAGMA page_size={page_size}")
+        connection.execute("VACUUM")
     done = subprocess.run(
-        [sys.executable, "-c", INTERRUPTED, str(source), path],
+        [sys.executable, "-c", INTERRUPTED, str(source), path, mode],
         capture_output=True,
         text=True,
         timeout=60,
@@ -391,3 +408,4 @@ def test_ctrl_c(live: DataManager, source: Path, path: str, tmp_path: Path) -> N
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
     holds_old(live)
     assert kept_in(tmp_path) == []
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]

@@ -123,9 +123,10 @@ static dm_status stage(restore_job *job, dm__unfinished *file, int64_t page_size
     dm_status rc = dm__file_fill(file->path, job->source, &untold, err);
     if (rc == DM_OK)
         rc = dm__conn_open(file->path, false, 0, &job->source, err);
-    if (rc == DM_OK)
-        rc = dm__conn_exec(job->source, err, "PRAGMA page_size=%lld; VACUUM", page_size);
-    return rc;
+    if (rc != DM_OK)
+        return rc;
+    dm__conn_stoppable_set(job->source, true);
+    return dm__conn_exec(job->source, err, "PRAGMA page_size=%lld; VACUUM", page_size);
 }
 
 static dm_status replace_staged(restore_job *job, dm_error *err)
