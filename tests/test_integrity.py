@@ -305,14 +305,7 @@ def test_damaged_page(path: str) -> None:
 
 def test_damaged_index_is_built_anew(path: str) -> None:
     build(path)
-    page = root_page(path, "sqlite_autoindex_model_name_mapping_1")
-
-    def forget_an_entry(file: bytearray) -> None:
-        at = (page - 1) * 4096
-        assert file[at] == 10 and file[at + 4] == 2  # a leaf with both names
-        file[at + 4] = 1
-
-    damage(path, forget_an_entry)
+    forget_an_entry(path)
     with DataManager(path) as dm:
         assert dm.check()
         done = dm.check(repair=True)
@@ -322,6 +315,73 @@ def test_damaged_index_is_built_anew(path: str) -> None:
         assert dm.check() == []
         assert sorted(dm.get_models()) == [NAME, "other"]
         assert len(dm.get_model_requests(NAME)) == 501
+
+
+def forget_an_entry(path: str) -> None:
+    """In the index of the names, which holds both."""
+    page = root_page(path, "sqlite_autoindex_model_name_mapping_1")
+
+    def forget(file: bytearray) -> None:
+        at = (page - 1) * 4096
+        assert file[at] == 10 and file[at + 4] == 2  # a leaf
+        file[at + 4] = 1
+
+    damage(path, forget)
+
+
+# what only the program that made it can read; its name in the finding; is it found by the quick
+# check; do a backup and a restore of it ask for it? Who only reads needs no rules.
+FOREIGN = {
+    "index by a collation": ("CREATE INDEX i ON {0}({1} COLLATE mine)", "mine", True, 2),
+    "index by a function": ("CREATE INDEX i ON {0}(app({1}))", "app()", False, 1),
+    "rule with a function": ("ALTER TABLE {0} ADD COLUMN x CHECK (app(x))", "app()", True, 0),
+}
+
+
+def build_foreign(path: str, fault: str, table: str, column: str) -> None:
+    build(path)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.create_collation("mine", lambda a, b: (a > b) - (a < b))
+        connection.create_function("app", 1, lambda value: value, deterministic=True)
+        connection.execute("CREATE TABLE log(text)")
+        connection.execute("INSERT INTO log VALUES('a')")
+        connection.execute(FOREIGN[fault][0].format(table.replace("{safe}", SAFE), column))
+
+
+@pytest.mark.parametrize("fault", FOREIGN)
+def test_what_another_program_needs_is_no_damage(path: str, tmp_path: Path, fault: str) -> None:
+    """There is a backup all the same, and a restore of it; damage of ours does not hide behind."""
+    build_foreign(path, fault, "log", "text")
+    copy, back = tmp_path / "copy.db", tmp_path / "back.db"
+    _, word, quickly, _ = FOREIGN[fault]
+    with DataManager(path) as dm:
+        for quick in (False, True):
+            found = [] if quick and not quickly else [("warning", "log", None)]
+            assert brief(dm.check(quick)) == found
+            assert all(word in finding.text for finding in dm.check(quick))
+        dm.backup(copy)
+    datamanager.restore(copy, back)
+    with DataManager(back) as dm:
+        assert len(dm.get_model_requests(NAME)) == 501
+    forget_an_entry(path)
+    with DataManager(path) as dm:
+        assert {f.table for f in dm.check()} == {"log", "model_name_mapping"}
+    with pytest.raises(datamanager.DamagedDatabaseError, match="the file is damaged"):
+        datamanager.restore(path, tmp_path / "worse.db")
+
+
+@pytest.mark.parametrize("fault", FOREIGN)
+def test_what_another_program_needs_of_our_tables(path: str, tmp_path: Path, fault: str) -> None:
+    build_foreign(path, fault, REQUESTS, "timestamp")
+    with DataManager(path) as dm:
+        found = [f for f in dm.check() if "cannot be checked" in f.text]
+        assert brief(found) == [("error", REQUESTS, None)]
+        if FOREIGN[fault][3] > 1:
+            with pytest.raises(datamanager.CorruptDataError, match="_requests cannot be checked"):
+                dm.backup(tmp_path / "copy.db")
+    if FOREIGN[fault][3] > 0:
+        with pytest.raises(datamanager.CorruptDataError, match="_requests cannot be checked"):
+            datamanager.restore(path, tmp_path / "copy.db")
 
 
 @pytest.mark.parametrize("table", [REQUESTS, RUNS, BILLING, TIER_TABLE])

@@ -54,10 +54,26 @@ dm_status dm__store_table_create(dm__conn *conn, dm_error *err) DM_CHECKED;
 dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__STORE_VALUE_SIZE],
                                dm_error *err) DM_CHECKED;
 
-/* ---- integrity.c ---- */
+/* ---- verify.c ---- */
 
-/* DM_DAMAGED with the first thing that SQLite finds wrong. `quick` leaves out the indexes. */
+/* Unchecked: an index or a rule of the table needs what only another program has. */
+typedef enum {
+    DM__VERDICT_DAMAGED,
+    DM__VERDICT_UNCHECKED,
+    DM__VERDICT_UNCHECKED_FOREIGN /* no table of ours */
+} dm__verdict;
+
+/* `table` NULL: of the file. An error ends the check. */
+typedef dm_status (*dm__verdict_fn)(void *argument, dm__verdict verdict, const char *table,
+                                    const char *text, dm_error *err);
+/* What SQLite finds wrong in its file, at most `limit` things; of tables that it must check one by
+ * one, of each as many as it likes. `quick` leaves out the indexes. */
+dm_status dm__file_verify(dm__conn *conn, bool quick, int limit, dm__verdict_fn tell,
+                          void *argument, dm_error *err) DM_CHECKED;
+/* DM_DAMAGED with the first of them; DM_CORRUPT_DATA where a table of ours cannot be checked. */
 dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err) DM_CHECKED;
+
+/* ---- integrity.c ---- */
 
 typedef struct {
     dm__conn *conn;

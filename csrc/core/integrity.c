@@ -10,39 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#define SQLITE_FINDINGS "1000"
-
-/* ---- SQLite's own check ---- */
-
-static dm_status verify_begin(dm__conn *conn, const char *sql, sqlite3_stmt **stmt, dm_error *err)
-{
-    /* The program of the check grows with the number of tables. */
-    (void)sqlite3_limit(conn->db, SQLITE_LIMIT_VDBE_OP, INT32_MAX);
-    int code = sqlite3_prepare_v2(conn->db, sql, -1, stmt, NULL);
-    return code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, conn->db, code, "check the file");
-}
-
-static bool is_ok(sqlite3_stmt *stmt)
-{
-    return sqlite3_stricmp((const char *)sqlite3_column_text(stmt, 0), "ok") == 0;
-}
-
-dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err)
-{
-    sqlite3_stmt *stmt = NULL;
-    bool row = false;
-    dm__conn_stoppable_set(conn, true);
-    dm_status rc = verify_begin(conn, quick ? "PRAGMA quick_check(1)" : "PRAGMA integrity_check(1)",
-                                &stmt, err);
-    if (rc == DM_OK)
-        rc = dm__stmt_step(conn, stmt, &row, err);
-    if (rc == DM_OK && (!row || !is_ok(stmt)))
-        rc = dm__fail(err, DM_DAMAGED, "the file is damaged: %.200s",
-                      row ? (const char *)sqlite3_column_text(stmt, 0) : "it cannot be checked");
-    (void)sqlite3_finalize(stmt);
-    dm__conn_stoppable_set(conn, false);
-    return rc;
-}
+#define FILE_FINDINGS 1000
 
 /* ---- findings ---- */
 
@@ -102,11 +70,15 @@ dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn e
 
 /* ---- the file ---- */
 
-static dm_status file_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+static dm_status file_finding(void *argument, dm__verdict verdict, const char *table,
+                              const char *text, dm_error *err)
 {
-    if (is_ok(stmt))
-        return DM_OK;
-    const char *text = (const char *)sqlite3_column_text(stmt, 0);
+    dm__audit *audit = argument;
+    (void)err; /* is that of the audit */
+    if (verdict != DM__VERDICT_DAMAGED)
+        return dm__found(audit,
+                         verdict == DM__VERDICT_UNCHECKED ? DM_SEVERITY_ERROR : DM_SEVERITY_WARNING,
+                         table, DM_NO_ROW, "the table cannot be checked: %.200s", text);
     /* Indexes hold nothing of their own. */
     audit->mend_indexes |= strstr(text, "index sqlite_autoindex_") != NULL;
     return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "%.240s", text);
@@ -114,10 +86,9 @@ static dm_status file_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *
 
 static dm_status file_audit(dm__audit *audit)
 {
-    (void)sqlite3_limit(audit->conn->db, SQLITE_LIMIT_VDBE_OP, INT32_MAX);
-    return dm__audit_each(audit, NULL, file_finding,
-                          audit->quick ? "PRAGMA quick_check(" SQLITE_FINDINGS ")"
-                                       : "PRAGMA integrity_check(" SQLITE_FINDINGS ")");
+    dm_status rc =
+        dm__file_verify(audit->conn, audit->quick, FILE_FINDINGS, file_finding, audit, audit->err);
+    return dm__found_error(audit, rc, NULL, DM_NO_ROW);
 }
 
 static dm_status object_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
