@@ -462,6 +462,63 @@ def test_a_lost_table_of_requests_takes_nothing_with_it(path: str, how: str, see
         }
 
 
+def build_pruned(path: str) -> None:
+    build(path)
+    with DataManager(path) as dm:
+        dm.prune(ROW[0] + 1, tz="UTC")
+        assert dm.usage(NAME).total.requests == 501
+
+
+@pytest.mark.parametrize(
+    "missing, other, read",
+    [
+        ("datamanager_uptime_sums", "datamanager_usage_sums", lambda dm: dm.usage()),
+        ("datamanager_usage_sums", "datamanager_uptime_sums", lambda dm: dm.usage()),
+        ("datamanager_usage_sums", "datamanager_uptime_sums", lambda dm: dm.prune(9e9, tz="UTC")),
+        ("datamanager_usage_sums", "datamanager_uptime_sums", lambda dm: dm.prune(9e9, keep=None)),
+        ("datamanager_price_tiers", CHANGES, lambda dm: dm.usage()),
+        ("datamanager_price_tiers", CHANGES, lambda dm: dm.set_pricing(NAME, hourly_price=1.0)),
+        (CHANGES, "datamanager_price_tiers", lambda dm: dm.get_price_history(NAME)),
+        (CHANGES, "datamanager_price_tiers", lambda dm: dm.rename_model(NAME, "new")),
+    ],
+)
+@pytest.mark.parametrize("quick", [True, False])
+def test_one_table_of_two_is_missing(
+    path: str, missing: str, other: str, read: Callable[[DataManager], object], quick: bool
+) -> None:
+    """What it held does not pass for nothing: neither for readers, nor for who writes to both."""
+    build_pruned(path)
+    with DataManager(path) as dm:
+        alter(path, f"DROP TABLE {missing}")
+        (found,) = dm.check(quick)
+        assert brief([found]) == [("error", missing, None)]
+        assert found.text == f"the table is missing, though {other} is there: what it held is lost"
+        assert dm.check(quick, repair=True) == [found]
+        with pytest.raises(datamanager.CorruptDataError, match=f"{missing} is missing, though"):
+            read(dm)
+        dm.delete_model_tables(NAME)
+        alter(path, f"DROP TABLE {other}")
+        assert dm.check(quick) == []
+        dm.usage()
+
+
+def test_tiers_that_no_change_set_are_made_again(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing(NAME, hourly_price=1.0, effective_from=100.0)
+        dm.set_pricing(NAME, hourly_price=2.0, effective_from=200.0)
+        history = dm.get_price_history(NAME)
+        alter(path, "DROP TABLE datamanager_price_tiers")
+        table = "datamanager_price_tiers"
+        other = "though datamanager_price_changes is there: it held nothing"
+        assert [f.text for f in dm.check()] == [f"the table is missing, {other}"]
+        done = dm.check(repair=True)
+        assert [(f.repaired, f.table, f.text) for f in done] == [
+            (True, table, "the table was missing, and held nothing: made again")
+        ]
+        assert dm.check() == []
+        assert dm.get_price_history(NAME) == history
+
+
 def test_missing_billing_row_is_made_again(path: str) -> None:
     build(path)
     alter(path, "DELETE FROM {safe}_billing", f"DELETE FROM {safe('other')}_billing")

@@ -20,7 +20,7 @@
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint      threads, sharing, waiting: know no tables
  *   fork batch steps witness stats
- *   integrity rules mend              is all as it should be?
+ *   integrity verify rules mend       is all as it should be?
  *   backup restore export             copies of whole databases, or of their requests
  *   storage vacuum                    room, taken and given back
  */
@@ -459,8 +459,12 @@ dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *histor
                            dm_error *err) DM_CHECKED;
 dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history *history,
                             dm_error *err) DM_CHECKED;
-/* As the connection knows the schema, so only after a statement of this transaction. */
-bool dm__history_exists(dm__conn *conn);
+extern const char *const dm__history_tables[2];
+dm_status dm__history_create(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* As dm__pair_find. */
+dm_status dm__history_find(dm__conn *conn, bool *there_out, dm_error *err) DM_CHECKED;
+/* Is the tiers' table missing, and was it empty? That is so where no change sets tiers. */
+dm_status dm__history_tiers_needless(dm__conn *conn, bool *needless_out, dm_error *err) DM_CHECKED;
 dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 dm__tariff dm__history_at(const dm__history *history, double time_s);
 void dm__history_reset(dm__history *history);
@@ -593,6 +597,17 @@ dm_status dm__schema_prepare(dm__conn *conn, dm_error *err) DM_CHECKED;
 dm_status dm__schema_adopt(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* Is it a table of the file, with this column (a view is none)? */
 bool dm__table_has_column(dm__conn *conn, const char *table, const char *column);
+/* Of two tables that are made together, are they there? Not if neither is: so far there was nothing
+ * for them. DM_CORRUPT_DATA where one is missing, for that one held something. As the connection
+ * knows the schema, so only after a statement of this transaction. */
+dm_status dm__pair_find(dm__conn *conn, const char *const tables[2], bool *there_out,
+                        dm_error *err) DM_CHECKED;
+/* One alone; in views nothing is stored. */
+dm_status dm__table_find(dm__conn *conn, const char *table, bool *there_out,
+                         dm_error *err) DM_CHECKED;
+/* The rows of one model, from those of them that are there. */
+dm_status dm__tables_forget(dm__conn *conn, const char *const tables[2], const char *safe,
+                            dm_error *err) DM_CHECKED;
 /* The first column of the first row. */
 dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err) DM_CHECKED;
 

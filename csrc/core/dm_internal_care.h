@@ -83,7 +83,7 @@ typedef struct {
     size_t capacity;
     size_t kept; /* findings of before */
     bool quick;
-    bool mend_models, mend_indexes; /* there is something to mend */
+    bool mend_models, mend_tables, mend_indexes; /* there is something to mend */
     bool seen;
     int64_t deadline_ns;
 } dm__audit;

@@ -33,10 +33,33 @@ static const char history_sql[] = "CREATE TABLE IF NOT EXISTS datamanager_price_
                                   "    PRIMARY KEY (safe_name, change_id, tier_index)\n"
                                   ") WITHOUT ROWID";
 
-bool dm__history_exists(dm__conn *conn)
+const char *const dm__history_tables[2] = {"datamanager_price_changes", "datamanager_price_tiers"};
+
+dm_status dm__history_create(dm__conn *conn, dm_error *err)
 {
-    return dm__table_has_column(conn, "datamanager_price_changes", "change_id") &&
-           dm__table_has_column(conn, "datamanager_price_tiers", "change_id");
+    return dm__conn_exec(conn, err, "%s", history_sql);
+}
+
+dm_status dm__history_find(dm__conn *conn, bool *there_out, dm_error *err)
+{
+    return dm__pair_find(conn, dm__history_tables, there_out, err);
+}
+
+dm_status dm__history_tiers_needless(dm__conn *conn, bool *needless_out, dm_error *err)
+{
+    bool there[2] = {false, false};
+    int64_t setting = 1;
+    *needless_out = false;
+    dm_status rc = dm__table_find(conn, dm__history_tables[0], &there[0], err);
+    if (rc == DM_OK)
+        rc = dm__table_find(conn, dm__history_tables[1], &there[1], err);
+    if (rc != DM_OK || !there[0] || there[1])
+        return rc;
+    rc = dm__conn_integer(
+        conn, "SELECT EXISTS(SELECT 1 FROM datamanager_price_changes WHERE sets_tiers IS NOT 0)",
+        &setting, err);
+    *needless_out = rc == DM_OK && setting == 0;
+    return rc == DM_CORRUPT_DATA || rc == DM_DAMAGED ? DM_OK : rc;
 }
 
 void dm__history_reset(dm__history *history)
@@ -129,6 +152,17 @@ static dm_status history_append(dm__history *history, size_t *capacity, size_t *
     return DM_OK;
 }
 
+/* There may be no history, or half of one, which must not pass for none. */
+static dm_status not_read(dm__conn *conn, dm_error *err)
+{
+    bool there = true;
+    dm_error why = {0};
+    dm_status rc = dm__history_find(conn, &there, &why);
+    if (rc != DM_OK && err != NULL)
+        *err = why;
+    return rc == DM_OK && there ? DM_CORRUPT_DATA : rc;
+}
+
 static dm_status stored_read(dm__conn *conn, dm__model *model, dm__history *history, dm_error *err)
 {
     size_t capacity = 0, tier_capacity = 0;
@@ -140,7 +174,7 @@ static dm_status stored_read(dm__conn *conn, dm__model *model, dm__history *hist
     while (rc == DM_OK && (rc = dm__stmt_step(conn, stmt, &more, err)) == DM_OK && more)
         rc = history_append(history, &capacity, &tier_capacity, stmt, err);
     dm__stmt_put(stmt);
-    return rc != DM_OK && !dm__history_exists(conn) ? DM_OK : rc;
+    return rc == DM_CORRUPT_DATA ? not_read(conn, err) : rc;
 }
 
 /* What the manual's tables say, as a change that was never stored. */
@@ -221,9 +255,10 @@ static dm_status change_store(dm__conn *conn, dm__model *model, const dm__price_
 dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history *history,
                             dm_error *err)
 {
-    dm_status rc = DM_OK;
-    if (!dm__history_exists(conn))
-        rc = dm__conn_exec(conn, err, "%s", history_sql);
+    bool there = false;
+    dm_status rc = dm__history_find(conn, &there, err);
+    if (rc == DM_OK && !there)
+        rc = dm__history_create(conn, err);
     if (rc == DM_OK)
         rc = dm__history_forget(conn, model->safe, err);
     for (size_t i = 0; i < history->count && rc == DM_OK; i++) {
@@ -237,10 +272,5 @@ dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history 
 
 dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err)
 {
-    return !dm__history_exists(conn)
-               ? DM_OK
-               : dm__conn_exec(conn, err,
-                               "DELETE FROM datamanager_price_changes WHERE safe_name=%Q;"
-                               "DELETE FROM datamanager_price_tiers WHERE safe_name=%Q",
-                               safe, safe);
+    return dm__tables_forget(conn, dm__history_tables, safe, err);
 }

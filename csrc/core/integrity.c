@@ -155,20 +155,44 @@ static dm_status history_finding(dm__audit *audit, sqlite3_stmt *stmt, const cha
                                                  : "is no model of model_name_mapping");
 }
 
+/* Two tables that are made together: neither needs to be there, but then neither. */
+static dm_status pair_audit(dm__audit *audit, const char *const tables[2], const char *lost,
+                            bool usable[2])
+{
+    bool there[2] = {false, false};
+    dm_status rc = DM_OK;
+    for (int i = 0; i < 2 && rc == DM_OK; i++)
+        rc = dm__table_find(audit->conn, tables[i], &there[i], audit->err);
+    for (int i = 0; i < 2 && rc == DM_OK; i++) {
+        usable[i] = there[i];
+        if (there[i])
+            rc = dm__table_audit(audit, tables[i], tables[i], &usable[i]);
+        else if (there[1 - i])
+            rc = dm__found(audit, DM_SEVERITY_ERROR, tables[i], DM_NO_ROW,
+                           "the table is missing, though %s is there: %s", tables[1 - i], lost);
+    }
+    return rc;
+}
+
+#define LOST "what it held is lost"
+
 static dm_status history_audit(dm__audit *audit)
 {
-    if (!dm__history_exists(audit->conn))
-        return DM_OK;
-    dm_status rc =
-        dm__audit_each(audit, "datamanager_price_changes", history_finding,
-                       "SELECT safe_name,change_id,0 FROM datamanager_price_changes WHERE"
-                       " safe_name NOT IN (SELECT safe_name FROM model_name_mapping)");
-    if (rc != DM_OK)
-        return rc;
-    return dm__audit_each(audit, "datamanager_price_tiers", history_finding,
-                          "SELECT DISTINCT safe_name,change_id,1 FROM datamanager_price_tiers t"
-                          " WHERE NOT EXISTS(SELECT 1 FROM datamanager_price_changes c WHERE"
-                          " c.safe_name=t.safe_name AND c.change_id=t.change_id)");
+    bool usable[2], needless = false;
+    dm_status rc = dm__history_tiers_needless(audit->conn, &needless, audit->err);
+    if (rc == DM_OK)
+        rc = pair_audit(audit, dm__history_tables, needless ? "it held nothing" : LOST, usable);
+    audit->mend_tables |= needless;
+    if (rc == DM_OK && usable[0])
+        rc = dm__audit_each(audit, "datamanager_price_changes", history_finding,
+                            "SELECT safe_name,change_id,0 FROM datamanager_price_changes WHERE"
+                            " safe_name NOT IN (SELECT safe_name FROM model_name_mapping)");
+    if (rc == DM_OK && usable[0] && usable[1])
+        rc = dm__audit_each(audit, "datamanager_price_tiers", history_finding,
+                            "SELECT DISTINCT safe_name,change_id,1 FROM datamanager_price_tiers t"
+                            " WHERE NOT EXISTS(SELECT 1 FROM datamanager_price_changes c WHERE"
+                            " c.safe_name=t.safe_name AND c.change_id=t.change_id)");
+    return rc;
 }
 
 /* ---- what is kept of what was pruned ---- */
@@ -199,26 +223,20 @@ static dm_status kept_run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const 
 
 static dm_status sums_audit(dm__audit *audit)
 {
-    static const struct {
-        const char *table, *columns;
-        dm__audit_row_fn each;
-    } tables[] = {{"datamanager_usage_sums", DM__KEPT_PART_COLUMNS, part_audit_row},
-                  {"datamanager_uptime_sums", DM__KEPT_RUN_COLUMNS, kept_run_audit_row}};
-    if (!dm__kept_exists(audit->conn))
-        return DM_OK;
-    dm_status rc = dm__kept_create(audit->ours, audit->err);
+    static const char *const columns[] = {DM__KEPT_PART_COLUMNS, DM__KEPT_RUN_COLUMNS};
+    static const dm__audit_row_fn each[] = {part_audit_row, kept_run_audit_row};
+    bool usable[2];
+    dm_status rc = pair_audit(audit, dm__kept_tables, LOST, usable);
     for (int i = 0; i < 2 && rc == DM_OK; i++) {
-        bool usable = true;
-        rc = dm__table_audit(audit, tables[i].table, tables[i].table, &usable);
-        if (rc == DM_OK && usable)
-            rc = dm__audit_each(audit, tables[i].table, sums_unnamed,
+        const char *table = dm__kept_tables[i];
+        if (usable[i])
+            rc = dm__audit_each(audit, table, sums_unnamed,
                                 "SELECT id,safe_name FROM %s WHERE safe_name<>%Q AND safe_name NOT"
                                 " IN (SELECT safe_name FROM model_name_mapping)",
-                                tables[i].table, DM__PROGRAM);
-        if (rc == DM_OK && usable && !audit->quick)
-            rc =
-                dm__audit_each(audit, tables[i].table, tables[i].each,
-                               "SELECT %s FROM %s ORDER BY id", tables[i].columns, tables[i].table);
+                                table, DM__PROGRAM);
+        if (rc == DM_OK && usable[i] && !audit->quick)
+            rc = dm__audit_each(audit, table, each[i], "SELECT %s FROM %s ORDER BY id", columns[i],
+                                table);
     }
     return rc;
 }
@@ -231,7 +249,11 @@ static dm_status model_conn_open(dm__audit *audit)
     dm_status rc = dm__conn_open(":memory:", false, 0, &audit->ours, audit->err);
     if (rc == DM_OK)
         rc = dm__schema_prepare(audit->ours, audit->err);
-    return rc == DM_OK ? dm__model_tables_create(audit->ours, DM__MODEL_SAFE, audit->err) : rc;
+    if (rc == DM_OK)
+        rc = dm__model_tables_create(audit->ours, DM__MODEL_SAFE, audit->err);
+    if (rc == DM_OK)
+        rc = dm__history_create(audit->ours, audit->err);
+    return rc == DM_OK ? dm__kept_create(audit->ours, audit->err) : rc;
 }
 
 static dm_status rules_audit(dm__audit *audit)
@@ -269,7 +291,7 @@ static dm_status audit_run(dm__conn *conn, void *argument, dm_error *err)
     audit->conn = conn;
     audit->err = err;
     audit->found->count = audit->kept; /* begun anew */
-    audit->mend_indexes = audit->mend_models = false;
+    audit->mend_indexes = audit->mend_models = audit->mend_tables = false;
     dm__conn_stoppable_set(conn, true);
     dm_status rc = file_audit(audit);
     if (rc == DM_OK)
@@ -284,7 +306,8 @@ static dm_status check_and_mend(dm_manager *m, dm__audit *audit, bool repair, dm
     if (err == NULL)
         err = &own; /* findings are made of it */
     dm_status rc = dm__read_aside(m, audit_run, audit, err);
-    if (rc != DM_OK || !repair || (!audit->mend_indexes && !audit->mend_models))
+    if (rc != DM_OK || !repair ||
+        !(audit->mend_indexes || audit->mend_models || audit->mend_tables))
         return rc;
     audit->deadline_ns = dm__deadline_ns(m);
     rc = dm__write_alone(m, dm__mend_run, audit, err);

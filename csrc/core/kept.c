@@ -50,26 +50,24 @@ dm_status dm__kept_create(dm__conn *conn, dm_error *err)
     return dm__conn_exec(conn, err, "%s", kept_sql);
 }
 
-bool dm__kept_exists(dm__conn *conn)
+const char *const dm__kept_tables[2] = {"datamanager_usage_sums", "datamanager_uptime_sums"};
+
+dm_status dm__kept_find(dm__conn *conn, bool *there_out, dm_error *err)
 {
-    return dm__table_has_column(conn, "datamanager_usage_sums", "packed") &&
-           dm__table_has_column(conn, "datamanager_uptime_sums", "seconds");
+    return dm__pair_find(conn, dm__kept_tables, there_out, err);
 }
 
 dm_status dm__kept_forget(dm__conn *conn, const char *safe, dm_error *err)
 {
-    return !dm__kept_exists(conn)
-               ? DM_OK
-               : dm__conn_exec(conn, err,
-                               "DELETE FROM datamanager_usage_sums WHERE safe_name=%Q;"
-                               "DELETE FROM datamanager_uptime_sums WHERE safe_name=%Q",
-                               safe, safe);
+    return dm__tables_forget(conn, dm__kept_tables, safe, err);
 }
 
 dm_status dm__kept_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
-    return !dm__kept_exists(conn)
-               ? DM_OK
+    bool there = false;
+    dm_status rc = dm__kept_find(conn, &there, err);
+    return rc != DM_OK || !there
+               ? rc
                : dm__conn_exec(conn, err,
                                "UPDATE datamanager_usage_sums SET safe_name=%Q WHERE"
                                " safe_name=%Q; UPDATE datamanager_uptime_sums SET safe_name=%Q"
@@ -145,10 +143,12 @@ dm_status dm__kept_run_read(sqlite3_stmt *stmt, dm_kept_run *run, dm_error *err)
 static dm_status kept_stmt(dm__conn *conn, dm__stmt_id id, const char *safe, sqlite3_stmt **stmt,
                            dm_error *err)
 {
+    bool there = false;
     *stmt = NULL;
-    if (!dm__kept_exists(conn))
-        return DM_OK;
-    dm_status rc = dm__stmt_get(conn, id, stmt, err);
+    dm_status rc = dm__kept_find(conn, &there, err);
+    if (rc != DM_OK || !there)
+        return rc;
+    rc = dm__stmt_get(conn, id, stmt, err);
     if (rc == DM_OK)
         (void)sqlite3_bind_text(*stmt, 1, safe, -1, SQLITE_STATIC);
     return rc;

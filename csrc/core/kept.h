@@ -21,9 +21,11 @@ bool dm__requests_unpack(const uint8_t *packed, size_t size, size_t count,
 
 /* ---- kept.c ---- */
 
+extern const char *const dm__kept_tables[2];
 dm_status dm__kept_create(dm__conn *conn, dm_error *err) DM_CHECKED;
-/* As the connection knows the schema, so only after a statement of this transaction. */
-bool dm__kept_exists(dm__conn *conn);
+/* As dm__pair_find. */
+dm_status dm__kept_find(dm__conn *conn, bool *there_out, dm_error *err) DM_CHECKED;
+/* Of each table that is there. */
 dm_status dm__kept_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 dm_status dm__kept_move(dm__conn *conn, const char *from, const char *to, dm_error *err) DM_CHECKED;
 

@@ -91,6 +91,21 @@ static dm_status model_mend(dm__audit *audit, const dm_model_name *name)
     return rc == DM_OK ? dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err) : rc;
 }
 
+/* Tables that are not those of one model. */
+static dm_status shared_tables_mend(dm__audit *audit)
+{
+    bool needless = false;
+    dm_status rc = dm__conn_read_once(audit->conn, audit->err); /* what tables there are now */
+    if (rc == DM_OK)
+        rc = dm__history_tiers_needless(audit->conn, &needless, audit->err);
+    if (rc == DM_OK && needless)
+        rc = dm__history_create(audit->conn, audit->err);
+    if (rc == DM_OK && needless)
+        rc = mended(audit, dm__history_tables[1],
+                    "the table was missing, and held nothing: made again");
+    return rc;
+}
+
 static dm_status mend(dm__audit *audit)
 {
     dm_model_names names = {0};
@@ -100,6 +115,8 @@ static dm_status mend(dm__audit *audit)
         if (rc == DM_OK)
             rc = mended(audit, NULL, "the indexes were damaged: built anew");
     }
+    if (rc == DM_OK)
+        rc = shared_tables_mend(audit);
     if (rc == DM_OK)
         rc = dm__model_names_read(audit->conn, &names, audit->err);
     if (rc == DM_CORRUPT_DATA) /* a name that is none: those before it are known */

@@ -159,8 +159,12 @@ static dm_status kept_count(dm__conn *conn, const char *safe, const prune_plan *
 {
     const kept_table *of = &kept_tables[which];
     *count_out = 0;
-    if (plan->query->edges_s != NULL || !dm__kept_exists(conn))
+    if (plan->query->edges_s != NULL)
         return DM_OK;
+    bool there = false;
+    dm_status rc = dm__kept_find(conn, &there, err);
+    if (rc != DM_OK || !there)
+        return rc;
     char *sql = sqlite3_mprintf("SELECT coalesce(sum(%s),0) FROM (SELECT %s FROM"
                                 " %s WHERE safe_name=%Q AND %s<%!.17g"
                                 " ORDER BY id LIMIT %lld)",
@@ -168,7 +172,7 @@ static dm_status kept_count(dm__conn *conn, const char *safe, const prune_plan *
                                 plan->query->before_s, (long long)limit);
     if (sql == NULL)
         return dm__no_memory(err);
-    dm_status rc = dm__conn_integer(conn, sql, count_out, err);
+    rc = dm__conn_integer(conn, sql, count_out, err);
     sqlite3_free(sql);
     return rc;
 }
@@ -384,8 +388,9 @@ static dm_status step_work(dm__conn *conn, void *argument, dm_error *err)
 {
     step *job = argument;
     const prune_plan *plan = job->plan;
-    dm_status rc = DM_OK;
-    if (plan->query->edges_s != NULL && !dm__kept_exists(conn))
+    bool there = true;
+    dm_status rc = plan->query->edges_s == NULL ? DM_OK : dm__kept_find(conn, &there, err);
+    if (rc == DM_OK && !there)
         rc = dm__kept_create(conn, err);
     if (rc == DM_OK)
         rc = plan->program ? step_apply(conn, NULL, &job->read, err)

@@ -7,8 +7,10 @@
 
 static dm_status history_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
-    return !dm__history_exists(conn)
-               ? DM_OK
+    bool there = false;
+    dm_status rc = dm__history_find(conn, &there, err);
+    return rc != DM_OK || !there
+               ? rc
                : dm__conn_exec(conn, err,
                                "UPDATE datamanager_price_changes SET safe_name=%Q WHERE"
                                " safe_name=%Q; UPDATE datamanager_price_tiers SET safe_name=%Q"

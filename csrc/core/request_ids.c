@@ -89,15 +89,17 @@ static dm_status noted_last(dm__conn *conn, const char *table, const char *colum
  * row were yet to come. */
 static dm_status pruned_count(dm__conn *conn, const char *safe, int64_t *count, dm_error *err)
 {
+    bool there = false;
     *count = 0;
-    if (!dm__kept_exists(conn))
-        return DM_OK;
+    dm_status rc = dm__table_find(conn, dm__kept_tables[0], &there, err);
+    if (rc != DM_OK || !there)
+        return rc;
     char *sql = sqlite3_mprintf("SELECT coalesce(sum(min(requests,%d)),0) FROM"
                                 " datamanager_usage_sums WHERE safe_name=%Q",
                                 DM__KEPT_ROWS, safe);
     if (sql == NULL)
         return dm__no_memory(err);
-    dm_status rc = dm__conn_integer(conn, sql, count, err);
+    rc = dm__conn_integer(conn, sql, count, err);
     sqlite3_free(sql);
     return rc;
 }

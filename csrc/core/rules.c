@@ -290,7 +290,12 @@ static dm_status start_audit(dm__audit *audit, const dm__model *model,
 static dm_status history_audit(dm__audit *audit, dm__model *model)
 {
     dm__history history = {0};
-    dm_status rc = dm__history_read(audit->conn, model, &history, audit->err);
+    bool there = false;
+    dm_status rc = dm__history_find(audit->conn, &there, audit->err);
+    if (rc == DM_CORRUPT_DATA)
+        return DM_OK; /* it is told once, not for each model */
+    if (rc == DM_OK)
+        rc = dm__history_read(audit->conn, model, &history, audit->err);
     dm__tariff now = dm__history_at(&history, dm_now_s());
     for (size_t i = 0; i < history.count && rc == DM_OK; i++)
         if (history.changes[i].id != 0) /* else they are those of the model's own table */

@@ -69,6 +69,43 @@ bool dm__table_has_column(dm__conn *conn, const char *table, const char *column)
                                          NULL) == SQLITE_OK;
 }
 
+dm_status dm__table_find(dm__conn *conn, const char *table, bool *there_out, dm_error *err)
+{
+    int code =
+        sqlite3_table_column_metadata(conn->db, "main", table, NULL, NULL, NULL, NULL, NULL, NULL);
+    if (code != SQLITE_OK && code != SQLITE_ERROR)
+        return dm__fail_sqlite(err, conn->db, code, table);
+    *there_out = code == SQLITE_OK;
+    return DM_OK;
+}
+
+dm_status dm__pair_find(dm__conn *conn, const char *const tables[2], bool *there_out, dm_error *err)
+{
+    bool there[2] = {false, false};
+    dm_status rc = dm__table_find(conn, tables[0], &there[0], err);
+    if (rc == DM_OK)
+        rc = dm__table_find(conn, tables[1], &there[1], err);
+    if (rc == DM_OK && there[0] != there[1])
+        rc = dm__fail(err, DM_CORRUPT_DATA, "%s is missing, though %s is there", tables[there[0]],
+                      tables[there[1]]);
+    if (rc == DM_OK)
+        *there_out = there[0];
+    return rc;
+}
+
+dm_status dm__tables_forget(dm__conn *conn, const char *const tables[2], const char *safe,
+                            dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (int i = 0; i < 2 && rc == DM_OK; i++) {
+        bool there = false;
+        rc = dm__table_find(conn, tables[i], &there, err);
+        if (rc == DM_OK && there)
+            rc = dm__conn_exec(conn, err, "DELETE FROM \"%w\" WHERE safe_name=%Q", tables[i], safe);
+    }
+    return rc;
+}
+
 static bool table_has(dm__conn *conn, const char *table, const char *const *columns)
 {
     for (; *columns != NULL; columns++)
