@@ -33,7 +33,7 @@ def build(path: str) -> None:
         dm.add_program_runtime_start(5.0)
         dm.add_model_runtime_start(NAME, 6.0)
         dm.add_model_requests(NAME, [ROW] * 500)
-        dm.add_model_request(NAME, ROW, duration=3.0, first_token=0.5)
+        dm.add_model_request(NAME, ROW, duration=3.0, first_token=0.5, request_id="first")
         dm.set_pricing(NAME, tiers=TIERS, hourly_price=0.5, use_tier_pricing=False)
 
 
@@ -67,7 +67,15 @@ def test_nothing_is_wrong(path: str, quick: bool) -> None:
 
 REQUESTS, RUNS, BILLING = "{safe}_requests", "{safe}_runtime", "{safe}_billing"
 TIMINGS = "{safe}_timings"
+IDS = "{safe}_request_ids"
 TIER_TABLE, CHANGES = "{safe}_tier_pricing", "datamanager_price_changes"
+
+
+def redeclare(table: str, what: str, instead: str) -> str:
+    replaced = f"replace(sql, '{what}', '{instead}')"
+    return f"UPDATE sqlite_schema SET sql={replaced} WHERE name='{table}'"
+
+
 # what another program does; what is found by the whole check; is it found by the quick one?
 FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
     "negative tokens": (
@@ -121,8 +129,8 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
     "timings with another column": (
         f"ALTER TABLE {TIMINGS} RENAME COLUMN request_id TO another",
         ("error", TIMINGS, None),
-        "not as it should be: no such column",
-        False,
+        "there is no column request_id",
+        True,
     ),
     "end before start": (
         f"UPDATE {RUNS} SET end_time=1 WHERE id=1",
@@ -238,6 +246,74 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
         f" WHERE name='{REQUESTS}'",
         ("warning", REQUESTS, None),
         "column timestamp is declared as TEXT, not as REAL",
+        True,
+    ),
+    "numbers that come again": (
+        redeclare(REQUESTS, " AUTOINCREMENT", ""),
+        ("error", REQUESTS, None),
+        "column id must be AUTOINCREMENT",
+        True,
+    ),
+    "numbers of runs": (
+        redeclare(RUNS, "id INTEGER PRIMARY KEY AUTOINCREMENT", "id INTEGER"),
+        ("error", RUNS, None),
+        "column id must be the primary key",
+        True,
+    ),
+    "nothing in a column": (
+        redeclare(REQUESTS, "cache_n INTEGER NOT NULL", "cache_n INTEGER"),
+        ("warning", REQUESTS, None),
+        "column cache_n must be NOT NULL",
+        True,
+    ),
+    "a rule": (
+        redeclare(
+            REQUESTS, "prompt_n INTEGER NOT NULL", "prompt_n INTEGER NOT NULL CHECK (prompt_n < 9)"
+        ),
+        ("warning", REQUESTS, None),
+        "the table is not declared as ours: check ( prompt_n < 9",
+        True,
+    ),
+    "a default that is computed": (
+        redeclare(REQUESTS, "cache_n INTEGER NOT NULL", "cache_n INTEGER NOT NULL DEFAULT (1)"),
+        ("warning", REQUESTS, None),
+        "not declared as ours: default ( 1",
+        True,
+    ),
+    "timings of another type": (
+        redeclare(TIMINGS, "duration REAL", "duration TEXT"),
+        ("warning", TIMINGS, None),
+        "column duration is declared as TEXT, not as REAL",
+        True,
+    ),
+    "another column": (
+        f"ALTER TABLE {REQUESTS} ADD COLUMN more TEXT NOT NULL DEFAULT 'x'",
+        ("warning", REQUESTS, None),
+        "there is a column more, which is not ours",
+        True,
+    ),
+    "another column of a side table": (
+        f"ALTER TABLE {CHANGES} ADD COLUMN more",
+        ("warning", CHANGES, None),
+        "there is a column more, which is not ours",
+        True,
+    ),
+    "lost column of a side table": (
+        f"ALTER TABLE {CHANGES} RENAME strategy TO strategies",
+        ("error", CHANGES, None),
+        "there is no column strategy",
+        True,
+    ),
+    "lost column of the ids": (
+        f"ALTER TABLE {IDS} RENAME row_id TO another",
+        ("error", IDS, None),
+        "there is no column row_id",
+        True,
+    ),
+    "lost column of the store": (
+        "ALTER TABLE datamanager_store RENAME value TO values_",
+        ("error", "datamanager_store", None),
+        "there is no column value",
         True,
     ),
 }
@@ -460,6 +536,66 @@ def test_a_lost_table_of_requests_takes_nothing_with_it(path: str, how: str, see
         assert {(f.severity, f.table, f.row) for f in dm.check()} == {
             ("warning", table, 51) for table in gone
         }
+
+
+@pytest.mark.parametrize("table", ["model_name_mapping", IDS])
+def test_what_must_be_unique(path: str, table: str) -> None:
+    """Made anew by somebody who knew only the columns."""
+    build(path)
+    name = table.replace("{safe}", SAFE)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        query = "SELECT sql FROM sqlite_schema WHERE name=?"
+        (sql,) = connection.execute(query, [name]).fetchone()
+        connection.execute(f"ALTER TABLE {name} RENAME TO old")
+        connection.execute(sql.replace(" UNIQUE", ""))
+        connection.execute(f"INSERT INTO {name} SELECT * FROM old")
+        connection.execute("DROP TABLE old")
+    columns = ["request_id"] if table == IDS else ["original_name", "safe_name"]
+    wanted = {f"{column} must be UNIQUE: there can be two of one" for column in columns}
+    with DataManager(path) as dm:
+        for quick in (False, True):
+            assert {f.text for f in dm.check(quick)} == wanted
+            assert {(f.severity, f.table) for f in dm.check(quick)} == {("error", name)}
+
+
+def test_the_programs_table_is_made_again(path: str) -> None:
+    build(path)
+    with DataManager(path) as dm:
+        alter(path, "DROP TABLE program_runtime")
+        assert brief(dm.check()) == [("error", "program_runtime", None)]
+        done = dm.check(repair=True)
+        assert [(f.repaired, f.table, f.text) for f in done] == [
+            (True, "program_runtime", "the table was missing: made again")
+        ]
+        assert dm.add_program_runtime_start(7.0) == 1
+        assert dm.check() == []
+
+
+def test_the_mapping_is_made_again_where_no_name_is_lost(path: str) -> None:
+    with DataManager(path) as dm:
+        alter(path, "DROP TABLE model_name_mapping")
+        assert [f.table for f in dm.check(repair=True) if f.repaired] == ["model_name_mapping"]
+        assert dm.check() == []
+        dm.add_model_request(NAME, ROW)
+        alter(path, "DROP TABLE model_name_mapping")
+        assert brief(dm.check(repair=True)) == [("error", "model_name_mapping", None)]
+
+
+@pytest.mark.parametrize("checksums", [False, True])
+def test_what_is_said_of_the_database_is_said_again(path: str, checksums: bool) -> None:
+    """What is made after it has checksums where the others have."""
+    with DataManager(path, checksums=checksums) as dm:
+        dm.add_model_request(NAME, ROW)
+        alter(path, "DROP TABLE datamanager_store")
+        dm.add_model_request("meanwhile", ROW)
+        assert brief(dm.check()) == [("error", "datamanager_store", None)]
+        done = dm.check(repair=True)
+        assert [f.table for f in done if f.repaired] == ["datamanager_store"]
+        dm.add_model_request("other", ROW)
+        alter(path, f"UPDATE {safe('other')}_requests SET input_tokens=input_tokens+1")
+        found = {f.table for f in dm.check()}
+        without = f"{safe('meanwhile')}_checksums"
+        assert found == ({without, f"{safe('other')}_requests"} if checksums else set())
 
 
 def build_pruned(path: str) -> None:

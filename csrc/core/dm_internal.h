@@ -20,7 +20,8 @@
  *   schema adopt                      tables, versions, older layouts
  *   store pool writer checkpoint      threads, sharing, waiting: know no tables
  *   fork batch steps witness stats
- *   integrity verify rules mend       is all as it should be?
+ *   integrity verify shape            is all as it should be?
+ *   rules mend
  *   backup restore export             copies of whole databases, or of their requests
  *   storage vacuum                    room, taken and given back
  */

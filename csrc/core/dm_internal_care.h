@@ -48,6 +48,9 @@ dm_status dm__checksums_want(dm_manager *m, dm_error *err) DM_CHECKED;
 
 /* ---- schema.c ---- */
 
+dm_status dm__program_table_create(dm__conn *conn, dm_error *err) DM_CHECKED;
+dm_status dm__mapping_create(dm__conn *conn, dm_error *err) DM_CHECKED;
+
 /* datamanager_store: what is said of the database as a whole, words of letters and digits. */
 dm_status dm__store_table_create(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* Empty where it is not said, or others have dropped the table. */
@@ -85,6 +88,7 @@ typedef struct {
     bool quick;
     bool mend_models, mend_tables, mend_indexes; /* there is something to mend */
     bool seen;
+    const char *like; /* the table among `ours` that one is compared with */
     int64_t deadline_ns;
 } dm__audit;
 
@@ -101,10 +105,15 @@ typedef dm_status (*dm__audit_row_fn)(dm__audit *audit, sqlite3_stmt *stmt, cons
 dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn each,
                          const char *format, ...) DM_CHECKED;
 
-/* rules.c */
+/* shape.c */
 /* Is `table` as `like` is among `ours`? `usable` becomes false where it cannot be read. */
 dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
                           bool *usable) DM_CHECKED;
+/* The same of one that need not be there: then it is not usable either. */
+dm_status dm__side_table_audit(dm__audit *audit, const char *table, const char *like,
+                               bool *usable) DM_CHECKED;
+
+/* rules.c */
 dm_status dm__runs_audit(dm__audit *audit, const char *table) DM_CHECKED;
 dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe) DM_CHECKED;
 

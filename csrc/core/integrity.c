@@ -246,11 +246,13 @@ static dm_status sums_audit(dm__audit *audit)
 /* Our tables as this version makes them, to compare with. */
 static dm_status model_conn_open(dm__audit *audit)
 {
+    static dm_status (*const side_tables[])(dm__conn *, const char *, dm_error *) = {
+        dm__model_tables_create, dm__timings_create, dm__request_ids_create, dm__checksums_create};
     dm_status rc = dm__conn_open(":memory:", false, 0, &audit->ours, audit->err);
     if (rc == DM_OK)
         rc = dm__schema_prepare(audit->ours, audit->err);
-    if (rc == DM_OK)
-        rc = dm__model_tables_create(audit->ours, DM__MODEL_SAFE, audit->err);
+    for (size_t i = 0; i < 4 && rc == DM_OK; i++)
+        rc = side_tables[i](audit->ours, DM__MODEL_SAFE, audit->err);
     if (rc == DM_OK)
         rc = dm__history_create(audit->ours, audit->err);
     return rc == DM_OK ? dm__kept_create(audit->ours, audit->err) : rc;
@@ -268,6 +270,8 @@ static dm_status rules_audit(dm__audit *audit)
         rc = dm__table_audit(audit, "program_runtime", "program_runtime", &usable);
     if (rc == DM_OK && !audit->quick && usable)
         rc = dm__runs_audit(audit, "program_runtime");
+    if (rc == DM_OK)
+        rc = dm__table_audit(audit, "datamanager_store", "datamanager_store", &usable);
     usable = true;
     if (rc == DM_OK)
         rc = dm__table_audit(audit, "model_name_mapping", "model_name_mapping", &usable);

@@ -73,15 +73,84 @@ static dm_status tables_mend(dm__audit *audit, dm_str name, const char *safe)
     return rc;
 }
 
-/* What stands in the way of one model (a view of a table's name) must not keep others as they
- * are. */
-static dm_status model_mend(dm__audit *audit, const dm_model_name *name)
+static dm_status model_mend(dm__audit *audit, const void *argument)
+{
+    const dm_model_name *name = argument;
+    return tables_mend(audit, (dm_str){name->original_name, name->original_length},
+                       name->safe_name);
+}
+
+/* ---- tables that are not those of one model ---- */
+
+static dm_status program_mend(dm__audit *audit, const void *table)
+{
+    int64_t taken = 1;
+    dm_status rc = name_taken(audit, table, &taken);
+    if (rc != DM_OK || taken)
+        return rc;
+    rc = dm__program_table_create(audit->conn, audit->err);
+    return rc == DM_OK ? mended(audit, table, "the table was missing: made again") : rc;
+}
+
+/* Where there is a model's table, its name is lost. */
+static dm_status mapping_mend(dm__audit *audit, const void *table)
+{
+    int64_t taken = 1;
+    dm_status rc = dm__conn_integer(
+        audit->conn,
+        "SELECT count(*) FROM sqlite_schema WHERE name='model_name_mapping' COLLATE NOCASE OR"
+        " name LIKE '%\\_requests' ESCAPE '\\' OR name LIKE '%\\_billing' ESCAPE '\\' OR"
+        " name LIKE '%\\_tier\\_pricing' ESCAPE '\\' OR name<>'program_runtime' COLLATE NOCASE AND"
+        " name LIKE '%\\_runtime' ESCAPE '\\'",
+        &taken, audit->err);
+    if (rc != DM_OK || taken)
+        return rc;
+    rc = dm__mapping_create(audit->conn, audit->err);
+    return rc == DM_OK ? mended(audit, table, "the table was missing: made again") : rc;
+}
+
+/* With a new id: what was exported with the old one is not known again. That the database was made
+ * with checksums shows by the models that have them. */
+static dm_status store_mend(dm__audit *audit, const void *table)
+{
+    int64_t taken = 1;
+    dm_status rc = name_taken(audit, table, &taken);
+    if (rc != DM_OK || taken)
+        return rc;
+    rc = dm__store_table_create(audit->conn, audit->err);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(audit->conn, audit->err,
+                           "INSERT INTO datamanager_store SELECT 'checksums','1' WHERE EXISTS("
+                           "SELECT 1 FROM sqlite_schema WHERE type='table' AND"
+                           " substr(name,-10)='_checksums' AND substr(name,1,length(name)-10) IN"
+                           " (SELECT safe_name FROM model_name_mapping))");
+    return rc == DM_OK ? mended(audit, table, "the table was missing: made again") : rc;
+}
+
+static dm_status history_mend(dm__audit *audit, const void *table)
+{
+    bool needless = false;
+    dm_status rc = dm__history_tiers_needless(audit->conn, &needless, audit->err);
+    if (rc != DM_OK || !needless)
+        return rc;
+    rc = dm__history_create(audit->conn, audit->err);
+    return rc == DM_OK ? mended(audit, table, "the table was missing, and held nothing: made again")
+                       : rc;
+}
+
+/* ---- one after the other ---- */
+
+typedef dm_status (*mend_fn)(dm__audit *audit, const void *argument);
+
+/* What stands in the way of one thing (a view of a table's name) must not keep others as they are;
+ * the check afterwards tells it. */
+static dm_status mend_apart(dm__audit *audit, mend_fn work, const void *argument)
 {
     size_t before = audit->found->count;
     dm_status rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT, audit->err);
     if (rc != DM_OK)
         return rc;
-    rc = tables_mend(audit, (dm_str){name->original_name, name->original_length}, name->safe_name);
+    rc = work(audit, argument);
     if (rc == DM_OK)
         return dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err);
     if (rc != DM_CORRUPT_DATA)
@@ -91,18 +160,18 @@ static dm_status model_mend(dm__audit *audit, const dm_model_name *name)
     return rc == DM_OK ? dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err) : rc;
 }
 
-/* Tables that are not those of one model. */
 static dm_status shared_tables_mend(dm__audit *audit)
 {
-    bool needless = false;
+    static const struct {
+        mend_fn work;
+        const char *table;
+    } tables[] = {{program_mend, "program_runtime"},
+                  {mapping_mend, "model_name_mapping"},
+                  {store_mend, "datamanager_store"},
+                  {history_mend, "datamanager_price_tiers"}};
     dm_status rc = dm__conn_read_once(audit->conn, audit->err); /* what tables there are now */
-    if (rc == DM_OK)
-        rc = dm__history_tiers_needless(audit->conn, &needless, audit->err);
-    if (rc == DM_OK && needless)
-        rc = dm__history_create(audit->conn, audit->err);
-    if (rc == DM_OK && needless)
-        rc = mended(audit, dm__history_tables[1],
-                    "the table was missing, and held nothing: made again");
+    for (size_t i = 0; i < sizeof tables / sizeof *tables && rc == DM_OK; i++)
+        rc = mend_apart(audit, tables[i].work, tables[i].table);
     return rc;
 }
 
@@ -122,7 +191,7 @@ static dm_status mend(dm__audit *audit)
     if (rc == DM_CORRUPT_DATA) /* a name that is none: those before it are known */
         rc = DM_OK;
     for (size_t i = 0; i < names.count && rc == DM_OK; i++)
-        rc = model_mend(audit, &names.models[i]);
+        rc = mend_apart(audit, model_mend, &names.models[i]);
     dm_model_names_reset(&names);
     return rc;
 }

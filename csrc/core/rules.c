@@ -11,63 +11,6 @@
 
 typedef char table_name[DM_SAFE_NAME_SIZE + 16];
 
-/* ---- tables ---- */
-
-static dm_status column_audit(dm__audit *audit, const char *table, sqlite3_stmt *wanted,
-                              bool *usable)
-{
-    const char *name = (const char *)sqlite3_column_text(wanted, 0);
-    const char *type = (const char *)sqlite3_column_text(wanted, 1), *declared = NULL;
-    int key = 0, counts = 0;
-    if (sqlite3_table_column_metadata(audit->conn->db, "main", table, name, &declared, NULL, NULL,
-                                      &key, &counts) != SQLITE_OK) {
-        *usable = false;
-        return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "there is no column %s", name);
-    }
-    bool key_wanted = sqlite3_column_int(wanted, 2) != 0;
-    if (sqlite3_stricmp(declared, type) != 0)
-        return dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
-                         "column %s is declared as %.40s, not as %s", name,
-                         declared == NULL ? "nothing" : declared, type);
-    if ((key != 0) != key_wanted)
-        return dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
-                         "column %s must %sbe the primary key", name, key_wanted ? "" : "not ");
-    return DM_OK;
-}
-
-static dm_status is_found(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
-{
-    (void)stmt, (void)table;
-    audit->seen = true;
-    return DM_OK;
-}
-
-dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like, bool *usable)
-{
-    sqlite3_stmt *wanted = NULL;
-    bool more = true;
-    audit->seen = false;
-    dm_status rc = dm__audit_each(
-        audit, table, is_found, "SELECT 1 FROM sqlite_schema WHERE name=%Q COLLATE NOCASE", table);
-    if (rc == DM_OK && !audit->seen) {
-        *usable = false;
-        audit->mend_models = true;
-        return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "the table is missing");
-    }
-    char *sql = sqlite3_mprintf("SELECT name,type,pk FROM pragma_table_info(%Q)", like);
-    if (sql == NULL)
-        return dm__no_memory(audit->err);
-    int code = sqlite3_prepare_v2(audit->ours->db, sql, -1, &wanted, NULL);
-    if (rc == DM_OK && code != SQLITE_OK)
-        rc = dm__fail_sqlite(audit->err, audit->ours->db, code, sql);
-    while (rc == DM_OK && (rc = dm__stmt_step(audit->ours, wanted, &more, audit->err)) == DM_OK &&
-           more)
-        rc = column_audit(audit, table, wanted, usable);
-    (void)sqlite3_finalize(wanted);
-    sqlite3_free(sql);
-    return rc;
-}
-
 /* ---- values ---- */
 
 /* Rows that SQL suspects; the reading functions judge, and say it in the words of reads. */
@@ -150,13 +93,8 @@ static dm_status timing_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const ch
     return row_finding(audit, rc, table, row.row_id);
 }
 
-static dm_status timings_audit(dm__audit *audit, const char *requests, const char *safe)
+static dm_status timings_audit(dm__audit *audit, const char *requests, const char *table)
 {
-    table_name table;
-    (void)sqlite3_snprintf((int)sizeof table, table, "%s_timings", safe);
-    if (!dm__table_has_column(audit->conn, table, "duration") ||
-        !dm__table_has_column(audit->conn, table, "first_token"))
-        return DM_OK;
     return dm__audit_each(
         audit, table, timing_audit_row,
         "SELECT request_id,duration,first_token,r.id IS NULL FROM \"%w\" LEFT"
@@ -177,13 +115,8 @@ static dm_status request_id_audit_row(dm__audit *audit, sqlite3_stmt *stmt, cons
     return row_finding(audit, dm_request_id_check(id, audit->err), table, row_id);
 }
 
-static dm_status request_ids_audit(dm__audit *audit, const char *safe)
+static dm_status request_ids_audit(dm__audit *audit, const char *table)
 {
-    table_name table;
-    (void)sqlite3_snprintf((int)sizeof table, table, "%s_request_ids", safe);
-    if (!dm__table_has_column(audit->conn, table, "row_id") ||
-        !dm__table_has_column(audit->conn, table, "request_id"))
-        return DM_OK;
     return dm__audit_each(audit, table, request_id_audit_row,
                           "SELECT row_id,request_id FROM \"%w\" WHERE typeof(request_id)<>'text' OR"
                           " length(CAST(request_id AS BLOB)) NOT BETWEEN 1 AND %d OR "
@@ -209,17 +142,19 @@ static dm_status lone_checksum_audit_row(dm__audit *audit, sqlite3_stmt *stmt, c
                      "the request of this checksum is missing");
 }
 
-static dm_status checksums_audit(dm__audit *audit, const char *requests, const char *safe)
+static dm_status no_checksums_audit(dm__audit *audit, const char *table)
 {
-    table_name table;
-    bool wanted = false;
-    (void)sqlite3_snprintf((int)sizeof table, table, "%s_checksums", safe);
-    if (!dm__checksums_exist(audit->conn, safe)) {
-        dm_status rc = dm__checksums_wanted(audit->conn, &wanted, audit->err);
-        return rc == DM_OK && wanted ? dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
-                                                 "the table is missing: nothing can be compared")
-                                     : rc;
-    }
+    bool there = false, wanted = false;
+    dm_status rc = dm__table_find(audit->conn, table, &there, audit->err);
+    if (rc == DM_OK && !there)
+        rc = dm__checksums_wanted(audit->conn, &wanted, audit->err);
+    return rc == DM_OK && wanted ? dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
+                                             "the table is missing: nothing can be compared")
+                                 : rc;
+}
+
+static dm_status checksums_audit(dm__audit *audit, const char *requests, const char *table)
+{
     dm_status rc = dm__audit_each(
         audit, requests, checksum_audit_row,
         "SELECT id,checksum IS NULL FROM \"%w\" NOT INDEXED LEFT JOIN \"%w\" ON request_id=id"
@@ -339,6 +274,30 @@ static dm_status prices_audit(dm__audit *audit, dm__model *model, const char *bi
 
 /* ---- a model ---- */
 
+/* The tables that a model has beside the manual's, some of them only when they are needed. */
+static dm_status side_tables_audit(dm__audit *audit, const char *safe, const char *requests)
+{
+    static const char *const suffixes[] = {"_timings", "_request_ids", "_checksums"};
+    table_name tables[3], like;
+    bool usable[3] = {false, false, false};
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < 3 && rc == DM_OK; i++) {
+        (void)sqlite3_snprintf((int)sizeof like, tables[i], "%s%s", safe, suffixes[i]);
+        (void)sqlite3_snprintf((int)sizeof like, like, "%s%s", DM__MODEL_SAFE, suffixes[i]);
+        rc = dm__side_table_audit(audit, tables[i], like, &usable[i]);
+    }
+    if (rc != DM_OK || audit->quick)
+        return rc;
+    if (requests != NULL && usable[0])
+        rc = timings_audit(audit, requests, tables[0]);
+    if (rc == DM_OK && usable[1])
+        rc = request_ids_audit(audit, tables[1]);
+    if (rc == DM_OK && requests != NULL)
+        rc = usable[2] ? checksums_audit(audit, requests, tables[2])
+                       : no_checksums_audit(audit, tables[2]);
+    return rc;
+}
+
 dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
 {
     static const char *const suffixes[] = {"_runtime", "_requests", "_billing", "_tier_pricing"};
@@ -355,14 +314,10 @@ dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
         rc = dm__runs_audit(audit, tables[0]);
     if (rc == DM_OK && !audit->quick && usable[1])
         rc = requests_audit(audit, tables[1]);
-    if (rc == DM_OK && !audit->quick && usable[1])
-        rc = timings_audit(audit, tables[1], safe);
-    if (rc == DM_OK && !audit->quick)
-        rc = request_ids_audit(audit, safe);
+    if (rc == DM_OK)
+        rc = side_tables_audit(audit, safe, usable[1] ? tables[1] : NULL);
     if (rc == DM_OK && !audit->quick && usable[1])
         rc = dm__row_ids_audit(audit, safe, FINDINGS_PER_TABLE);
-    if (rc == DM_OK && !audit->quick && usable[1])
-        rc = checksums_audit(audit, tables[1], safe);
     if (rc != DM_OK || !usable[2] || !usable[3])
         return rc;
     model = dm__conn_model_find(audit->conn, name);

@@ -28,6 +28,16 @@ dm_status dm__store_table_create(dm__conn *conn, dm_error *err)
     return dm__conn_exec(conn, err, "%s", store_sql);
 }
 
+dm_status dm__program_table_create(dm__conn *conn, dm_error *err)
+{
+    return dm__conn_exec(conn, err, "%s", program_sql);
+}
+
+dm_status dm__mapping_create(dm__conn *conn, dm_error *err)
+{
+    return dm__conn_exec(conn, err, "%s", mapping_sql);
+}
+
 dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__STORE_VALUE_SIZE],
                                dm_error *err)
 {
@@ -162,9 +172,9 @@ dm_status dm__schema_prepare(dm__conn *conn, dm_error *err)
     dm_status rc = dm__schema_probe(conn, &kind, err); /* another process may have been faster */
     if (rc != DM_OK || kind == DM__FILE_OURS)
         return rc;
-    rc = dm__conn_exec(conn, err, "%s", mapping_sql);
+    rc = dm__mapping_create(conn, err);
     if (rc == DM_OK)
-        rc = dm__conn_exec(conn, err, "%s", program_sql);
+        rc = dm__program_table_create(conn, err);
     if (rc == DM_OK)
         rc = dm__store_table_create(conn, err);
     if (rc == DM_OK && kind == DM__FILE_OLDER)
