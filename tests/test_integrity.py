@@ -347,6 +347,85 @@ def test_many_bad_rows_are_not_all_listed(path: str) -> None:
         assert [finding.row for finding in dm.check()] == list(range(1, 101))
 
 
+def test_a_table_of_two_models(path: str) -> None:
+    """Names of tables are the same in any case."""
+    build(path)
+    alter(path, f"INSERT INTO model_name_mapping VALUES(9, 'twin', '{SAFE.upper()}', 0)")
+    with DataManager(path) as dm:
+        for quick in (False, True):
+            (found,) = dm.check(quick)
+            assert brief([found]) == [("error", "model_name_mapping", 9)]
+            assert found.text == (
+                "the safe_name is that of row 2, too: what is in its tables counts twice"
+            )
+
+
+def name_twice(path: str) -> None:
+    """Its index was switched off while the other row came."""
+    name = "sqlite_autoindex_model_name_mapping_1"
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        query = "SELECT type, name, tbl_name, rootpage FROM sqlite_schema WHERE name=?"
+        index = connection.execute(query, [name]).fetchone()
+        query = "SELECT sql FROM sqlite_schema WHERE name='model_name_mapping'"
+        (sql,) = connection.execute(query).fetchone()
+    second, mapping = name[:-1] + "2", "model_name_mapping"
+    alter(
+        path,
+        f"DELETE FROM sqlite_schema WHERE name='{name}'",
+        f"UPDATE sqlite_schema SET name='{name}' WHERE name='{second}'",
+        redeclare(mapping, "original_name TEXT UNIQUE", "original_name TEXT"),
+    )
+    alter(path, f"UPDATE {mapping} SET original_name='{NAME}' WHERE original_name='other'")
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute("UPDATE sqlite_schema SET name=? WHERE name=?", [second, name])
+        connection.execute("UPDATE sqlite_schema SET sql=? WHERE name=?", [sql, mapping])
+        rest = "(type, name, tbl_name, rootpage) VALUES(?, ?, ?, ?)"
+        connection.execute(f"INSERT INTO sqlite_schema{rest}", index)
+
+
+def test_a_name_that_is_there_twice(path: str) -> None:
+    build(path)
+    name_twice(path)
+    with DataManager(path) as dm:
+        assert ("error", "model_name_mapping", 2) in brief(dm.check(quick=True))
+        texts = {finding.text for finding in dm.check()}
+        assert "the original_name is that of row 1, too: only one of them is used" in texts
+
+
+def test_all_that_is_found_has_an_end(path: str) -> None:
+    build_pruned(path)
+    numbers = "WITH n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n WHERE i<{}) "
+    sums = "safe_name,start_time,end_time,runs,seconds"
+    alter(
+        path,
+        numbers.format(3000)
+        + f"INSERT INTO datamanager_uptime_sums({sums}) SELECT 'gone',1,0,1,1 FROM n",
+        numbers.format(3000) + f"INSERT INTO {CHANGES} SELECT 'gone',i,NULL,1,1,1,NULL,0 FROM n",
+        numbers.format(3000)
+        + "INSERT INTO datamanager_price_tiers SELECT 'away',i,1,0,0,1,1,0,0 FROM n",
+        numbers.format(20000)
+        + "INSERT INTO model_name_mapping(original_name,safe_name) SELECT 'n'||i,'a;'||i FROM n",
+    )
+    with DataManager(path) as dm:
+        found = brief(dm.check())
+        tables = [(f[0], f[1]) for f in found]
+        assert {key: tables.count(key) for key in set(tables)} == {
+            ("warning", "datamanager_uptime_sums"): 100,
+            ("error", "datamanager_uptime_sums"): 100,
+            ("warning", CHANGES): 100,
+            ("warning", "datamanager_price_tiers"): 100,
+            ("error", "model_name_mapping"): 100,
+        }
+    alter(path, *(f"CREATE VIEW v{number} AS SELECT 1" for number in range(10_100)))
+    with DataManager(path) as dm:
+        found = dm.check()
+        warnings = [finding for finding in found if finding.severity == "warning"]
+        assert len(warnings) == 10_000 and len(found) == 10_200
+        assert brief(warnings[-1:]) == [("warning", None, None)]
+        assert warnings[-1].text == "and more, which are not listed"
+
+
 def damage(path: str, change: Callable[[bytearray], None]) -> None:
     content = bytearray(Path(path).read_bytes())
     change(content)
@@ -382,20 +461,21 @@ def test_damaged_page(path: str) -> None:
 def test_damaged_index_is_built_anew(path: str) -> None:
     build(path)
     forget_an_entry(path)
+    index = "sqlite_autoindex_model_name_mapping_1"
     with DataManager(path) as dm:
         assert dm.check()
         done = dm.check(repair=True)
         assert [(f.repaired, f.table, f.text) for f in done] == [
-            (True, None, "the indexes were damaged: built anew")
+            (True, None, f"the index {index} was damaged: built anew")
         ]
         assert dm.check() == []
         assert sorted(dm.get_models()) == [NAME, "other"]
         assert len(dm.get_model_requests(NAME)) == 501
 
 
-def forget_an_entry(path: str) -> None:
-    """In the index of the names, which holds both."""
-    page = root_page(path, "sqlite_autoindex_model_name_mapping_1")
+def forget_an_entry(path: str, index: str = "sqlite_autoindex_model_name_mapping_1") -> None:
+    """In an index of the names, which holds both."""
+    page = root_page(path, index)
 
     def forget(file: bytearray) -> None:
         at = (page - 1) * 4096
@@ -458,6 +538,34 @@ def test_what_another_program_needs_of_our_tables(path: str, tmp_path: Path, fau
     if FOREIGN[fault][3] > 0:
         with pytest.raises(datamanager.CorruptDataError, match="_requests cannot be checked"):
             datamanager.restore(path, tmp_path / "copy.db")
+
+
+def test_an_index_that_cannot_be_built_anew(path: str) -> None:
+    """Is told, and keeps nothing else from being mended."""
+    build(path)
+    name_twice(path)
+    alter(path, "DROP TABLE {safe}_runtime")
+    with DataManager(path) as dm:
+        done = dm.check(repair=True)
+        assert [f.table for f in done if f.repaired] == [f"{SAFE}_runtime"]
+        (why,) = [f for f in done if "cannot be built anew" in f.text]
+        assert why.severity == "error" and why.text.startswith(
+            "the index sqlite_autoindex_model_name_mapping_1 cannot be built anew: "
+        )
+        assert dm.check() == [f for f in done if not f.repaired and f != why]
+
+
+def test_any_damaged_index_is_built_anew(path: str) -> None:
+    build(path)
+    alter(path, "CREATE INDEX mine ON model_name_mapping(original_name)")
+    forget_an_entry(path, "mine")
+    with DataManager(path) as dm:
+        assert dm.check()
+        done = dm.check(repair=True)
+        assert [(f.repaired, f.text) for f in done] == [
+            (True, "the index mine was damaged: built anew")
+        ]
+        assert dm.check() == []
 
 
 @pytest.mark.parametrize("table", [REQUESTS, RUNS, BILLING, TIER_TABLE])

@@ -79,14 +79,24 @@ dm_status dm__integrity_verify(dm__conn *conn, bool quick, dm_error *err) DM_CHE
 /* ---- integrity.c ---- */
 
 typedef struct {
+    char name[128];
+} dm__index_name;
+
+#define DM__FINDINGS_PER_TABLE 100 /* errors, and as many warnings */
+
+typedef struct {
     dm__conn *conn;
     dm__conn *ours; /* in memory: our tables as they should be, those of DM__MODEL_SAFE */
     dm_error *err;
     dm_findings *found;
     size_t capacity;
-    size_t kept; /* findings of before */
+    size_t kept;      /* findings of before */
+    size_t told[2];   /* and since then, by severity */
+    char full[2][64]; /* the latest table that had its most */
     bool quick;
-    bool mend_models, mend_tables, mend_indexes; /* there is something to mend */
+    bool mend_models, mend_tables; /* there is something to mend */
+    dm__index_name *indexes;       /* that are damaged */
+    size_t index_count, index_capacity;
     bool seen;
     const char *like; /* the table among `ours` that one is compared with */
     int64_t deadline_ns;
@@ -94,7 +104,9 @@ typedef struct {
 
 #define DM__MODEL_SAFE "model"
 
-/* `table` NULL: of the file. */
+/* Nothing has been told yet. */
+void dm__audit_begin(dm__audit *audit);
+/* `table` NULL: of the file. What is too much of one kind is left out. */
 dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, int64_t row_id,
                     const char *format, ...) DM_PRINTF(5, 6) DM_CHECKED;
 /* An error that says that something is wrong in the file becomes a finding; others stay. */

@@ -11,6 +11,7 @@
 #include <string.h>
 
 #define FILE_FINDINGS 1000
+#define FINDINGS      10000 /* errors, and as many warnings */
 
 /* ---- findings ---- */
 
@@ -22,10 +23,36 @@ void dm_findings_reset(dm_findings *findings)
     *findings = (dm_findings){0};
 }
 
+void dm__audit_begin(dm__audit *audit)
+{
+    for (int severity = 0; severity < 2; severity++) {
+        audit->told[severity] = 0;
+        (void)snprintf(audit->full[severity], sizeof audit->full[severity], "\001"); /* no table */
+    }
+}
+
+/* A file may be made of faults. What is wrong with a table, or with how many, is clear before that;
+ * errors do not go for the sake of warnings. */
+static bool findings_left(dm__audit *audit, dm_severity severity, const char *table)
+{
+    const dm_findings *found = audit->found;
+    size_t count = 0, most = table[0] == '\0' ? FILE_FINDINGS : DM__FINDINGS_PER_TABLE;
+    if (audit->told[severity] >= FINDINGS || strcmp(audit->full[severity], table) == 0)
+        return false;
+    for (size_t i = found->count; i > audit->kept && count < most; i--)
+        count += found->findings[i - 1].severity == severity &&
+                 strcmp(found->findings[i - 1].table, table) == 0;
+    if (count == most) /* more of it is likely to follow */
+        (void)snprintf(audit->full[severity], sizeof audit->full[severity], "%s", table);
+    return count < most;
+}
+
 dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, int64_t row_id,
                     const char *format, ...)
 {
     dm_findings *found = audit->found;
+    if (!findings_left(audit, severity, table == NULL ? "" : table))
+        return DM_OK;
     if (!dm__array_grow(&found->findings, &audit->capacity, found->count, sizeof(dm_finding)))
         return dm__no_memory(audit->err);
     dm_finding *finding = &found->findings[found->count++];
@@ -36,6 +63,9 @@ dm_status dm__found(dm__audit *audit, dm_severity severity, const char *table, i
     (void)vsnprintf(finding->text, sizeof finding->text, format, arguments);
     va_end(arguments);
     dm__make_utf8(finding->text, sizeof finding->text);
+    if (++audit->told[severity] == FINDINGS)
+        *finding = (dm_finding){
+            .severity = severity, .row_id = DM_NO_ROW, .text = "and more, which are not listed"};
     return DM_OK;
 }
 
@@ -70,6 +100,23 @@ dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn e
 
 /* ---- the file ---- */
 
+/* Indexes hold nothing of their own. SQLite says it so: "row 3 missing from index i". */
+static dm_status damaged_index_note(dm__audit *audit, const char *text)
+{
+    dm__index_name index;
+    const char *name = strstr(text, " index ");
+    if (name == NULL || strlen(name += strlen(" index ")) >= sizeof index.name)
+        return DM_OK;
+    (void)snprintf(index.name, sizeof index.name, "%s", name);
+    for (size_t i = 0; i < audit->index_count; i++)
+        if (strcmp(audit->indexes[i].name, name) == 0)
+            return DM_OK;
+    if (!dm__array_grow(&audit->indexes, &audit->index_capacity, audit->index_count, sizeof index))
+        return dm__no_memory(audit->err);
+    audit->indexes[audit->index_count++] = index;
+    return DM_OK;
+}
+
 static dm_status file_finding(void *argument, dm__verdict verdict, const char *table,
                               const char *text, dm_error *err)
 {
@@ -79,9 +126,8 @@ static dm_status file_finding(void *argument, dm__verdict verdict, const char *t
         return dm__found(audit,
                          verdict == DM__VERDICT_UNCHECKED ? DM_SEVERITY_ERROR : DM_SEVERITY_WARNING,
                          table, DM_NO_ROW, "the table cannot be checked: %.200s", text);
-    /* Indexes hold nothing of their own. */
-    audit->mend_indexes |= strstr(text, "index sqlite_autoindex_") != NULL;
-    return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "%.240s", text);
+    dm_status rc = damaged_index_note(audit, text);
+    return rc != DM_OK ? rc : dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "%.240s", text);
 }
 
 static dm_status file_audit(dm__audit *audit)
@@ -116,6 +162,31 @@ static dm_status mapping_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const c
                          DM_SAFE_NAME_SIZE - 1, safe == NULL ? "NULL" : safe);
     dm_status rc = dm_model_name_check(name, audit->err);
     return rc == DM_OK ? dm__model_audit(audit, name, safe) : dm__found_error(audit, rc, table, id);
+}
+
+static dm_status twice_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    return dm__found(audit, DM_SEVERITY_ERROR, table, sqlite3_column_int64(stmt, 1),
+                     "the %s is that of row %lld, too: %s", audit->like,
+                     (long long)sqlite3_column_int64(stmt, 0),
+                     strcmp(audit->like, "safe_name") == 0 ? "what is in its tables counts twice"
+                                                           : "only one of them is used");
+}
+
+/* SQLite keeps both unique, but a table is the same in any case; and others may have switched that
+ * off. Not by the indexes, which may be what is wrong. */
+static dm_status mapping_twice_audit(dm__audit *audit)
+{
+    static const char *const columns[][2] = {{"original_name", "BINARY"}, {"safe_name", "NOCASE"}};
+    dm_status rc = DM_OK;
+    for (int i = 0; i < 2 && rc == DM_OK; i++) {
+        audit->like = columns[i][0];
+        rc = dm__audit_each(audit, "model_name_mapping", twice_finding,
+                            "SELECT min(id),max(id) FROM model_name_mapping NOT INDEXED"
+                            " GROUP BY %s COLLATE %s HAVING count(*)>1 ORDER BY 2 LIMIT %d",
+                            columns[i][0], columns[i][1], DM__FINDINGS_PER_TABLE);
+    }
+    return rc;
 }
 
 /* ---- what nothing names ---- */
@@ -186,12 +257,14 @@ static dm_status history_audit(dm__audit *audit)
     if (rc == DM_OK && usable[0])
         rc = dm__audit_each(audit, "datamanager_price_changes", history_finding,
                             "SELECT safe_name,change_id,0 FROM datamanager_price_changes WHERE"
-                            " safe_name NOT IN (SELECT safe_name FROM model_name_mapping)");
+                            " safe_name NOT IN (SELECT safe_name FROM model_name_mapping) LIMIT %d",
+                            DM__FINDINGS_PER_TABLE);
     if (rc == DM_OK && usable[0] && usable[1])
         rc = dm__audit_each(audit, "datamanager_price_tiers", history_finding,
                             "SELECT DISTINCT safe_name,change_id,1 FROM datamanager_price_tiers t"
                             " WHERE NOT EXISTS(SELECT 1 FROM datamanager_price_changes c WHERE"
-                            " c.safe_name=t.safe_name AND c.change_id=t.change_id)");
+                            " c.safe_name=t.safe_name AND c.change_id=t.change_id) LIMIT %d",
+                            DM__FINDINGS_PER_TABLE);
     return rc;
 }
 
@@ -232,8 +305,8 @@ static dm_status sums_audit(dm__audit *audit)
         if (usable[i])
             rc = dm__audit_each(audit, table, sums_unnamed,
                                 "SELECT id,safe_name FROM %s WHERE safe_name<>%Q AND safe_name NOT"
-                                " IN (SELECT safe_name FROM model_name_mapping)",
-                                table, DM__PROGRAM);
+                                " IN (SELECT safe_name FROM model_name_mapping) LIMIT %d",
+                                table, DM__PROGRAM, DM__FINDINGS_PER_TABLE);
         if (rc == DM_OK && usable[i] && !audit->quick)
             rc = dm__audit_each(audit, table, each[i], "SELECT %s FROM %s ORDER BY id", columns[i],
                                 table);
@@ -279,6 +352,8 @@ static dm_status rules_audit(dm__audit *audit)
         rc = dm__audit_each(audit, "model_name_mapping", mapping_audit_row,
                             "SELECT id,original_name,safe_name FROM model_name_mapping ORDER BY 1");
     if (rc == DM_OK && usable)
+        rc = mapping_twice_audit(audit);
+    if (rc == DM_OK && usable)
         rc = unnamed_audit(audit);
     if (rc == DM_OK && usable)
         rc = history_audit(audit);
@@ -295,7 +370,9 @@ static dm_status audit_run(dm__conn *conn, void *argument, dm_error *err)
     audit->conn = conn;
     audit->err = err;
     audit->found->count = audit->kept; /* begun anew */
-    audit->mend_indexes = audit->mend_models = audit->mend_tables = false;
+    dm__audit_begin(audit);
+    audit->mend_models = audit->mend_tables = false;
+    audit->index_count = 0;
     dm__conn_stoppable_set(conn, true);
     dm_status rc = file_audit(audit);
     if (rc == DM_OK)
@@ -311,7 +388,7 @@ static dm_status check_and_mend(dm_manager *m, dm__audit *audit, bool repair, dm
         err = &own; /* findings are made of it */
     dm_status rc = dm__read_aside(m, audit_run, audit, err);
     if (rc != DM_OK || !repair ||
-        !(audit->mend_indexes || audit->mend_models || audit->mend_tables))
+        !(audit->index_count > 0 || audit->mend_models || audit->mend_tables))
         return rc;
     audit->deadline_ns = dm__deadline_ns(m);
     rc = dm__write_alone(m, dm__mend_run, audit, err);
@@ -326,6 +403,7 @@ dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings
     dm_status rc = repair ? dm__writable(m, err) : DM_OK;
     if (rc == DM_OK)
         rc = check_and_mend(m, &audit, repair, err);
+    dm__free(audit.indexes);
     if (rc == DM_OK)
         *findings_out = found;
     else

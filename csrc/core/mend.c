@@ -4,12 +4,15 @@
  * again, prices from the history; indexes are built anew from the rows. One transaction. */
 #include "dm_internal.h"
 
+#include <stdio.h>
+
 typedef char table_name[DM_SAFE_NAME_SIZE + 16];
 
 static dm_status mended(dm__audit *audit, const char *table, const char *text)
 {
+    size_t before = audit->found->count;
     dm_status rc = dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW, "%s", text);
-    if (rc == DM_OK)
+    if (rc == DM_OK && audit->found->count > before)
         audit->found->findings[audit->found->count - 1].repaired = true;
     return rc;
 }
@@ -140,10 +143,20 @@ static dm_status history_mend(dm__audit *audit, const void *table)
 
 /* ---- one after the other ---- */
 
+static dm_status index_mend(dm__audit *audit, const void *index)
+{
+    char text[sizeof((dm_finding *)NULL)->text];
+    (void)snprintf(text, sizeof text, "the index %s was damaged: built anew", (const char *)index);
+    dm_status rc =
+        dm__conn_exec(audit->conn, audit->err, "REINDEX main.\"%w\"", (const char *)index);
+    return rc == DM_OK ? mended(audit, NULL, text) : rc;
+}
+
 typedef dm_status (*mend_fn)(dm__audit *audit, const void *argument);
 
-/* What stands in the way of one thing (a view of a table's name) must not keep others as they are;
- * the check afterwards tells it. */
+/* What stands in the way of one thing (a view of a table's name, two rows where an index has one)
+ * must not keep others as they are. The check afterwards tells what is missing still; why an index
+ * cannot be built is told here. */
 static dm_status mend_apart(dm__audit *audit, mend_fn work, const void *argument)
 {
     size_t before = audit->found->count;
@@ -151,13 +164,19 @@ static dm_status mend_apart(dm__audit *audit, mend_fn work, const void *argument
     if (rc != DM_OK)
         return rc;
     rc = work(audit, argument);
+    bool failed = rc == DM_CORRUPT_DATA || rc == DM_DAMAGED;
+    dm_error why = *audit->err;
+    if (failed) {
+        audit->found->count = before;
+        rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_ROLLBACK, audit->err);
+    }
     if (rc == DM_OK)
-        return dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err);
-    if (rc != DM_CORRUPT_DATA)
-        return rc;
-    audit->found->count = before;
-    rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_ROLLBACK, audit->err);
-    return rc == DM_OK ? dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err) : rc;
+        rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err);
+    return rc == DM_OK && failed && work == index_mend
+               ? dm__found(audit, DM_SEVERITY_ERROR, NULL, DM_NO_ROW,
+                           "the index %s cannot be built anew: %.100s", (const char *)argument,
+                           why.text)
+               : rc;
 }
 
 static dm_status shared_tables_mend(dm__audit *audit)
@@ -179,11 +198,8 @@ static dm_status mend(dm__audit *audit)
 {
     dm_model_names names = {0};
     dm_status rc = DM_OK;
-    if (audit->mend_indexes) {
-        rc = dm__conn_exec(audit->conn, audit->err, "REINDEX");
-        if (rc == DM_OK)
-            rc = mended(audit, NULL, "the indexes were damaged: built anew");
-    }
+    for (size_t i = 0; i < audit->index_count && rc == DM_OK; i++)
+        rc = mend_apart(audit, index_mend, audit->indexes[i].name);
     if (rc == DM_OK)
         rc = shared_tables_mend(audit);
     if (rc == DM_OK)
@@ -201,6 +217,7 @@ dm_status dm__mend_run(dm__conn *conn, void *argument, dm_error *err)
     dm__audit *audit = argument;
     audit->conn = conn;
     audit->err = err;
+    dm__audit_begin(audit);
     audit->found->count = 0; /* only what is done; the check afterwards tells the rest */
     dm_status rc = dm__begin_waiting(conn, audit->deadline_ns, err);
     if (rc == DM_OK)

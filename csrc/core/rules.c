@@ -7,8 +7,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define FINDINGS_PER_TABLE 100
-
 typedef char table_name[DM_SAFE_NAME_SIZE + 16];
 
 /* ---- values ---- */
@@ -42,7 +40,7 @@ dm_status dm__runs_audit(dm__audit *audit, const char *table)
         audit, table, run_audit_row,
         "SELECT id,start_time,end_time FROM \"%w\" WHERE NOT (" DM__IS_TIME(
             "start_time") " AND " DM__IS_TIME("end_time") " AND end_time>=start_time) LIMIT %d",
-        table, FINDINGS_PER_TABLE);
+        table, DM__FINDINGS_PER_TABLE);
 }
 
 static dm_status request_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
@@ -75,7 +73,7 @@ static dm_status requests_audit(dm__audit *audit, const char *table)
                                                                                         "n") ") "
                                                                                              "LIMIT"
                                                                                              " %d",
-        table, FINDINGS_PER_TABLE);
+        table, DM__FINDINGS_PER_TABLE);
 }
 
 /* The timings' table is made when there is a first one: that it is missing is no fault. */
@@ -102,7 +100,7 @@ static dm_status timings_audit(dm__audit *audit, const char *requests, const cha
         "(duration IS NULL OR " DM__IS_TIME("duration") ") AND "
                                                         "(first_token IS NULL OR " DM__IS_TIME(
                                                             "first_token") ")) LIMIT %d",
-        table, requests, FINDINGS_PER_TABLE);
+        table, requests, DM__FINDINGS_PER_TABLE);
 }
 
 /* An id whose request is gone is no fault: see request_ids.c. */
@@ -121,7 +119,7 @@ static dm_status request_ids_audit(dm__audit *audit, const char *table)
                           "SELECT row_id,request_id FROM \"%w\" WHERE typeof(request_id)<>'text' OR"
                           " length(CAST(request_id AS BLOB)) NOT BETWEEN 1 AND %d OR "
                           "instr(request_id,char(0)) LIMIT %d",
-                          table, DM_REQUEST_ID_MAX, FINDINGS_PER_TABLE);
+                          table, DM_REQUEST_ID_MAX, DM__FINDINGS_PER_TABLE);
 }
 
 /* ---- checksums ---- */
@@ -160,11 +158,11 @@ static dm_status checksums_audit(dm__audit *audit, const char *requests, const c
         "SELECT id,checksum IS NULL FROM \"%w\" NOT INDEXED LEFT JOIN \"%w\" ON request_id=id"
         " WHERE checksum IS NULL OR checksum IS NOT"
         " datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n) LIMIT %d",
-        requests, table, FINDINGS_PER_TABLE);
+        requests, table, DM__FINDINGS_PER_TABLE);
     return rc == DM_OK ? dm__audit_each(audit, table, lone_checksum_audit_row,
                                         "SELECT request_id FROM \"%w\" WHERE request_id NOT IN"
                                         " (SELECT id FROM \"%w\") ORDER BY 1 LIMIT %d",
-                                        table, requests, FINDINGS_PER_TABLE)
+                                        table, requests, DM__FINDINGS_PER_TABLE)
                        : rc;
 }
 
@@ -317,7 +315,7 @@ dm_status dm__model_audit(dm__audit *audit, dm_str name, const char *safe)
     if (rc == DM_OK)
         rc = side_tables_audit(audit, safe, usable[1] ? tables[1] : NULL);
     if (rc == DM_OK && !audit->quick && usable[1])
-        rc = dm__row_ids_audit(audit, safe, FINDINGS_PER_TABLE);
+        rc = dm__row_ids_audit(audit, safe, DM__FINDINGS_PER_TABLE);
     if (rc != DM_OK || !usable[2] || !usable[3])
         return rc;
     model = dm__conn_model_find(audit->conn, name);
