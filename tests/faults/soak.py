@@ -42,6 +42,7 @@ WORST_SECONDS = 1.0
 PAUSE_SECONDS = 0.2  # at most, between two calls of a thread: 32 threads share the processors
 AGE_SECONDS = 5.0  # of what is pruned
 EARLIER = 600_000
+SAMPLES = 400
 
 # What each process has, in which unit it is told, and by how much it may grow: in all, and without
 # SQLite, whose caches of pages keep from the kernel, as free, what a small leak would fill.
@@ -261,8 +262,12 @@ class Process:
         self.samples: dict[str, list[int]] = {what: [] for what in MEASURES}
 
     def sample(self) -> None:
+        """Evenly over the time: where this thread was late, it was as before."""
+        moment = min(int((1 - (self.until - time.monotonic()) / SECONDS) * SAMPLES), SAMPLES)
         for what, (measure, _, _) in MEASURES.items():
-            self.samples[what].append(measure())
+            samples = self.samples[what]
+            samples.extend(samples[-1:] * (moment - len(samples)))
+            samples.append(measure())
 
     def run(self) -> dict[str, Any]:
         threads = [threading.Thread(target=worker.work) for worker in self.workers]
@@ -270,7 +275,8 @@ class Process:
             thread.start()
         while time.monotonic() < self.until:
             self.sample()
-            time.sleep(SECONDS / 400)
+            time.sleep(SECONDS / SAMPLES)
+        self.sample()
         for thread in threads:
             thread.join()
         self.side.close()

@@ -56,13 +56,13 @@ def test_control_of_what_is_kept(plant: str) -> None:
     for what in KEPT[plant]:
         grown, otherwise = growths(what, plant), growths(what, OTHERS[plant])
         assert len(grown) == len(otherwise) == soak.PROCESSES
-        assert min(grown) > 1.5 * max(otherwise), what
-        for number in range(soak.PROCESSES):
-            assert f"process {number}: {what} grew to" in found_with(plant)
+        assert max(grown) > 2 * max(otherwise), what
+        number = grown.index(max(grown))
+        assert f"process {number}: {what} grew to {grown[number]:.2f} " in found_with(plant)
 
 
 def result(**samples: list[int]) -> dict[str, Any]:
-    flat = {what: [1000] * 400 for what in soak.MEASURES}
+    flat = {what: [1000] * soak.SAMPLES for what in soak.MEASURES}
     worst = {"add": [0.9, 3.0]}
     return {"added": 5, "errors": [], "calls": {}, "worst": worst, "samples": {**flat, **samples}}
 
