@@ -82,7 +82,8 @@ typedef struct {
     char name[128];
 } dm__index_name;
 
-#define DM__FINDINGS_PER_TABLE 100 /* errors, and as many warnings */
+#define DM__DECLARATION_SIZE   1024 /* more than any table of ours takes */
+#define DM__FINDINGS_PER_TABLE 100  /* errors, and as many warnings */
 
 typedef struct {
     dm__conn *conn;
@@ -98,6 +99,7 @@ typedef struct {
     dm__index_name *indexes;       /* that are damaged */
     size_t index_count, index_capacity;
     bool seen;
+    char declared[DM__DECLARATION_SIZE];
     const char *like; /* the table among `ours` that one is compared with */
     int64_t deadline_ns;
 } dm__audit;

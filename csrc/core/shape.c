@@ -131,14 +131,12 @@ static const char *part_skip(const char *at, size_t length)
     return word_length(next) > 0 ? next + word_length(next) : at;
 }
 
-#define DECLARATION_SIZE 1024 /* more than any of ours */
-
 /* Words and signs in lower case from the first bracket on, with one blank behind each. */
-static void declaration_read(const char *sql, char text[DECLARATION_SIZE])
+static void declaration_read(const char *sql, char text[DM__DECLARATION_SIZE])
 {
     size_t size = 0;
     const char *at = sql == NULL ? NULL : strchr(sql, '(');
-    while (at != NULL && *(at = spaces_skip(at)) != '\0' && size + 2 < DECLARATION_SIZE) {
+    while (at != NULL && *(at = spaces_skip(at)) != '\0' && size + 2 < DM__DECLARATION_SIZE) {
         size_t length = word_length(at);
         const char *behind = part_skip(at, length);
         if (behind != at) {
@@ -146,16 +144,25 @@ static void declaration_read(const char *sql, char text[DECLARATION_SIZE])
             continue;
         }
         length += length == 0;
-        for (; length > 0 && size + 2 < DECLARATION_SIZE; length--)
+        for (; length > 0 && size + 2 < DM__DECLARATION_SIZE; length--)
             text[size++] = (char)tolower((unsigned char)*at++);
         text[size++] = ' ';
     }
     text[size] = '\0';
 }
 
-static dm_status declaration_compare(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+/* The schema is searched once for each table: that takes longer the more of them there are. */
+static dm_status declaration_note(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
 {
-    char wanted[DECLARATION_SIZE], found[DECLARATION_SIZE];
+    (void)table;
+    audit->seen = true;
+    declaration_read((const char *)sqlite3_column_text(stmt, 0), audit->declared);
+    return DM_OK;
+}
+
+static dm_status declaration_audit(dm__audit *audit, const char *table)
+{
+    char wanted[DM__DECLARATION_SIZE];
     sqlite3_stmt *ours = NULL;
     bool row = false;
     int code = sqlite3_prepare_v2(audit->ours->db, "SELECT sql FROM sqlite_schema WHERE name=?1",
@@ -169,13 +176,12 @@ static dm_status declaration_compare(dm__audit *audit, sqlite3_stmt *stmt, const
     }
     if (rc == DM_OK) {
         declaration_read((const char *)sqlite3_column_text(ours, 0), wanted);
-        declaration_read((const char *)sqlite3_column_text(stmt, 0), found);
         size_t same = 0;
-        while (wanted[same] != '\0' && wanted[same] == found[same])
+        while (wanted[same] != '\0' && wanted[same] == audit->declared[same])
             same++;
-        if (wanted[same] != found[same])
+        if (wanted[same] != audit->declared[same])
             rc = dm__found(audit, DM_SEVERITY_WARNING, table, DM_NO_ROW,
-                           "the table is not declared as ours: %.60s", found + same);
+                           "the table is not declared as ours: %.60s", audit->declared + same);
     }
     (void)sqlite3_finalize(ours);
     return rc;
@@ -215,8 +221,9 @@ dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
 {
     audit->seen = false;
     audit->like = like;
-    dm_status rc = dm__audit_each(
-        audit, table, is_found, "SELECT 1 FROM sqlite_schema WHERE name=%Q COLLATE NOCASE", table);
+    dm_status rc =
+        dm__audit_each(audit, table, declaration_note,
+                       "SELECT sql FROM sqlite_schema WHERE name=%Q COLLATE NOCASE", table);
     if (rc == DM_OK && !audit->seen) {
         *usable = false;
         audit->mend_models = true;
@@ -228,10 +235,7 @@ dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
     if (rc == DM_OK && *usable)
         rc = dm__audit_each(audit, table, more_column, "PRAGMA main.table_xinfo(\"%w\")", table);
     if (rc == DM_OK && *usable && audit->found->count == before) /* else it is told already */
-        rc = dm__audit_each(audit, table, declaration_compare,
-                            "SELECT sql FROM sqlite_schema WHERE type='table' AND name=%Q"
-                            " COLLATE NOCASE",
-                            table);
+        rc = declaration_audit(audit, table);
     return rc;
 }
 
