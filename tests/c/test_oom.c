@@ -480,6 +480,15 @@ static dm_status call_span(void)
     return rc;
 }
 
+static dm_status call_check(void)
+{
+    dm_findings found = {0};
+    dm_status rc = dm_check(m, false, true, &found, &err);
+    CHECK_INT(rc == DM_OK || found.count == 0, 1);
+    dm_findings_reset(&found);
+    return rc;
+}
+
 static dm_manager *summing;
 static dm_status call_request_add_summed(void)
 {
@@ -591,6 +600,7 @@ static const struct {
     {"performance", path, NULL, call_performance},
     {"time_span", path, NULL, call_span},
     {"requests_export", path, NULL, call_export},
+    {"check", path, NULL, call_check},
     {"request_add with a checksum", summed, NULL, call_request_add_summed},
     {"requests_add with checksums to a new model", summed, without_n, call_requests_add_summed},
     {"open a second handle", path, NULL, call_open_second},
