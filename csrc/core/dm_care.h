@@ -136,13 +136,13 @@ typedef struct {
 
 void dm_findings_reset(dm_findings *findings);
 
-/* All that is wrong, of one moment: the file, as SQLite sees it; the mapping and the tables, and how
- * they are declared; tiers, prices and their history; and, unless `quick`, indexes and the values in
- * every row. A table gives at most 100 errors and 100 warnings, all together 10,000 of each. What
- * SQLite cannot check, for want of another program's function or collation, is an error of a table
- * of ours and a warning of any other. With `repair` what can be mended without losing anything is
- * mended first, each as a finding of its own: tables and billing rows that are missing, but not one
- * of two that come together, where it held something; indexes. */
+/* All that is wrong, of one moment: the file, as SQLite sees it; the mapping and the tables, and
+ * how they are declared; tiers, prices and their history; and, unless `quick`, indexes and the
+ * values in every row. A table gives at most 100 errors and 100 warnings, all together 10,000 of
+ * each. What SQLite cannot check, for want of another program's function or collation, is an error
+ * of a table of ours and a warning of any other. With `repair` what can be mended without losing
+ * anything is mended first, each as a finding of its own: tables and billing rows that are missing,
+ * but not one of two that come together, where it held something; indexes. */
 dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out,
                    dm_error *err) DM_CHECKED;
 
