@@ -297,10 +297,12 @@ class DataManager(_core.Manager):
         The file is readable by its owner alone and appears when it is whole and on the disk; on
         failure, and after Ctrl-C or an exception in ``progress(done_rows, total_rows)``, what was
         there stays. A request without an id gets one in the file, so that importing it again, here
-        or elsewhere, adds nothing. Parquet needs pyarrow (``pip install 'datamanager[parquet]'``).
+        or elsewhere, adds nothing. What was pruned is no request any more, and is left out. Parquet
+        needs pyarrow (``pip install 'datamanager[parquet]'``).
 
         Raises DestinationExistsError where there is a file and ``overwrite`` is not set,
-        ModelNotFoundError, and InvalidDataError for options that make no sense.
+        ModelNotFoundError, and InvalidDataError for options that make no sense, or a name whose end
+        stands for another format.
         """
         from datamanager.exchange import writing
 

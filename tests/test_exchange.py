@@ -226,6 +226,16 @@ def test_only_its_owner_reads_it(
     assert stat.S_IMODE(os.stat(tmp_path / "a").st_mode) == 0o600
 
 
+def test_a_name_of_another_format_is_refused(filled: DataManager, tmp_path: Path) -> None:
+    for name, form in (("a.parquet", "csv"), ("a.NDJSON", "csv"), ("a.csv", "jsonl")):
+        with pytest.raises(
+            InvalidDataError, match=f"format is '{form}', but the name of .*{name} says"
+        ):
+            filled.export(tmp_path / name, form)  # type: ignore[arg-type]
+    assert not list(tmp_path.glob("a.*"))
+    assert filled.export(tmp_path / "a.txt") == filled.export(tmp_path / "a.ndjson", "jsonl")
+
+
 def test_what_is_there_stays(filled: DataManager, path: str, tmp_path: Path, form: Any) -> None:
     file = tmp_path / "a"
     file.write_text("before")

@@ -19,17 +19,30 @@ COUNTS = ("input_tokens", "output_tokens", "cache_n", "prompt_n")
 FIELDS = ("model", "timestamp", *COUNTS, "duration", "first_token", "request_id")
 
 
-def format_of(path: str, given: str | None) -> str:
-    """The format that is given, or that the file's name ends in."""
+def _of_name(path: str) -> str | None:
     import os
 
-    found = _SUFFIXES.get(os.path.splitext(path)[1].lower()) if given is None else given
+    return _SUFFIXES.get(os.path.splitext(path)[1].lower())
+
+
+def format_of(path: str, given: str | None) -> str:
+    """The format that is given, or that the file's name ends in."""
+    found = _of_name(path) if given is None else given
     if found not in FORMATS:
         what = f"format must be one of {', '.join(FORMATS)}"
         if given is None:
             raise InvalidDataError(f"{what}: the name of {path} does not say which")
         raise InvalidDataError(f"{what}, not {given!r}")
     return str(found)
+
+
+def format_to_write(path: str, given: str) -> str:
+    """The format that is given, which the name of a file must not contradict: whoever reads it goes
+    by the name."""
+    found, named = format_of(path, given), _of_name(path)
+    if named not in (None, found):
+        raise InvalidDataError(f"format is {found!r}, but the name of {path} says {named!r}")
+    return found
 
 
 @contextlib.contextmanager

@@ -9,7 +9,7 @@ import os
 from itertools import repeat
 from typing import IO, TYPE_CHECKING, Any, Self
 
-from datamanager.exchange.formats import COUNTS, FIELDS, arrow, format_of, full_disk_named
+from datamanager.exchange.formats import COUNTS, FIELDS, arrow, format_to_write, full_disk_named
 from datamanager.usage import names_of
 
 if TYPE_CHECKING:
@@ -137,5 +137,5 @@ def export(
 ) -> int:
     """See ``DataManager.export``."""
     names, path = names_of(models), os.fspath(dest)
-    with full_disk_named(path), _WRITERS[format_of(path, format)](progress) as writer:
+    with full_disk_named(path), _WRITERS[format_to_write(path, format)](progress) as writer:
         return dm._export(dest, overwrite, names, start, end, writer)
