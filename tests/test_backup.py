@@ -265,6 +265,8 @@ def test_names_that_do_not_serve(full: DataManager, tmp_path: Path) -> None:
             full.backup(path, overwrite=True)
     with pytest.raises(datamanager.CannotOpenError, match="Not a directory"):
         full.backup(tmp_path / "usage.db" / "copy.db")
+    with pytest.raises(datamanager.InvalidDataError, match="a backup is a file"):
+        full.backup(":memory:")
     with pytest.raises(datamanager.InvalidDataError, match="dest must not hold NUL"):
         full.backup("a\0b")
     with pytest.raises(TypeError):

@@ -544,7 +544,8 @@ static PyMethodDef manager_methods[] = {
      "backup($self, /, dest, progress=None, *, overwrite=False)\n--\n\nWrite the database as it "
      "is at one moment to the file dest, while others write. It appears there when it is whole, "
      "checked and on the disk. Raises DestinationExistsError where there is a file and overwrite "
-     "is not set. progress(done_pages, total_pages) is called as it goes on; an exception in it "
+     "is not set, or a database that is open. progress(done_pages, total_pages) is called as it "
+     "goes on; an exception in it "
      "stops everything, with nothing changed."},
     {"check", CALL(check),
      "check($self, /, quick=False, *, repair=False)\n--\n\nWhat is wrong in the database, a list "

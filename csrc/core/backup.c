@@ -282,6 +282,8 @@ dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_pr
     dm__snapshot how = {.check = true, .replace = overwrite};
     backup_job job = {.how = &how, .copying.progress = progress};
     char *path = NULL;
+    if (strcmp(dest, ":memory:") == 0)
+        return dm__fail(err, DM_INVALID, "a backup is a file, not a database in memory");
     dm_status rc = dm__dest_resolve(dest, overwrite, &path, err);
     if (rc != DM_OK)
         return rc;

@@ -18,8 +18,9 @@ typedef struct {
 /* Write the database as it is at one moment to a new file at `dest` (0600; folders are made), while
  * others write. The file appears there when it is whole, checked and on the disk; before that, and
  * on failure, what was there stays. DM_EXISTS where a file is there and `overwrite` is not set,
- * where it is open in this process, or where a log stands beside it. `progress` may be NULL. While
- * it runs, the log is not cut off. */
+ * where it is open in this process, or in another for writing, or where a log that holds something
+ * stands beside it. DM_INVALID for ":memory:". `progress` may be NULL. While it runs, the log is
+ * not cut off. */
 dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_progress *progress,
                     dm_error *err) DM_CHECKED;
 
