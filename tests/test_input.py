@@ -133,7 +133,7 @@ def test_columns_of_odd_buffers(dm: datamanager.DataManager) -> None:
 def test_what_a_mask_hides_is_not_read(dm: datamanager.DataManager) -> None:
     good = {name: np.arange(1, 4) for name in FIELDS}
     hidden = np.ma.array([0.5, 9.0, 0.7], mask=[False, True, False])
-    with pytest.raises(InvalidDataError, match="row 1: timestamp must be .* not None"):
+    with pytest.raises(InvalidDataError, match=r"row 1: timestamp must be .* not None"):
         dm.add_model_requests("m", {**good, "timestamp": hidden})
     dm.add_model_requests("m", {**good, "duration": hidden})
     assert dm.performance()[0].duration_max == 0.7

@@ -458,6 +458,7 @@ def test_damaged_page(path: str) -> None:
                 f"{SAFE}_requests",
                 f"{SAFE}_runtime",
                 f"{SAFE}_timings",  # each of which is looked for among the requests
+                f"{SAFE}_request_ids",  # or before the next of them
             }
             assert not any(finding.repaired for finding in findings)
         assert {finding.table for finding in dm.check(quick=True)} == {None}
