@@ -91,11 +91,11 @@ static dm_status open_refuse(const char *dest, dm_error *err)
 {
     dm__file_id id;
     dm__conn *conn = NULL;
-    char *log = sqlite3_mprintf("%s-wal", dest);
+    char *log = dm__path_beside(dest, "-wal");
     if (log == NULL)
         return dm__no_memory(err);
     bool found = dm__file_identify(dest, &id) == 0 && dm__file_identify(log, &id) == 0;
-    sqlite3_free(log);
+    free(log);
     if (!found)
         return DM_OK;
     dm_status rc = dm__conn_open(dest, false, 0, &conn, err);
@@ -138,9 +138,9 @@ static bool is_something_at(const char *path)
     bool found = false;
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
         dm__file_id id;
-        char *name = sqlite3_mprintf("%s%s", path, suffixes[i]);
+        char *name = dm__path_beside(path, suffixes[i]);
         found |= name == NULL || dm__file_identify(name, &id) != ENOENT;
-        sqlite3_free(name);
+        free(name);
     }
     return found;
 }
@@ -206,11 +206,11 @@ static dm_status log_refuse(const char *dest, dm_error *err)
     static const char *const suffixes[] = {"-wal", "-journal"};
     for (size_t i = 0; i < 2; i++) {
         dm__file_id id;
-        char *name = sqlite3_mprintf("%s%s", dest, suffixes[i]);
+        char *name = dm__path_beside(dest, suffixes[i]);
         if (name == NULL)
             return dm__no_memory(err);
         bool found = dm__file_identify(name, &id) == 0 && id.size > 0;
-        sqlite3_free(name);
+        free(name);
         if (found)
             return dm__fail(err, DM_EXISTS,
                             "%s%s is a log: the database there is open, or was not closed", dest,

@@ -259,6 +259,12 @@ int dm__folders_create(const char *path)
     return rc;
 }
 
+char *dm__path_beside(const char *path, const char *suffix)
+{
+    char *name = NULL;
+    return asprintf(&name, "%s%s", path, suffix) < 0 ? NULL : name;
+}
+
 int dm__file_remove(const char *path)
 {
     return unlink(path) == 0 ? 0 : errno;
@@ -289,8 +295,8 @@ static int file_rename(const char *from, const char *to, bool replace)
 static void unfinished_remove(const char *path)
 {
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes; i++) {
-        char *name = NULL;
-        if (asprintf(&name, "%s%s", path, suffixes[i]) < 0)
+        char *name = dm__path_beside(path, suffixes[i]);
+        if (name == NULL)
             return;
         (void)unlink(name);
         free(name);
@@ -387,15 +393,14 @@ static int beside_move(const char *from, const char *to)
 {
     int rc = 0;
     for (size_t i = 0; *suffixes[i] != '\0' && rc == 0; i++) {
-        char *old = NULL, *new = NULL;
-        if (asprintf(&old, "%s%s", from, suffixes[i]) < 0)
-            return ENOMEM;
-        if (asprintf(&new, "%s%s", to, suffixes[i]) >= 0) {
+        char *old = dm__path_beside(from, suffixes[i]), *new = dm__path_beside(to, suffixes[i]);
+        if (old == NULL || new == NULL)
+            rc = ENOMEM;
+        else
             rc = i == SHARED ? dm__file_remove(old) : file_rename(old, new, false);
-            rc = rc == ENOENT ? 0 : rc;
-            free(new);
-        }
+        rc = rc == ENOENT ? 0 : rc;
         free(old);
+        free(new);
     }
     return rc;
 }

@@ -60,6 +60,10 @@ int dm__file_create(const char *path);    /* 0600, exclusively; EEXIST where it 
 int dm__folders_create(const char *path); /* the parents of `path`, as mkdir -p */
 /* The absolute path without links, for free(); NULL with errno set. */
 char *dm__path_resolve(const char *path);
+/* `path` with `suffix` behind it, for free(); NULL without memory. Names are made by this and not
+ * by SQLite: what a thread has of its locks at a fork, a child waits for in vain, and a fork waits
+ * only for calls inside SQLite that are known as such. */
+char *dm__path_beside(const char *path, const char *suffix);
 
 /* The rest are for files that no connection of this process has open. */
 int dm__file_sync(const char *path);

@@ -139,10 +139,10 @@ static dm_status storage_read(dm__conn *conn, void *argument, dm_error *err)
 static int64_t log_bytes(const dm__store *store)
 {
     dm__file_id id = {0};
-    char *name = store->in_memory ? NULL : sqlite3_mprintf("%s-wal", store->path);
+    char *name = store->in_memory ? NULL : dm__path_beside(store->path, "-wal");
     if (name != NULL)
         (void)dm__file_identify(name, &id);
-    sqlite3_free(name);
+    free(name);
     return id.size;
 }
 

@@ -351,7 +351,7 @@ static dm_status beside_check(const char *path, dm_error *err)
     dm_status rc = DM_OK;
     for (size_t i = 0; i < sizeof suffixes / sizeof *suffixes && rc == DM_OK; i++) {
         dm__file_id id;
-        char *name = sqlite3_mprintf("%s%s", path, suffixes[i]);
+        char *name = dm__path_beside(path, suffixes[i]);
         if (name == NULL)
             return dm__no_memory(err);
         bool found = dm__link_identify(name, &id) == 0;
@@ -360,7 +360,7 @@ static dm_status beside_check(const char *path, dm_error *err)
         else if (found && id.links > 1)
             rc = dm__fail(err, DM_CANNOT_OPEN, "%s has %llu hard links: it is another file's too",
                           name, (unsigned long long)id.links);
-        sqlite3_free(name);
+        free(name);
     }
     return rc;
 }
