@@ -70,6 +70,7 @@ faults: build | deps-ci ## power cuts, failing calls, kills and the like, each w
 
 faults-long: export DM_CUTS := 1000000
 faults-long: export DM_PAIRS := 100000
+faults-long: export DM_TEST_ALL := 1
 faults-long: export DM_KILLS := 20000
 faults-long: export DM_FILES := 1000
 faults-long: export DM_FORKS := 1000

@@ -620,10 +620,10 @@ static bool changed = true; /* by the call before */
 static bool fail_at(size_t i, bool sqlite, trap set)
 {
     static uint64_t before;
-    if (calls[i].before != NULL)
+    if (calls[i].before != NULL && changed)
         calls[i].before();
     forget_connections();
-    if (changed || calls[i].before != NULL)
+    if (changed)
         before = file_hash(calls[i].file);
     ours = sqlites = set;
     ours.armed = !sqlite;
@@ -640,7 +640,7 @@ static bool fail_at(size_t i, bool sqlite, trap set)
                dm_status_name(rc), err.text);
         check_failed++;
     }
-    changed = rc == DM_OK;
+    changed = rc == DM_OK || calls[i].call == call_prune; /* it may have got a part of the way */
     bool reached = sqlite ? sqlites.reached : ours.reached;
     if (!reached)
         CHECK_OK(rc);
@@ -654,17 +654,27 @@ static void works_on(size_t i)
     CHECK_OK(calls[i].call());
 }
 
+static long points[CALLS][2]; /* of each call, ours and SQLite's */
+
+/* Most are those of SQLite's parser, which reads the schema anew for each table that is renamed. */
+static long sparsely(size_t i)
+{
+    if (getenv("DM_TEST_ALL") != NULL)
+        return 1;
+    return calls[i].call == call_rename ? 23 : calls[i].call == call_check ? 5 : 1;
+}
+
 static long fail_at_each(size_t i, bool sqlite, bool for_ever)
 {
     trap set = {.for_ever = for_ever, .again = -1};
+    long step = stride * (sqlite ? sparsely(i) : 1), count = 0;
     changed = true;
-    while (fail_at(i, sqlite, set))
-        set.left += stride;
+    for (; fail_at(i, sqlite, set); count++)
+        set.left += step;
     works_on(i);
-    return set.left / stride;
+    points[i][sqlite] = set.left;
+    return count;
 }
-
-static long points[CALLS][2]; /* of each call, ours and SQLite's */
 
 /* DM_ONLY: the name of one call. */
 static bool is_wanted(size_t i)
@@ -718,7 +728,7 @@ static int run(bool for_ever)
     long all = 0;
     for (size_t i = 0; i < CALLS; i++)
         for (int sqlite = 0; sqlite < 2 && is_wanted(i); sqlite++)
-            all += points[i][sqlite] = fail_at_each(i, sqlite, for_ever);
+            all += fail_at_each(i, sqlite, for_ever);
     if (!for_ever)
         fail_pairs(getenv("DM_PAIRS") == NULL ? 200 : atol(getenv("DM_PAIRS")));
     dm_free(m);
