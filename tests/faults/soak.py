@@ -211,10 +211,11 @@ class Worker:
         self.calls[name] += 1
 
     def work(self) -> None:
+        # Each once, in an order of its own; first what the others need: a model, and a backup.
         every = list(dict.fromkeys(OPERATIONS))
-        # A backup first, or there is nothing to restore; then each thread in an order of its own.
-        for operation in (Worker.backup, *self.random.sample(every, len(every))):
+        for operation in (Worker.run, Worker.backup, *self.random.sample(every, len(every))):
             self.call(operation)
+            time.sleep(self.random.uniform(0, PAUSE_SECONDS))
         while time.monotonic() < self.process.until:
             self.call(self.random.choice(OPERATIONS))
             time.sleep(self.random.uniform(0, PAUSE_SECONDS))
