@@ -326,6 +326,12 @@ dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request
 
 /* ---- request_ids.c ---- */
 
+/* The tables beside a model's requests that tell of their rows, and by which column. */
+typedef struct {
+    const char *suffix, *row_id;
+} dm__row_table;
+enum { DM__ROW_TABLES = 3 };
+extern const dm__row_table dm__row_tables[DM__ROW_TABLES];
 /* The greatest number that a row of the model ever had. */
 dm_status dm__row_id_last(dm__conn *conn, dm__model *model, int64_t *last_id_out,
                           dm_error *err) DM_CHECKED;

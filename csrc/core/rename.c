@@ -78,13 +78,12 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
  * not meet those that come in now. */
 static dm_status left_forget(dm__conn *conn, const char *safe, int64_t last_id, dm_error *err)
 {
-    static const char *const beside[][2] = {
-        {"_request_ids", "row_id"}, {"_timings", "request_id"}, {"_checksums", "request_id"}};
     dm_status rc = DM_OK;
-    for (size_t i = 0; i < sizeof beside / sizeof *beside && rc == DM_OK; i++)
-        if (has_table(conn, safe, beside[i][0]))
-            rc = dm__conn_exec(conn, err, "DELETE FROM \"%w%s\" WHERE %s>%lld", safe, beside[i][0],
-                               beside[i][1], (long long)last_id);
+    for (size_t i = 0; i < DM__ROW_TABLES && rc == DM_OK; i++)
+        if (has_table(conn, safe, dm__row_tables[i].suffix))
+            rc = dm__conn_exec(conn, err, "DELETE FROM \"%w%s\" WHERE %s>%lld", safe,
+                               dm__row_tables[i].suffix, dm__row_tables[i].row_id,
+                               (long long)last_id);
     return rc;
 }
 

@@ -70,6 +70,9 @@ dm_status dm__row_ids_reserve(dm__conn *conn, const char *safe, int64_t last_id,
                                safe, safe, (long long)last_id, safe, (long long)last_id);
 }
 
+const dm__row_table dm__row_tables[DM__ROW_TABLES] = {
+    {"_request_ids", "row_id"}, {"_timings", "request_id"}, {"_checksums", "request_id"}};
+
 /* The greatest number of a row in `column`; 0 where there is no such table. */
 static dm_status noted_last(dm__conn *conn, const char *table, const char *column, int64_t *last,
                             dm_error *err)
@@ -106,14 +109,12 @@ static dm_status pruned_count(dm__conn *conn, const char *safe, int64_t *count, 
 
 dm_status dm__row_ids_go_on(dm__conn *conn, const char *safe, dm_error *err)
 {
-    static const char *const beside[][2] = {
-        {"_request_ids", "row_id"}, {"_timings", "request_id"}, {"_checksums", "request_id"}};
     int64_t last_id = 0, last = 0;
     dm_status rc = pruned_count(conn, safe, &last_id, err);
-    for (size_t i = 0; i < sizeof beside / sizeof *beside && rc == DM_OK; i++) {
+    for (size_t i = 0; i < DM__ROW_TABLES && rc == DM_OK; i++) {
         char table[DM_SAFE_NAME_SIZE + 16];
-        (void)sqlite3_snprintf((int)sizeof table, table, "%s%s", safe, beside[i][0]);
-        rc = noted_last(conn, table, beside[i][1], &last, err);
+        (void)sqlite3_snprintf((int)sizeof table, table, "%s%s", safe, dm__row_tables[i].suffix);
+        rc = noted_last(conn, table, dm__row_tables[i].row_id, &last, err);
         last_id = last > last_id ? last : last_id;
     }
     return rc == DM_OK ? dm__row_ids_reserve(conn, safe, last_id, err) : rc;
