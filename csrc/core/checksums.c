@@ -121,7 +121,7 @@ static dm_status wanted_write(dm__conn *conn, const char *path, dm_error *err)
     dm_status rc = dm__checksums_wanted(conn, &wanted, err);
     if (rc != DM_OK || wanted)
         return rc;
-    rc = dm__conn_integer(conn, "SELECT count(*) FROM model_name_mapping", &models, err);
+    rc = dm__conn_integer(conn, &models, err, "SELECT count(*) FROM model_name_mapping");
     if (rc == DM_OK && models > 0)
         return dm__fail(err, DM_INVALID, "checksums: %s was made without them", path);
     if (rc == DM_OK)

@@ -105,6 +105,7 @@ typedef enum {
     DM__STMT_MODEL_FIND,
     DM__STMT_MODEL_FIND_SAFE,
     DM__STMT_MODEL_INSERT,
+    DM__STMT_MODEL_RENAME,
     DM__STMT_MODEL_DELETE,
     DM__STMT_MODELS_ALL,
     DM__STMT_PROGRAM_RUN_INSERT,
@@ -615,8 +616,9 @@ dm_status dm__table_find(dm__conn *conn, const char *table, bool *there_out,
 /* The rows of one model, from those of them that are there. */
 dm_status dm__tables_forget(dm__conn *conn, const char *const tables[2], const char *safe,
                             dm_error *err) DM_CHECKED;
-/* The first column of the first row. */
-dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err) DM_CHECKED;
+/* The first column of the first row. Formats as dm__conn_exec. */
+dm_status dm__conn_integer(dm__conn *conn, int64_t *out, dm_error *err, const char *format,
+                           ...) DM_CHECKED;
 
 /* ---- store.c pool.c writer.c checkpoint.c fork.c batch.c ---- */
 

@@ -56,8 +56,8 @@ dm_status dm__history_tiers_needless(dm__conn *conn, bool *needless_out, dm_erro
     if (rc != DM_OK || !there[0] || there[1])
         return rc;
     rc = dm__conn_integer(
-        conn, "SELECT EXISTS(SELECT 1 FROM datamanager_price_changes WHERE sets_tiers IS NOT 0)",
-        &setting, err);
+        conn, &setting, err,
+        "SELECT EXISTS(SELECT 1 FROM datamanager_price_changes WHERE sets_tiers IS NOT 0)");
     *needless_out = rc == DM_OK && setting == 0;
     return rc == DM_CORRUPT_DATA || rc == DM_DAMAGED ? DM_OK : rc;
 }

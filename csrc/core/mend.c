@@ -20,13 +20,9 @@ static dm_status mended(dm__audit *audit, const char *table, const char *text)
 /* Is something of this name in the file? */
 static dm_status name_taken(dm__audit *audit, const char *table, int64_t *taken)
 {
-    char *sql =
-        sqlite3_mprintf("SELECT count(*) FROM sqlite_schema WHERE name=%Q COLLATE NOCASE", table);
-    if (sql == NULL)
-        return dm__no_memory(audit->err);
-    dm_status rc = dm__conn_integer(audit->conn, sql, taken, audit->err);
-    sqlite3_free(sql);
-    return rc;
+    return dm__conn_integer(audit->conn, taken, audit->err,
+                            "SELECT count(*) FROM sqlite_schema WHERE name=%Q COLLATE NOCASE",
+                            table);
 }
 
 static dm_status prices_mend(dm__audit *audit, dm__model *model, bool billing, bool tiers)
@@ -55,12 +51,9 @@ static dm_status tables_mend(dm__audit *audit, dm_str name, const char *safe)
         (void)sqlite3_snprintf((int)sizeof tables[i], tables[i], "%s%s", safe, suffixes[i]);
         rc = name_taken(audit, tables[i], &there[i]);
     }
-    if (rc == DM_OK && there[2] && dm__table_has_column(audit->conn, tables[2], "hourly_price")) {
-        char *sql = sqlite3_mprintf("SELECT count(*) FROM \"%w\"", tables[2]);
-        rc = sql == NULL ? dm__no_memory(audit->err)
-                         : dm__conn_integer(audit->conn, sql, &billing_rows, audit->err);
-        sqlite3_free(sql);
-    }
+    if (rc == DM_OK && there[2] && dm__table_has_column(audit->conn, tables[2], "hourly_price"))
+        rc = dm__conn_integer(audit->conn, &billing_rows, audit->err, "SELECT count(*) FROM \"%w\"",
+                              tables[2]);
     if (rc != DM_OK || (there[0] && there[1] && there[3] && billing_rows > 0))
         return rc;
     rc = dm__model_tables_create(audit->conn, safe, audit->err);
@@ -100,12 +93,11 @@ static dm_status mapping_mend(dm__audit *audit, const void *table)
 {
     int64_t taken = 1;
     dm_status rc = dm__conn_integer(
-        audit->conn,
+        audit->conn, &taken, audit->err,
         "SELECT count(*) FROM sqlite_schema WHERE name='model_name_mapping' COLLATE NOCASE OR"
-        " name LIKE '%\\_requests' ESCAPE '\\' OR name LIKE '%\\_billing' ESCAPE '\\' OR"
-        " name LIKE '%\\_tier\\_pricing' ESCAPE '\\' OR name<>'program_runtime' COLLATE NOCASE AND"
-        " name LIKE '%\\_runtime' ESCAPE '\\'",
-        &taken, audit->err);
+        " name LIKE '%%\\_requests' ESCAPE '\\' OR name LIKE '%%\\_billing' ESCAPE '\\' OR"
+        " name LIKE '%%\\_tier\\_pricing' ESCAPE '\\' OR"
+        " name<>'program_runtime' COLLATE NOCASE AND name LIKE '%%\\_runtime' ESCAPE '\\'");
     if (rc != DM_OK || taken)
         return rc;
     rc = dm__mapping_create(audit->conn, audit->err);

@@ -165,16 +165,11 @@ static dm_status kept_count(dm__conn *conn, const char *safe, const prune_plan *
     dm_status rc = dm__kept_find(conn, &there, err);
     if (rc != DM_OK || !there)
         return rc;
-    char *sql = sqlite3_mprintf("SELECT coalesce(sum(%s),0) FROM (SELECT %s FROM"
-                                " %s WHERE safe_name=%Q AND %s<%!.17g"
-                                " ORDER BY id LIMIT %lld)",
-                                of->count, of->count, of->table, safe, of->end,
-                                plan->query->before_s, (long long)limit);
-    if (sql == NULL)
-        return dm__no_memory(err);
-    rc = dm__conn_integer(conn, sql, count_out, err);
-    sqlite3_free(sql);
-    return rc;
+    return dm__conn_integer(conn, count_out, err,
+                            "SELECT coalesce(sum(%s),0) FROM (SELECT %s FROM %s WHERE safe_name=%Q"
+                            " AND %s<%!.17g ORDER BY id LIMIT %lld)",
+                            of->count, of->count, of->table, safe, of->end, plan->query->before_s,
+                            (long long)limit);
 }
 
 static dm_status count_add(void *argument, const dm__rows_part *part, dm_error *err)

@@ -45,6 +45,21 @@ static dm_status tables_move(dm__conn *conn, const char *from, const char *to, d
                          from, to, from, to, from, to, from, to);
 }
 
+static dm_status name_set(dm__conn *conn, const char *from, dm_str name, const char *to,
+                          dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__stmt_get(conn, DM__STMT_MODEL_RENAME, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_text(stmt, 1, name.bytes, (int)name.length, SQLITE_STATIC);
+    (void)sqlite3_bind_text(stmt, 2, to, -1, SQLITE_STATIC);
+    (void)sqlite3_bind_text(stmt, 3, from, -1, SQLITE_STATIC);
+    rc = dm__stmt_run(conn, stmt, err);
+    dm__stmt_put(stmt);
+    return rc;
+}
+
 static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_error *err)
 {
     char to[DM_SAFE_NAME_SIZE];
@@ -65,11 +80,7 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
         rc = history_move(conn, from, to, err);
     if (rc == DM_OK)
         rc = dm__kept_move(conn, from, to, err);
-    return rc == DM_OK ? dm__conn_exec(conn, err,
-                                       "UPDATE model_name_mapping SET original_name=%.*Q,"
-                                       "safe_name=%Q WHERE safe_name=%Q",
-                                       (int)name.length, name.bytes, to, from)
-                       : rc;
+    return rc == DM_OK ? name_set(conn, from, name, to, err) : rc;
 }
 
 /* ---- two become one ---- */
@@ -164,14 +175,11 @@ static dm_status requests_join(dm__conn *conn, dm__model *from, dm__model *to, d
 static dm_status runs_join(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
     int64_t newest = 0;
-    char *sql = sqlite3_mprintf("SELECT coalesce(max(id),0) FROM \"%w_runtime\" WHERE id=(SELECT"
-                                " max(id) FROM \"%w_runtime\") AND start_time>=(SELECT"
-                                " max(start_time) FROM \"%w_runtime\")",
-                                to, to, from);
-    if (sql == NULL)
-        return dm__no_memory(err);
-    dm_status rc = dm__conn_integer(conn, sql, &newest, err);
-    sqlite3_free(sql);
+    dm_status rc = dm__conn_integer(conn, &newest, err,
+                                    "SELECT coalesce(max(id),0) FROM \"%w_runtime\" WHERE id="
+                                    "(SELECT max(id) FROM \"%w_runtime\") AND start_time>="
+                                    "(SELECT max(start_time) FROM \"%w_runtime\")",
+                                    to, to, from);
     if (rc != DM_OK)
         return rc;
     return dm__conn_exec(conn, err,

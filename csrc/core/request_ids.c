@@ -80,12 +80,8 @@ static dm_status noted_last(dm__conn *conn, const char *table, const char *colum
     *last = 0;
     if (!dm__table_has_column(conn, table, column))
         return DM_OK;
-    char *sql = sqlite3_mprintf("SELECT coalesce(max(%s),0) FROM \"%w\"", column, table);
-    if (sql == NULL)
-        return dm__no_memory(err);
-    dm_status rc = dm__conn_integer(conn, sql, last, err);
-    sqlite3_free(sql);
-    return rc;
+    return dm__conn_integer(conn, last, err, "SELECT coalesce(max(%s),0) FROM \"%w\"", column,
+                            table);
 }
 
 /* At least as many rows were as were pruned. An exported id of one of them must not look as if its
@@ -97,14 +93,10 @@ static dm_status pruned_count(dm__conn *conn, const char *safe, int64_t *count, 
     dm_status rc = dm__table_find(conn, dm__kept_tables[0], &there, err);
     if (rc != DM_OK || !there)
         return rc;
-    char *sql = sqlite3_mprintf("SELECT coalesce(sum(min(requests,%d)),0) FROM"
-                                " datamanager_usage_sums WHERE safe_name=%Q",
-                                DM__KEPT_ROWS, safe);
-    if (sql == NULL)
-        return dm__no_memory(err);
-    rc = dm__conn_integer(conn, sql, count, err);
-    sqlite3_free(sql);
-    return rc;
+    return dm__conn_integer(conn, count, err,
+                            "SELECT coalesce(sum(min(requests,%d)),0) FROM datamanager_usage_sums"
+                            " WHERE safe_name=%Q",
+                            DM__KEPT_ROWS, safe);
 }
 
 dm_status dm__row_ids_go_on(dm__conn *conn, const char *safe, dm_error *err)

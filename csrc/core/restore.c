@@ -134,9 +134,9 @@ static dm_status replace_staged(restore_job *job, dm_error *err)
     dm__conn *source = job->source;
     dm__unfinished file = {NULL, -1};
     int64_t from = 0, to = 0;
-    dm_status rc = dm__conn_integer(source, "PRAGMA page_size", &from, err);
+    dm_status rc = dm__conn_integer(source, &from, err, "PRAGMA page_size");
     if (rc == DM_OK)
-        rc = dm__conn_integer(job->target, "PRAGMA page_size", &to, err);
+        rc = dm__conn_integer(job->target, &to, err, "PRAGMA page_size");
     if (rc == DM_OK && from != to)
         rc = stage(job, &file, to, err);
     if (rc == DM_OK)

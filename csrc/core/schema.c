@@ -58,9 +58,15 @@ dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__
     return rc;
 }
 
-dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_error *err)
+dm_status dm__conn_integer(dm__conn *conn, int64_t *out, dm_error *err, const char *format, ...)
 {
     sqlite3_stmt *stmt = NULL;
+    va_list arguments;
+    va_start(arguments, format);
+    char *sql = sqlite3_vmprintf(format, arguments);
+    va_end(arguments);
+    if (sql == NULL)
+        return dm__no_memory(err);
     int code = sqlite3_prepare_v2(conn->db, sql, -1, &stmt, NULL);
     if (code == SQLITE_OK)
         code = sqlite3_step(stmt);
@@ -70,6 +76,7 @@ dm_status dm__conn_integer(dm__conn *conn, const char *sql, int64_t *out, dm_err
     else
         rc = dm__sql_failed(conn, code == SQLITE_DONE ? SQLITE_ERROR : code, sql, err);
     (void)sqlite3_finalize(stmt);
+    sqlite3_free(sql);
     return rc;
 }
 
@@ -130,10 +137,10 @@ dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *er
     static const char *const run_columns[] = {"id", "start_time", "end_time", NULL};
     int64_t objects = 0, version = 0, older = 0;
     dm_status rc = dm__conn_integer(
-        conn, "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
-        &objects, err);
+        conn, &objects, err,
+        "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%%' ESCAPE '\\'");
     if (rc == DM_OK)
-        rc = dm__conn_integer(conn, "PRAGMA user_version", &version, err);
+        rc = dm__conn_integer(conn, &version, err, "PRAGMA user_version");
     if (rc != DM_OK)
         return rc;
     if (objects == 0) {
@@ -153,13 +160,12 @@ dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *er
     /* The class that we replace may have come back to a file that was ours already. */
     if (mapping)
         rc = dm__conn_integer(
-            conn,
+            conn, &older, err,
             "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE type='table' AND"
-            " (name LIKE '%\\_hourly\\_price' ESCAPE '\\' AND substr(name,1,length(name)-13) IN"
+            " (name LIKE '%%\\_hourly\\_price' ESCAPE '\\' AND substr(name,1,length(name)-13) IN"
             "  (SELECT safe_name FROM model_name_mapping) OR"
-            "  name LIKE '%\\_billing\\_method' ESCAPE '\\' AND substr(name,1,length(name)-15) IN"
-            "  (SELECT safe_name FROM model_name_mapping)))",
-            &older, err);
+            "  name LIKE '%%\\_billing\\_method' ESCAPE '\\' AND substr(name,1,length(name)-15) IN"
+            "  (SELECT safe_name FROM model_name_mapping)))");
     if (rc == DM_OK)
         *kind_out = mapping && program && version == DM__SCHEMA_VERSION && !older ? DM__FILE_OURS
                                                                                   : DM__FILE_OLDER;

@@ -22,6 +22,8 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_MODEL_FIND_SAFE] = "SELECT original_name FROM model_name_mapping WHERE safe_name=?1",
     [DM__STMT_MODEL_INSERT] =
         "INSERT INTO model_name_mapping(original_name,safe_name) VALUES(?1,?2)",
+    [DM__STMT_MODEL_RENAME] =
+        "UPDATE model_name_mapping SET original_name=?1,safe_name=?2 WHERE safe_name=?3",
     [DM__STMT_MODEL_DELETE] = "DELETE FROM model_name_mapping WHERE original_name=?1",
     [DM__STMT_MODELS_ALL] = "SELECT original_name,safe_name FROM model_name_mapping ORDER BY id",
     [DM__STMT_PROGRAM_RUN_INSERT] =

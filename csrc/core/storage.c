@@ -20,12 +20,7 @@ void dm_storage_reset(dm_storage *storage)
 static dm_status rows_count(dm__conn *conn, const char *safe, const char *suffix, int64_t *count,
                             dm_error *err)
 {
-    char *sql = sqlite3_mprintf("SELECT count(*) FROM \"%w%s\"", safe, suffix);
-    if (sql == NULL)
-        return dm__no_memory(err);
-    dm_status rc = dm__conn_integer(conn, sql, count, err);
-    sqlite3_free(sql);
-    return rc;
+    return dm__conn_integer(conn, count, err, "SELECT count(*) FROM \"%w%s\"", safe, suffix);
 }
 
 static int by_safe_name(const void *a, const void *b)
@@ -108,9 +103,9 @@ static dm_status models_read(dm__conn *conn, dm_storage *storage, dm_error *err)
 static dm_status pages_read(dm__conn *conn, const char *sql, int64_t *bytes, dm_error *err)
 {
     int64_t pages = 0, size = 0;
-    dm_status rc = dm__conn_integer(conn, sql, &pages, err);
+    dm_status rc = dm__conn_integer(conn, &pages, err, "%s", sql);
     if (rc == DM_OK)
-        rc = dm__conn_integer(conn, "PRAGMA page_size", &size, err);
+        rc = dm__conn_integer(conn, &size, err, "PRAGMA page_size");
     *bytes = pages * size;
     return rc;
 }

@@ -20,9 +20,9 @@ static dm_status room_look(dm__conn *conn, void *argument, dm_error *err)
     int64_t mode = 0;
     dm_status rc = dm__file_bytes_read(conn, &found->bytes, err);
     if (rc == DM_OK)
-        rc = dm__conn_integer(conn, "PRAGMA freelist_count", &found->free_pages, err);
+        rc = dm__conn_integer(conn, &found->free_pages, err, "PRAGMA freelist_count");
     if (rc == DM_OK)
-        rc = dm__conn_integer(conn, "PRAGMA auto_vacuum", &mode, err);
+        rc = dm__conn_integer(conn, &mode, err, "PRAGMA auto_vacuum");
     found->in_steps = mode == INCREMENTAL;
     return rc;
 }
@@ -35,7 +35,7 @@ static dm_status pages_return(dm__conn *conn, void *argument, dm_error *err)
     do {
         rc = dm__conn_exec(conn, err, "PRAGMA incremental_vacuum(%d)", STEP_PAGES);
         if (rc == DM_OK)
-            rc = dm__conn_integer(conn, "PRAGMA freelist_count", &left, err);
+            rc = dm__conn_integer(conn, &left, err, "PRAGMA freelist_count");
     } while (rc == DM_OK && left > 0 && dm__step_time_left(steps));
     steps->done = steps->total > left ? steps->total - left : 0;
     return rc;

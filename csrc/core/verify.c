@@ -29,7 +29,8 @@ static dm_status lines_tell(dm__conn *conn, const char *sql, const char *table, 
 static dm_status is_ours(dm__conn *conn, const char *table, bool *ours, dm_error *err)
 {
     int64_t found = 1;
-    char *sql = sqlite3_mprintf(
+    dm_status rc = dm__conn_integer(
+        conn, &found, err,
         "SELECT %Q LIKE 'sqlite\\_%%' ESCAPE '\\' OR %Q LIKE 'datamanager\\_%%' ESCAPE '\\' OR"
         " lower(%Q) IN ('model_name_mapping','program_runtime') OR"
         " EXISTS(SELECT 1 FROM model_name_mapping WHERE lower(%Q) IN"
@@ -38,10 +39,6 @@ static dm_status is_ours(dm__conn *conn, const char *table, bool *ours, dm_error
         "lower(safe_name)||'_timings',lower(safe_name)||'_request_ids',"
         "lower(safe_name)||'_checksums'))",
         table, table, table, table);
-    if (sql == NULL)
-        return dm__no_memory(err);
-    dm_status rc = dm__conn_integer(conn, sql, &found, err);
-    sqlite3_free(sql);
     *ours = found != 0;
     return rc == DM_CORRUPT_DATA || rc == DM_DAMAGED ? DM_OK : rc;
 }
