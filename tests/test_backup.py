@@ -17,6 +17,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
+from interrupting import interrupt_copying
 
 import datamanager
 from datamanager import DataManager, DestinationExistsError
@@ -458,27 +459,7 @@ def test_full_file_system(full: DataManager, tmp_path: Path) -> None:
         subprocess.run(["umount", mount], check=True)
 
 
-# Without a progress function the core alone looks for signals: one that comes once it is copying.
-INTERRUPTED = """
-import os, signal, sys, threading, datamanager
-dm = datamanager.DataManager(sys.argv[1])
-folder = os.path.dirname(sys.argv[2])
-told = []
-def progress(done, total):
-    told.append(done)
-    if len(told) == 3:
-        os.kill(os.getpid(), signal.SIGINT)
-def interrupt():
-    while not any(name.startswith(".datamanager-unfinished") for name in os.listdir(folder)):
-        pass
-    os.kill(os.getpid(), signal.SIGINT)
-if sys.argv[3] == "untold":
-    threading.Thread(target=interrupt, daemon=True).start()
-try:
-    dm.backup(sys.argv[2], progress if sys.argv[3] == "told" else None, overwrite=True)
-except KeyboardInterrupt:
-    print("interrupted")
-"""
+BACKUP_CALL = "(lambda source, *how: datamanager.DataManager(source).backup(*how, overwrite=True))"
 
 
 @pytest.mark.parametrize("mode", ["told", "untold"])
@@ -488,18 +469,13 @@ def test_ctrl_c(full: DataManager, path: str, tmp_path: Path, mode: str) -> None
     copy = tmp_path / "copy.db"
     for _ in range(10):
         copy.write_bytes(b"what was there")
-        done = subprocess.run(
-            [sys.executable, "-c", INTERRUPTED, path, str(copy), mode],
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
-        assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
+        interrupt_copying(BACKUP_CALL, path, copy, mode)
         if mode == "told" or copy.stat().st_size < 1000:
             break
         with DataManager(copy, read_only=True) as whole:  # it came when all was done
             assert whole.check(quick=True) == []
+    else:
+        pytest.fail("it came when all was done, ten times")
     assert copy.read_bytes() == b"what was there"
     nothing_else(tmp_path, "copy.db")
 
