@@ -7,8 +7,9 @@ told but the price of waiting for each other.
 
 The allocator has one arena. With glibc's default, an arena or so for each thread, what is in use
 stays as flat, but each arena keeps what others could use: it tells of the allocator, not of us.
-The database begins with the sums of EARLIER requests, 6 bytes each, so that SQLite's caches of
-pages, 2 MB for each connection, are full while the soak warms up.
+For the same reason all begins as it would be in the end: databases with the sums of EARLIER
+requests, 6 bytes each, and all connections that there may be, each with its cache of pages, 2 MB,
+full. With time both come by themselves: by chance, and thus slowly.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +43,7 @@ MODELS = [f"shared {i}" for i in range(4)]
 WORST_SECONDS = 1.0
 PAUSE_SECONDS = 0.2  # at most, between two calls of a thread: 32 threads share the processors
 AGE_SECONDS = 5.0  # of what is pruned
-EARLIER = 600_000
+EARLIER = 500_000
 SAMPLES = 400
 
 # What each process has, in which unit it is told, and by how much it may grow: in all, and without
@@ -176,6 +178,8 @@ class Worker:
 
     def restore(self) -> None:
         """Into another database, which others of this process have open."""
+        if not os.path.exists(f"{self.file}.db"):
+            self.backup()
         restore = self.side.timed("restore", datamanager.restore)
         kept = restore(f"{self.file}.db", self.side.db_path)
         self.side.usage()
@@ -211,11 +215,7 @@ class Worker:
         self.calls[name] += 1
 
     def work(self) -> None:
-        # Each once, in an order of its own; first what the others need: a model, and a backup.
-        every = list(dict.fromkeys(OPERATIONS))
-        for operation in (Worker.run, Worker.backup, *self.random.sample(every, len(every))):
-            self.call(operation)
-            time.sleep(self.random.uniform(0, PAUSE_SECONDS))
+        self.call(Worker.run)  # of a model that others need
         while time.monotonic() < self.process.until:
             self.call(self.random.choice(OPERATIONS))
             time.sleep(self.random.uniform(0, PAUSE_SECONDS))
@@ -251,16 +251,28 @@ def plant(worker: Worker) -> None:
         worker.added += 1
 
 
+def connect_all(dm: DataManager) -> None:
+    """Each of its connections that read has read all that there is."""
+    most = dm.stats()["pool_size"]
+    with ThreadPoolExecutor(most) as threads:
+        while dm.stats()["connections"] < most:
+            list(threads.map(lambda _: dm.usage(), range(most)))
+        list(threads.map(lambda _: dm.usage(), range(10 * most)))
+
+
 class Process:
     """One of the four: its threads, and what it looks like from outside while they work."""
 
     def __init__(self, folder: Path, number: int) -> None:
         self.folder = folder
-        self.until = time.monotonic() + SECONDS
         self.dm = DataManager(folder / "usage.db", models=MODELS)
+        self.dm.backup(folder / f"side-{number}.db")
         self.side = DataManager(folder / f"side-{number}.db")
+        for dm in (self.dm, self.side):
+            connect_all(dm)
         self.workers = [Worker(self, number * THREADS + i) for i in range(THREADS)]
         self.samples: dict[str, list[int]] = {what: [] for what in MEASURES}
+        self.until = time.monotonic() + SECONDS
 
     def sample(self) -> None:
         """Evenly over the time: where this thread was late, it was as before."""
