@@ -146,6 +146,11 @@ def batch(timer):
         for _ in range(6):
             dm.add_model_requests("m", rows)
         timer.start()
+def rename(timer):
+    for _ in range(9):
+        dm.add_model_requests("n", rows)
+    timer.start()
+    dm.rename_model("n", "m")
 def wait(timer):
     timer.start()
     dm.add_model_request("m", [1, 2, 3, 4, 5])
@@ -172,12 +177,13 @@ def close(timer):
         assert handle.closed
         handle.close()
 what = sys.argv[2]
-for name in {"read": "m", "usage": "mnop"}.get(what, ""):
+for name in {"read": "m", "usage": "mnop", "rename": "m"}.get(what, ""):
     dm.add_model_requests(name, rows)
 measure(globals()[what])
 """
 
-INTERRUPTED_CALLS = ["read", "usage", "bulk", "columns", "batch", "wait", "waiting_batch", "close"]
+INTERRUPTED_CALLS = {"read": 400_000, "usage": 400_000, "rename": 400_000, "bulk": 0, "columns": 0}
+INTERRUPTED_CALLS |= dict.fromkeys(["batch", "wait", "waiting_batch", "close"], 0)
 
 
 @pytest.mark.slow
@@ -197,7 +203,7 @@ def test_interrupt(path: str, what: str) -> None:
         other.close()
         assert done.returncode == 0, done.stderr
         assert float(done.stdout) < LATEST_STOP_SECONDS
-        assert len(dm.get_model_requests("m")) == (400000 if what in ("read", "usage") else 0)
+        assert len(dm.get_model_requests("m")) == INTERRUPTED_CALLS[what]
 
 
 HANDLED = """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable
-from contextlib import closing
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -830,16 +830,23 @@ def test_while_others_write(dm: DataManager, path: str) -> None:
             assert dm.check() == []
 
 
-def test_ctrl_c_is_seen_inside(path: str) -> None:
+@pytest.fixture
+def ctrl_c() -> Iterator[Callable[[], None]]:
+    """Sends it to the main thread. Who runs the tests may have told their processes to ignore it."""
+    main = threading.main_thread().ident
+    assert main is not None
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield lambda: signal.pthread_kill(main, signal.SIGINT)
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_is_seen_inside(path: str, ctrl_c: Callable[[], None]) -> None:
     build(path)
 
     def interrupt() -> None:
         while dm.stats()["reading"] == 0:
             pass
-        signal.raise_signal(signal.SIGINT)
-
-    # Who runs the tests may have told their processes to ignore it.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        ctrl_c()
 
     with DataManager(path) as dm:
         dm.add_model_requests(NAME, [ROW] * 1_000_000)
@@ -850,4 +857,45 @@ def test_ctrl_c_is_seen_inside(path: str) -> None:
         sender.join()
         assert dm.stats()["reading"] == 0
         assert dm.add_model_request("other", ROW) == 1
-    signal.signal(signal.SIGINT, before)
+
+
+def forget_a_change(path: str, index: str, change: str) -> None:
+    """An index that was switched off while the table was changed."""
+    columns = "type,name,tbl_name,rootpage,sql"
+    with closing(sqlite3.connect(path)) as connection:
+        query = f"SELECT {columns} FROM sqlite_schema WHERE name=?"
+        row = connection.execute(query, [index]).fetchone()
+    alter(path, f"DELETE FROM sqlite_schema WHERE name='{index}'")
+    alter(path, change)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA writable_schema=ON")
+        connection.execute(f"INSERT INTO sqlite_schema({columns}) VALUES(?,?,?,?,?)", row)
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_repair(path: str, ctrl_c: Callable[[], None]) -> None:
+    """With nothing mended; sent once the repair has the lock, of which nobody else makes use."""
+    build(path)
+    with DataManager(path) as dm:
+        dm.add_model_requests(NAME, [ROW] * 500_000)
+    alter(path, "CREATE INDEX mine ON {safe}_requests(output_tokens, id)")
+    forget_a_change(path, "mine", "UPDATE {safe}_requests SET output_tokens=1 WHERE id=7")
+
+    def interrupt() -> None:
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            with suppress(sqlite3.OperationalError):
+                while True:
+                    other.execute("BEGIN IMMEDIATE")
+                    other.execute("ROLLBACK")
+        ctrl_c()
+
+    with DataManager(path) as dm:
+        found = dm.check()
+        sender = threading.Thread(target=interrupt)
+        sender.start()
+        with pytest.raises(KeyboardInterrupt):
+            dm.check(repair=True)
+        sender.join()
+        assert dm.check() == found != []
+        assert any(finding.repaired for finding in dm.check(repair=True))
+        assert dm.check() == []

@@ -136,7 +136,9 @@ dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transacti
         rc = dm__model_drop(conn, change->model, err);
         break;
     case DM__CHANGE_MODEL_RENAME:
+        dm__conn_stoppable_set(conn, true); /* all rows move where both are known */
         rc = dm__model_rename(conn, change->model, change->as.new_name, err);
+        dm__conn_stoppable_set(conn, false);
         break;
     case DM__CHANGE_PROGRAM_START:
         rc = dm__run_insert(conn, NULL, change->as.time_s, &change->ids.first_id, err);

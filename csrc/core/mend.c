@@ -212,8 +212,10 @@ dm_status dm__mend_run(dm__conn *conn, void *argument, dm_error *err)
     dm__audit_begin(audit);
     audit->found->count = 0; /* only what is done; the check afterwards tells the rest */
     dm_status rc = dm__begin_waiting(conn, audit->deadline_ns, err);
+    dm__conn_stoppable_set(conn, true);
     if (rc == DM_OK)
         rc = mend(audit);
+    dm__conn_stoppable_set(conn, false);
     if (rc == DM_OK)
         rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
     dm__rollback(conn);
