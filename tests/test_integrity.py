@@ -832,7 +832,7 @@ def test_while_others_write(dm: DataManager, path: str) -> None:
 
 @pytest.fixture
 def ctrl_c() -> Iterator[Callable[[], None]]:
-    """Sends it to the main thread. Who runs the tests may have told their processes to ignore it."""
+    """Sends it to the main thread; who runs the tests may have had it ignored."""
     main = threading.main_thread().ident
     assert main is not None
     before = signal.signal(signal.SIGINT, signal.default_int_handler)

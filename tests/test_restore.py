@@ -135,6 +135,7 @@ def test_other_processes_see_one_or_the_other(live: DataManager, source: Path, p
 def test_nothing_falls_between(live: DataManager, source: Path, path: str) -> None:
     """Every row that others were told is stored is in the file that is kept, or in the new one."""
     acknowledged: list[int] = []
+    more = threading.Condition()
     stop = threading.Event()
 
     def write() -> None:
@@ -143,7 +144,9 @@ def test_nothing_falls_between(live: DataManager, source: Path, path: str) -> No
                 if stop.is_set():
                     return
                 dm.add_model_request("counted", [number, 0, 0, 0, 0])
-                acknowledged.append(number)
+                with more:
+                    acknowledged.append(number)
+                    more.notify()
 
     writer = threading.Thread(target=write)
     writer.start()
@@ -151,9 +154,10 @@ def test_nothing_falls_between(live: DataManager, source: Path, path: str) -> No
     try:
         with writers(path, 2):
             for _ in range(4):
-                so_far = len(acknowledged)
-                while len(acknowledged) < so_far + 20:
-                    time.sleep(0.001)
+                with more:
+                    so_far = len(acknowledged)
+                    while len(acknowledged) < so_far + 20:
+                        assert more.wait(60)
                 kept = restore(source, path)
                 assert kept is not None
                 with DataManager(kept) as old:

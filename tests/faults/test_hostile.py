@@ -12,6 +12,7 @@ from __future__ import annotations
 import contextlib
 import os
 import random
+import signal
 import socket
 import sqlite3
 import struct
@@ -26,12 +27,15 @@ import pytest
 from datamanager import DataManager
 
 MUTATIONS, SHARES = int(os.environ.get("DM_MUTATIONS", "64")), 8
-BIG = "randomblob(900000000)"  # more than the process may have
-HEX = "hex(zeroblob(400000000))"
-USE = """
+BIG = "hex(zeroblob(400000000))"  # more than the process may have
+LIMITED = """
 import resource, sys, time
 resource.setrlimit(resource.RLIMIT_AS, (1 << 30, 1 << 30))
-resource.setrlimit(resource.RLIMIT_CPU, (20, 20))
+resource.setrlimit(resource.RLIMIT_CPU, ({seconds}, {seconds}))
+"""
+USE = (
+    LIMITED.format(seconds=20)
+    + """
 from datamanager import DataManager, DataManagerError
 path, begun, errors = sys.argv[1], time.process_time(), []
 
@@ -70,6 +74,7 @@ for read_only in (True, False):
         dm.close()
 print(f"{time.process_time() - begun:.3f}", len(errors), *sorted(set(errors))[:40], sep="\\n")
 """
+)
 
 
 def make(path: Path) -> None:
@@ -174,8 +179,8 @@ BY_SQL: dict[str, list[str]] = {
         f"CREATE VIEW model_name_mapping AS {ENDLESS} SELECT x AS id,x AS original_name,"
         f"'{SAFE}' AS safe_name,0 AS created_at FROM n",
     ],
-    "generated column": table(f"g GENERATED ALWAYS AS (length({HEX})) VIRTUAL"),
-    "stored generated column": table(f"g GENERATED ALWAYS AS ({HEX}) STORED"),
+    "generated column": table(f"g GENERATED ALWAYS AS (length({BIG})) VIRTUAL"),
+    "stored generated column": table(f"g GENERATED ALWAYS AS ({BIG}) STORED"),
     "generated timestamp": instead_of_requests(
         f'CREATE TABLE "{R}"(id INTEGER PRIMARY KEY, timestamp GENERATED ALWAYS AS (1.0),'
         " input_tokens, output_tokens, cache_n, prompt_n)"
@@ -192,12 +197,16 @@ BY_SQL: dict[str, list[str]] = {
         f'CREATE VIRTUAL TABLE "{R}" USING'
         " fts5(id, timestamp, input_tokens, output_tokens, cache_n, prompt_n)"
     ),
-    "index on an expression": index(f"(timestamp+length({HEX}))"),
-    "partial index": index(f"(timestamp) WHERE length({HEX})>1"),
+    "index on an expression": index(f"(timestamp+length({BIG}))"),
+    "partial index": index(f"(timestamp) WHERE length({BIG})>1"),
     "huge value": row("1,zeroblob(200000000),1,1,1"),
     "text for numbers": row("'now','many',x'00',1,1"),
     "infinity": row("9e999,1,1,1,1"),
     "negative": row("-1,-1,1,1,1"),
+    "a finding in each row": [
+        f'{ENDLESS} INSERT INTO "{R}"(timestamp,input_tokens,output_tokens,cache_n,prompt_n)'
+        " SELECT -x,-1,-1,-1,-1 FROM n LIMIT 200000"
+    ],
     "above all counts": row("1,9223372036854775807,9223372036854775807,1,1"),
     "last of all ids": [f'INSERT INTO "{R}" VALUES(9223372036854775807,1,1,1,1,1)'],
     "endless price": [f'UPDATE "{SAFE}_billing" SET hourly_price=9e999'],
@@ -414,12 +423,46 @@ def test_names_are_as_expected(tmp_path: Path) -> None:
         assert dm.get_safe_model_name("m") == SAFE
 
 
+PLAIN = (
+    LIMITED.format(seconds=3)
+    + """
+import sqlite3
+sqlite3.connect(sys.argv[1]).execute(sys.argv[2]).fetchall()
+"""
+)
+A_ROW = (
+    f'INSERT INTO "{R}"(timestamp,input_tokens,output_tokens,cache_n,prompt_n) VALUES(1,1,1,1,1)'
+)
+
+
+@pytest.mark.parametrize(
+    "kind, statement, end",
+    [
+        ("check", A_ROW, (1, "MemoryError")),
+        ("endless view", f'SELECT count(*) FROM "{R}"', (-signal.SIGKILL, "")),
+    ],
+)
+def test_control_of_room_and_time(
+    tmp_path: Path, kind: str, statement: str, end: tuple[int, str]
+) -> None:
+    """What a plain connection runs takes all that it may have."""
+    path = tmp_path / "usage.db"
+    make(path)
+    sql(path, *BY_SQL[kind])
+    done = subprocess.run(
+        [sys.executable, "-c", PLAIN, path, statement],
+        stderr=subprocess.PIPE,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.strip()[-11:]) == end
+
+
 @pytest.mark.parametrize("kind", ["trigger on insert", "view with a trigger"])
 def test_control(tmp_path: Path, kind: str) -> None:
     """A plain connection runs what is in the file."""
     path = tmp_path / "usage.db"
     make(path)
     sql(path, *BY_SQL[kind])
-    columns = "(timestamp,input_tokens,output_tokens,cache_n,prompt_n)"
-    sql(path, f'INSERT INTO "{R}"{columns} VALUES(1,1,1,1,1)')
+    sql(path, A_ROW)
     assert canaries(path) == 1
