@@ -17,6 +17,8 @@ static dm_status mended(dm__audit *audit, const char *table, const char *text)
     return rc;
 }
 
+static const char made_again[] = "the table was missing: made again";
+
 /* Is something of this name in the file? */
 static dm_status name_taken(dm__audit *audit, const char *table, int64_t *taken)
 {
@@ -63,7 +65,7 @@ static dm_status tables_mend(dm__audit *audit, dm_str name, const char *safe)
         rc = prices_mend(audit, model, billing_rows == 0, !there[3]);
     for (size_t i = 0; i < 4 && rc == DM_OK; i++)
         if (!there[i])
-            rc = mended(audit, tables[i], "the table was missing: made again");
+            rc = mended(audit, tables[i], made_again);
     if (rc == DM_OK && there[2] && billing_rows == 0)
         rc = mended(audit, tables[2], "the row was missing: made again");
     return rc;
@@ -78,59 +80,65 @@ static dm_status model_mend(dm__audit *audit, const void *argument)
 
 /* ---- tables that are not those of one model ---- */
 
-static dm_status program_mend(dm__audit *audit, const void *table)
-{
-    int64_t taken = 1;
-    dm_status rc = name_taken(audit, table, &taken);
-    if (rc != DM_OK || taken)
-        return rc;
-    rc = dm__program_table_create(audit->conn, audit->err);
-    return rc == DM_OK ? mended(audit, table, "the table was missing: made again") : rc;
-}
+typedef struct {
+    const char *table;
+    /* May it not be made again: something of its name is there, or it held something? */
+    dm_status (*refused)(dm__audit *audit, const char *table, int64_t *refused);
+    dm_status (*create)(dm__conn *conn, dm_error *err);
+    const char *done;
+} shared_table;
 
 /* Where there is a model's table, its name is lost. */
-static dm_status mapping_mend(dm__audit *audit, const void *table)
+static dm_status names_lost(dm__audit *audit, const char *table, int64_t *lost)
 {
-    int64_t taken = 1;
-    dm_status rc = dm__conn_integer(
-        audit->conn, &taken, audit->err,
-        "SELECT count(*) FROM sqlite_schema WHERE name='model_name_mapping' COLLATE NOCASE OR"
+    return dm__conn_integer(
+        audit->conn, lost, audit->err,
+        "SELECT count(*) FROM sqlite_schema WHERE name=%Q COLLATE NOCASE OR"
         " name LIKE '%%\\_requests' ESCAPE '\\' OR name LIKE '%%\\_billing' ESCAPE '\\' OR"
         " name LIKE '%%\\_tier\\_pricing' ESCAPE '\\' OR"
-        " name<>'program_runtime' COLLATE NOCASE AND name LIKE '%%\\_runtime' ESCAPE '\\'");
-    if (rc != DM_OK || taken)
-        return rc;
-    rc = dm__mapping_create(audit->conn, audit->err);
-    return rc == DM_OK ? mended(audit, table, "the table was missing: made again") : rc;
+        " name<>'program_runtime' COLLATE NOCASE AND name LIKE '%%\\_runtime' ESCAPE '\\'",
+        table);
+}
+
+static dm_status price_tiers_lost(dm__audit *audit, const char *table, int64_t *lost)
+{
+    bool needless = false;
+    dm_status rc = dm__history_tiers_needless(audit->conn, &needless, audit->err);
+    (void)table;
+    *lost = !needless;
+    return rc;
 }
 
 /* With a new id: what was exported with the old one is not known again. That the database was made
  * with checksums shows by the models that have them. */
-static dm_status store_mend(dm__audit *audit, const void *table)
+static dm_status store_create(dm__conn *conn, dm_error *err)
 {
-    int64_t taken = 1;
-    dm_status rc = name_taken(audit, table, &taken);
-    if (rc != DM_OK || taken)
-        return rc;
-    rc = dm__store_table_create(audit->conn, audit->err);
-    if (rc == DM_OK)
-        rc = dm__conn_exec(audit->conn, audit->err,
-                           "INSERT INTO datamanager_store SELECT 'checksums','1' WHERE EXISTS("
-                           "SELECT 1 FROM sqlite_schema WHERE type='table' AND"
-                           " substr(name,-10)='_checksums' AND substr(name,1,length(name)-10) IN"
-                           " (SELECT safe_name FROM model_name_mapping))");
-    return rc == DM_OK ? mended(audit, table, "the table was missing: made again") : rc;
+    dm_status rc = dm__store_table_create(conn, err);
+    return rc == DM_OK ? dm__conn_exec(
+                             conn, err,
+                             "INSERT INTO datamanager_store SELECT 'checksums','1' WHERE EXISTS("
+                             "SELECT 1 FROM sqlite_schema WHERE type='table' AND"
+                             " substr(name,-10)='_checksums' AND substr(name,1,length(name)-10) IN"
+                             " (SELECT safe_name FROM model_name_mapping))")
+                       : rc;
 }
 
-static dm_status history_mend(dm__audit *audit, const void *table)
+static const shared_table shared_tables[] = {
+    {"program_runtime", name_taken, dm__program_table_create, made_again},
+    {"model_name_mapping", names_lost, dm__mapping_create, made_again},
+    {"datamanager_store", name_taken, store_create, made_again},
+    {"datamanager_price_tiers", price_tiers_lost, dm__history_create,
+     "the table was missing, and held nothing: made again"}};
+
+static dm_status shared_table_mend(dm__audit *audit, const void *argument)
 {
-    bool needless = false;
-    dm_status rc = dm__history_tiers_needless(audit->conn, &needless, audit->err);
-    if (rc != DM_OK || !needless)
+    const shared_table *shared = argument;
+    int64_t refused = 1;
+    dm_status rc = shared->refused(audit, shared->table, &refused);
+    if (rc != DM_OK || refused)
         return rc;
-    rc = dm__history_create(audit->conn, audit->err);
-    return rc == DM_OK ? mended(audit, table, "the table was missing, and held nothing: made again")
-                       : rc;
+    rc = shared->create(audit->conn, audit->err);
+    return rc == DM_OK ? mended(audit, shared->table, shared->done) : rc;
 }
 
 /* ---- one after the other ---- */
@@ -173,16 +181,9 @@ static dm_status mend_apart(dm__audit *audit, mend_fn work, const void *argument
 
 static dm_status shared_tables_mend(dm__audit *audit)
 {
-    static const struct {
-        mend_fn work;
-        const char *table;
-    } tables[] = {{program_mend, "program_runtime"},
-                  {mapping_mend, "model_name_mapping"},
-                  {store_mend, "datamanager_store"},
-                  {history_mend, "datamanager_price_tiers"}};
     dm_status rc = dm__conn_read_once(audit->conn, audit->err); /* what tables there are now */
-    for (size_t i = 0; i < sizeof tables / sizeof *tables && rc == DM_OK; i++)
-        rc = mend_apart(audit, tables[i].work, tables[i].table);
+    for (size_t i = 0; i < sizeof shared_tables / sizeof *shared_tables && rc == DM_OK; i++)
+        rc = mend_apart(audit, shared_table_mend, &shared_tables[i]);
     return rc;
 }
 
