@@ -1,9 +1,13 @@
-"""Ctrl-C while a file is being copied, in a process of its own."""
+"""Ctrl-C in the middle of a call."""
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 # With a progress function it comes out of that. Without one the core alone looks for signals: it
@@ -47,3 +51,23 @@ def interrupt_copying(call: str, source: str | Path, dest: str | Path, mode: str
         check=False,
     )
     assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stdout + done.stderr
+
+
+@contextmanager
+def once_locked(path: str, send: Callable[[], None]) -> Iterator[None]:
+    """Sent when the call inside, which alone writes, has the lock of the file."""
+
+    def watch() -> None:
+        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
+            with suppress(sqlite3.OperationalError):
+                while True:
+                    other.execute("BEGIN IMMEDIATE")
+                    other.execute("ROLLBACK")
+        send()
+
+    sender = threading.Thread(target=watch)
+    sender.start()
+    try:
+        yield
+    finally:
+        sender.join()

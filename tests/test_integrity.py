@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import signal
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import closing, suppress
+from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import once_locked
 from test_backup import ROW, writers
 
 import datamanager
@@ -830,16 +830,6 @@ def test_while_others_write(dm: DataManager, path: str) -> None:
             assert dm.check() == []
 
 
-@pytest.fixture
-def ctrl_c() -> Iterator[Callable[[], None]]:
-    """Sends it to the main thread; who runs the tests may have had it ignored."""
-    main = threading.main_thread().ident
-    assert main is not None
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield lambda: signal.pthread_kill(main, signal.SIGINT)
-    signal.signal(signal.SIGINT, before)
-
-
 def test_ctrl_c_is_seen_inside(path: str, ctrl_c: Callable[[], None]) -> None:
     build(path)
 
@@ -874,28 +864,17 @@ def forget_a_change(path: str, index: str, change: str) -> None:
 
 @pytest.mark.slow
 def test_ctrl_c_ends_a_repair(path: str, ctrl_c: Callable[[], None]) -> None:
-    """With nothing mended; sent once the repair has the lock, of which nobody else makes use."""
+    """With nothing mended."""
     build(path)
     with DataManager(path) as dm:
         dm.add_model_requests(NAME, [ROW] * 500_000)
     alter(path, "CREATE INDEX mine ON {safe}_requests(output_tokens, id)")
     forget_a_change(path, "mine", "UPDATE {safe}_requests SET output_tokens=1 WHERE id=7")
 
-    def interrupt() -> None:
-        with closing(sqlite3.connect(path, timeout=0, isolation_level=None)) as other:
-            with suppress(sqlite3.OperationalError):
-                while True:
-                    other.execute("BEGIN IMMEDIATE")
-                    other.execute("ROLLBACK")
-        ctrl_c()
-
     with DataManager(path) as dm:
         found = dm.check()
-        sender = threading.Thread(target=interrupt)
-        sender.start()
-        with pytest.raises(KeyboardInterrupt):
+        with pytest.raises(KeyboardInterrupt), once_locked(path, ctrl_c):
             dm.check(repair=True)
-        sender.join()
         assert dm.check() == found != []
         assert any(finding.repaired for finding in dm.check(repair=True))
         assert dm.check() == []

@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import sqlite3
 import subprocess
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from interrupting import once_locked
 from test_backup import ROW, sound, start, writers
 
 import datamanager
@@ -263,6 +265,25 @@ def test_vacuum_stopped(filled: DataManager, path: str) -> None:
             dm.vacuum(lambda done, total: 1 // (done - done))
         assert 0 < dm.get_storage_stats()["free_bytes"] < free
         assert records(dm, "old") == kept and dm.check() == []
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_a_vacuum_of_a_file_from_elsewhere(
+    filled: DataManager, path: str, ctrl_c: Callable[[], None]
+) -> None:
+    """In its one long transaction: afterwards the file is as it was."""
+    kept = records(filled, "old")
+    filled.add_model_requests("large", [ROW] * 1_000_000)
+    free_much(filled, path, False)
+    with DataManager(path) as dm, closing(sqlite3.connect(path)) as other:
+        free = dm.get_storage_stats()["free_bytes"]
+        with pytest.raises(KeyboardInterrupt), once_locked(path, ctrl_c):
+            dm.vacuum()
+        assert other.execute("PRAGMA auto_vacuum").fetchone() == (0,)
+        assert dm.get_storage_stats()["free_bytes"] == free
+        assert records(dm, "old") == kept and dm.check() == []
+        before, after = dm.vacuum()
+        assert before - after >= free - 4096 * 100
 
 
 def test_room_in_a_batch_comes_back_later(filled: DataManager) -> None:
