@@ -20,7 +20,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datamanager
-from datamanager import DataManager, DestinationExistsError, InvalidDataError
+from datamanager import DataManager, DestinationExistsError, InvalidDataError, restore
 from datamanager.exchange.formats import FIELDS
 
 ROW = [1_700_000_000.125, 150, 80, 5, 145]
@@ -160,13 +160,75 @@ def test_what_was_removed_since(filled: DataManager, path: str, tmp_path: Path) 
     assert filled.import_requests(file)[:3] == (17, 0, 17)
     filled.delete_model_tables("m")
     filled.add_model_requests("m", [ROW] * 4)  # as rows 1, 2 and 4 of before were
-    for added in (13, 0):
+    for added in (15, 0):
         assert filled.import_requests(file).added == added
-    # Rows 2 and 4 hold what they held before: they may be those requests.
-    assert len(filled.get_model_requests("m")) == 17
+    assert len(filled.get_model_requests("m")) == 19
     filled.rename_model("m", "renamed")
     file.write_bytes(file.read_bytes().replace(b"\nm,", b"\nrenamed,"))
     assert filled.import_requests(file).added == 0
+
+
+def rows_at(second: float, count: int) -> list[list[float]]:
+    return [[second + i, 10, 1, 0, 10] for i in range(count)]
+
+
+def test_rows_of_a_number_that_was_used_before(dm: DataManager, tmp_path: Path) -> None:
+    """Of a model that was deleted; also where those that have the numbers now were pruned."""
+    file = tmp_path / "x.csv"
+    for name in ("x", "renamed"):
+        dm.add_model_requests("x", rows_at(1000, 5))
+        dm.export(file, models="x", overwrite=True)
+        if name == "renamed":
+            dm.rename_model("x", name)
+        else:
+            dm.delete_model_tables("x")
+        dm.add_model_requests("x", rows_at(50_000, 3))
+        dm.prune(60_000, tz="UTC", models="x")
+        for added in (5, 0):
+            assert dm.import_requests(file)[1:3] == (added, 5 - added)
+        assert dm.usage("x").total.requests == 8
+        dm.delete_model_tables("x")
+    file.write_bytes(file.read_bytes().replace(b"\nx,", b"\nrenamed,"))
+    assert dm.import_requests(file).known == 5
+
+
+def test_rows_of_a_number_that_is_in_a_copy_too(tmp_path: Path) -> None:
+    with DataManager(tmp_path / "a.db") as a:
+        a.add_model_requests("x", rows_at(1000, 5))
+        a.backup(tmp_path / "c.db")
+        a.add_model_requests("x", rows_at(2000, 5))
+        with DataManager(tmp_path / "c.db") as c:
+            c.add_model_requests("x", rows_at(3000, 5))
+            for name, dm in (("a", a), ("c", c)):
+                dm.export(tmp_path / f"{name}.csv")
+                dm.prune(60_000, tz="UTC")
+            for name, dm in (("a", c), ("c", a)):
+                for added in (5, 0):
+                    assert dm.import_requests(tmp_path / f"{name}.csv").added == added
+                assert dm.usage("x").total.requests == 15
+
+
+def test_rows_of_a_number_that_was_used_before_a_restore(tmp_path: Path) -> None:
+    """Twice from the same file, to a database that is there and to one that is not yet."""
+    path, backup, file = tmp_path / "a.db", tmp_path / "backup.db", tmp_path / "x.csv"
+    with DataManager(path) as dm:
+        dm.add_model_requests("x", rows_at(1000, 5))
+        dm.backup(backup)
+    for turn in range(4):
+        if turn == 2:
+            path.unlink()
+        restore(backup, path)
+        with DataManager(path) as dm:
+            assert dm.check() == []
+            if turn:
+                dm.add_model_requests("x", rows_at(10_000 * turn, 5))
+                dm.prune(60_000, tz="UTC")
+                for added in (5, 0):
+                    assert dm.import_requests(file)[1:3] == (added, 10 - added)
+                assert dm.usage("x").total.requests == 15
+                restore(backup, path)
+            dm.add_model_requests("x", rows_at(2000 * turn, 5))
+            dm.export(file, overwrite=True)
 
 
 def test_without_the_store_table(filled: DataManager, path: str, tmp_path: Path) -> None:

@@ -316,6 +316,12 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
         "there is no column value",
         True,
     ),
+    "lost column of the eras": (
+        "ALTER TABLE datamanager_eras RENAME last_row TO last",
+        ("error", "datamanager_eras", None),
+        "there is no column last_row",
+        True,
+    ),
 }
 
 

@@ -57,7 +57,8 @@ static dm_status conn_copy(dm__conn *to, dm__conn *from, dm__copying *copying, d
 /* ---- a file ---- */
 
 /* Nobody else has it, and until it is whole nobody needs it: only the end is worth a sync. */
-dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying, dm_error *err)
+dm_status dm__file_fill(const char *path, dm__conn *from, bool renew, dm__copying *copying,
+                        dm_error *err)
 {
     dm__conn *to = NULL;
     dm_status rc = dm__conn_open(path, false, 0, &to, err);
@@ -67,6 +68,8 @@ dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying, 
                            "PRAGMA journal_mode=MEMORY");
     if (rc == DM_OK)
         rc = conn_copy(to, from, copying, err);
+    if (rc == DM_OK && renew)
+        rc = dm__eras_renew(to, 0, err);
     if (rc == DM_OK)
         rc = dm__conn_exec(to, err, "PRAGMA journal_mode=DELETE");
     dm__conn_close(to, true);
@@ -187,7 +190,7 @@ dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapsho
     int code = dm__unfinished_create(dest, &file);
     if (code != 0)
         return dm__fail_system(err, dest, code);
-    dm_status rc = dm__file_fill(file.path, from, copying, err);
+    dm_status rc = dm__file_fill(file.path, from, how->check, copying, err);
     if (rc == DM_OK && how->check)
         rc = file_check(file.path, err);
     if (rc == DM_OK && (code = dm__file_sync(file.path)) != 0)

@@ -127,6 +127,7 @@ typedef enum {
     DM__STMT_PRUNED_RUN_OF_BUCKET,
     DM__STMT_PRUNED_RUN_PUT,
     DM__STMT_STORE_VALUE,
+    DM__STMT_ERA,
     DM__STMT_GLOBAL_COUNT,
     /* of one model: %s in the text is its safe name */
     DM__STMT_RUN_INSERT = DM__STMT_GLOBAL_COUNT,

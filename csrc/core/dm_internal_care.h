@@ -7,6 +7,25 @@
 
 #include "dm_internal.h"
 
+/* ---- eras.c ---- */
+
+typedef struct {
+    char word[DM__STORE_VALUE_SIZE]; /* "": none is known */
+    int64_t last_row;
+} dm__era;
+
+dm_status dm__eras_create(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Of a model that begins, or begins anew. */
+dm_status dm__era_begin(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+dm_status dm__eras_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
+dm_status dm__eras_move(dm__conn *conn, const char *from, const char *to, dm_error *err) DM_CHECKED;
+/* That of a row, after a statement of this transaction. */
+dm_status dm__era_find(dm__conn *conn, const char *safe, int64_t row_id, dm__era *era_out,
+                       dm_error *err) DM_CHECKED;
+/* The file has become a copy: what comes from now on is of this one alone. In a transaction of its
+ * own. */
+dm_status dm__eras_renew(dm__conn *conn, int64_t deadline_ns, dm_error *err) DM_CHECKED;
+
 /* ---- request_ids.c, for export.c ---- */
 
 #define DM__EXPORTED_ID_SIZE 64
@@ -16,8 +35,9 @@
 typedef struct {
     dm__conn *conn;
     sqlite3_stmt *stmt; /* NULL: no row has one */
+    const char *safe;   /* the model's */
     char table[DM_SAFE_NAME_SIZE + 16];
-    char store[DM__STORE_VALUE_SIZE];
+    dm__era era;    /* of the last row */
     int64_t row_id; /* where the statement is */
     char text[DM__EXPORTED_ID_SIZE];
 } dm__request_ids;
@@ -53,6 +73,8 @@ dm_status dm__mapping_create(dm__conn *conn, dm_error *err) DM_CHECKED;
 
 /* datamanager_store: what is said of the database as a whole, words of letters and digits. */
 dm_status dm__store_table_create(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Empty where it is none. */
+void dm__word_copy(sqlite3_stmt *stmt, int column, char word[DM__STORE_VALUE_SIZE]);
 /* Empty where it is not said, or others have dropped the table. */
 dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__STORE_VALUE_SIZE],
                                dm_error *err) DM_CHECKED;
@@ -183,8 +205,8 @@ typedef struct {
     const char *aside; /* or move it, with its log, to this name; NULL: do not */
 } dm__snapshot;
 
-/* All of it to a file that is empty, and open nowhere. */
-dm_status dm__file_fill(const char *path, dm__conn *from, dm__copying *copying,
+/* All of it to a file that is empty, and open nowhere; `renew`: as a copy that may go on. */
+dm_status dm__file_fill(const char *path, dm__conn *from, bool renew, dm__copying *copying,
                         dm_error *err) DM_CHECKED;
 
 /* To a new file at `dest`, as dm_backup says. */

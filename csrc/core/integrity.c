@@ -328,7 +328,17 @@ static dm_status model_conn_open(dm__audit *audit)
         rc = side_tables[i](audit->ours, DM__MODEL_SAFE, audit->err);
     if (rc == DM_OK)
         rc = dm__history_create(audit->ours, audit->err);
+    if (rc == DM_OK)
+        rc = dm__eras_create(audit->ours, audit->err);
     return rc == DM_OK ? dm__kept_create(audit->ours, audit->err) : rc;
+}
+
+static dm_status eras_audit(dm__audit *audit)
+{
+    static const char table[] = "datamanager_eras";
+    bool there = false, usable;
+    dm_status rc = dm__table_find(audit->conn, table, &there, audit->err);
+    return rc == DM_OK && there ? dm__table_audit(audit, table, table, &usable) : rc;
 }
 
 static dm_status rules_audit(dm__audit *audit)
@@ -345,6 +355,8 @@ static dm_status rules_audit(dm__audit *audit)
         rc = dm__runs_audit(audit, "program_runtime");
     if (rc == DM_OK)
         rc = dm__table_audit(audit, "datamanager_store", "datamanager_store", &usable);
+    if (rc == DM_OK)
+        rc = eras_audit(audit);
     usable = true;
     if (rc == DM_OK)
         rc = dm__table_audit(audit, "model_name_mapping", "model_name_mapping", &usable);

@@ -162,7 +162,10 @@ static dm_status model_begin(dm__conn *conn, dm_str name, char safe[DM_SAFE_NAME
                              dm_error *err)
 {
     dm_safe_name(name, safe);
-    dm_status rc = has_requests(conn, safe) ? DM_OK : dm__side_tables_drop(conn, safe, err);
+    bool goes_on = has_requests(conn, safe);
+    dm_status rc = goes_on ? DM_OK : dm__side_tables_drop(conn, safe, err);
+    if (rc == DM_OK && !goes_on)
+        rc = dm__era_begin(conn, safe, err);
     return rc == DM_OK ? mapping_insert(conn, name, safe, err) : rc;
 }
 
@@ -207,6 +210,8 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)
         rc = dm__side_tables_drop(conn, safe, err);
     if (rc == DM_OK)
         rc = dm__history_forget(conn, safe, err);
+    if (rc == DM_OK)
+        rc = dm__eras_forget(conn, safe, err);
     sqlite3_stmt *stmt = NULL;
     if (rc == DM_OK)
         rc = dm__stmt_get(conn, DM__STMT_MODEL_DELETE, &stmt, err);

@@ -80,6 +80,8 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
         rc = history_move(conn, from, to, err);
     if (rc == DM_OK)
         rc = dm__kept_move(conn, from, to, err);
+    if (rc == DM_OK)
+        rc = dm__eras_move(conn, from, to, err);
     return rc == DM_OK ? name_set(conn, from, name, to, err) : rc;
 }
 

@@ -8,11 +8,12 @@
  * A row without an id of its own is exported with one that stands for it:
  *
  *     dm:7d5c0c9be1b4f0a2:1042:9f86d081884c7d65
- *        this database     row  what is in it
+ *        its era           row  what is in it
  *
- * Elsewhere that is an id like any other. Here it is found again without a table: it is that row,
- * unless the row holds something else (a copy of the file went on by itself, or the model was
- * deleted and began anew) or has an id of its own (then it came from elsewhere). */
+ * Elsewhere that is an id like any other. Here, where the row is of that era (eras.c), it is found
+ * again without a table, also when it has gone since: it is that row, unless the row holds
+ * something else (another program has copied the file, and both went on) or has an id of its own
+ * (then it came from elsewhere). */
 #include "kept.h"
 
 #include <inttypes.h>
@@ -114,7 +115,7 @@ dm_status dm__row_ids_go_on(dm__conn *conn, const char *safe, dm_error *err)
 
 /* ---- ids that stand for rows ---- */
 
-static void exported_id(const char *store, int64_t row_id, const dm_request *request,
+static void exported_id(const char *era, int64_t row_id, const dm_request *request,
                         char text[DM__EXPORTED_ID_SIZE])
 {
     char content[128];
@@ -128,22 +129,28 @@ static void exported_id(const char *store, int64_t row_id, const dm_request *req
     dm__sha256(content, (size_t)length, digest);
     for (int i = 0; i < 8; i++)
         hash = hash << 8 | digest[i];
-    (void)snprintf(text, DM__EXPORTED_ID_SIZE, "dm:%s:%" PRId64 ":%016" PRIx64, store, row_id,
-                   hash);
+    (void)snprintf(text, DM__EXPORTED_ID_SIZE, "dm:%s:%" PRId64 ":%016" PRIx64, era, row_id, hash);
 }
 
-/* Of an id of this database; 0 where it is none. */
-static int64_t exported_row(const char *store, dm_str id)
+static bool may_be_exported(dm_str id)
 {
-    char text[DM__EXPORTED_ID_SIZE], begin[DM__STORE_VALUE_SIZE + 4];
-    int length = snprintf(begin, sizeof begin, "dm:%s:", store);
-    if (store[0] == '\0' || id.length >= sizeof text || id.length <= (size_t)length ||
-        memcmp(id.bytes, begin, (size_t)length) != 0)
-        return 0;
+    return id.length > 3 && id.length < DM__EXPORTED_ID_SIZE && memcmp(id.bytes, "dm:", 3) == 0;
+}
+
+/* The row of an id that may be an exported one, whosever; 0: none. `text` gets the id. */
+static int64_t exported_row(dm_str id, char text[DM__EXPORTED_ID_SIZE])
+{
     memcpy(text, id.bytes, id.length);
     text[id.length] = '\0';
-    int64_t row_id = strtoll(text + length, NULL, 10);
+    const char *colon = strchr(text + 3, ':');
+    int64_t row_id = colon == NULL ? 0 : strtoll(colon + 1, NULL, 10);
     return row_id > 0 ? row_id : 0;
+}
+
+static bool is_of_era(const char *text, const dm__era *era)
+{
+    size_t length = strlen(era->word);
+    return length > 0 && strncmp(text + 3, era->word, length) == 0 && text[3 + length] == ':';
 }
 
 static dm_status row_has_id(dm__conn *conn, dm__model *model, int64_t row_id, bool *has,
@@ -164,25 +171,24 @@ static dm_status row_has_id(dm__conn *conn, dm__model *model, int64_t row_id, bo
 static dm_status own_row_find(dm__conn *conn, dm__model *model, dm_str request_id, int64_t next_id,
                               int64_t *row_id_out, dm_error *err)
 {
-    char store[DM__STORE_VALUE_SIZE], text[DM__EXPORTED_ID_SIZE];
+    char text[DM__EXPORTED_ID_SIZE], here[DM__EXPORTED_ID_SIZE];
     bool found = false, has_id = false;
     dm_request request = {0};
+    dm__era era;
     *row_id_out = 0;
-    if (request_id.length < 3 || memcmp(request_id.bytes, "dm:", 3) != 0)
+    int64_t row_id = may_be_exported(request_id) ? exported_row(request_id, text) : 0;
+    if (row_id == 0 || row_id >= next_id)
         return DM_OK;
-    dm_status rc = dm__store_value_read(conn, "id", store, err);
-    int64_t row_id = rc == DM_OK ? exported_row(store, request_id) : 0;
-    if (rc != DM_OK || row_id == 0 || row_id >= next_id)
+    dm_status rc = dm__era_find(conn, model->safe, row_id, &era, err);
+    if (rc != DM_OK || !is_of_era(text, &era))
         return rc;
     rc = row_has_id(conn, model, row_id, &has_id, err);
     if (rc == DM_OK && !has_id)
         rc = dm__request_read(conn, model, row_id, &found, &request, err);
     if (rc != DM_OK || has_id)
         return rc;
-    exported_id(store, row_id, &request, text);
-    bool same =
-        strlen(text) == request_id.length && memcmp(text, request_id.bytes, request_id.length) == 0;
-    *row_id_out = same || !found ? row_id : 0;
+    exported_id(era.word, row_id, &request, here);
+    *row_id_out = !found || strcmp(text, here) == 0 ? row_id : 0;
     return DM_OK;
 }
 
@@ -211,8 +217,7 @@ dm_status dm__request_id_find(dm__conn *conn, dm__model *model, dm_str request_i
 {
     int64_t row_id = 0, next_id = 0;
     dm_status rc = noted_row_find(conn, model, request_id, &row_id, err);
-    bool may_be_own = request_id.length > 3 && memcmp(request_id.bytes, "dm:", 3) == 0;
-    if (rc == DM_OK && (row_id != 0 || may_be_own))
+    if (rc == DM_OK && (row_id != 0 || may_be_exported(request_id)))
         rc = next_id_read(conn, model, &next_id, err);
     /* A row that is yet to come is one of requests that others have dropped with their table. */
     if (rc == DM_OK && (row_id == 0 || row_id >= next_id))
@@ -292,11 +297,10 @@ dm_status dm__requests_insert_once(dm__conn *conn, dm__model *model, const dm_re
 dm_status dm__request_ids_open(dm__conn *conn, dm__model *model, dm__request_ids *ids,
                                dm_error *err)
 {
-    *ids = (dm__request_ids){.conn = conn, .row_id = INT64_MIN};
+    *ids = (dm__request_ids){
+        .conn = conn, .safe = model->safe, .era.last_row = INT64_MIN, .row_id = INT64_MIN};
     (void)sqlite3_snprintf((int)sizeof ids->table, ids->table, "%s_request_ids", model->safe);
-    dm_status rc = dm__store_value_read(conn, "id", ids->store, err);
-    if (rc == DM_OK)
-        rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_IDS, &ids->stmt, err);
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_IDS, &ids->stmt, err);
     return rc == (dm_status)DM__STALE ? DM_OK : rc; /* no table: no row has one */
 }
 
@@ -334,7 +338,9 @@ dm_status dm__request_ids_find(dm__request_ids *ids, int64_t row_id, const dm_re
         rc = ids_next(ids, err);
     if (rc == DM_OK && ids->row_id == row_id)
         return noted_id_read(ids, id_out, err);
-    exported_id(ids->store, row_id, request, ids->text);
+    if (rc == DM_OK && row_id > ids->era.last_row)
+        rc = dm__era_find(ids->conn, ids->safe, row_id, &ids->era, err);
+    exported_id(ids->era.word, row_id, request, ids->text);
     *id_out = (dm_str){ids->text, strlen(ids->text)};
     return rc;
 }

@@ -120,7 +120,7 @@ static dm_status stage(restore_job *job, dm__unfinished *file, int64_t page_size
     int code = dm__unfinished_create(job->path, file);
     if (code != 0)
         return dm__fail_system(err, job->path, code);
-    dm_status rc = dm__file_fill(file->path, job->source, &untold, err);
+    dm_status rc = dm__file_fill(file->path, job->source, false, &untold, err);
     if (rc == DM_OK)
         rc = dm__conn_open(file->path, false, 0, &job->source, err);
     if (rc != DM_OK)
@@ -167,6 +167,14 @@ static dm_status source_replace(dm__conn *source, void *argument, dm_error *err)
     return rc;
 }
 
+/* Another restore from the same file would go on by the same words. Where this fails it does so:
+ * what was asked for is done. */
+static void go_on_apart(restore_job *job)
+{
+    dm_status rc = dm__eras_renew(job->target, dm__deadline_ns(job->to), NULL);
+    (void)rc;
+}
+
 /* In the writers' turn, and from there into the source: a writer's turn cannot be waited for from
  * inside a store for which a fork waits. */
 static dm_status restore_live(dm__conn *target, void *argument, dm_error *err)
@@ -176,7 +184,11 @@ static dm_status restore_live(dm__conn *target, void *argument, dm_error *err)
     job->from->within = true;
     dm_status rc = dm__read_aside(job->from, source_replace, job, err);
     job->from->within = false;
-    return rc == DM_OK ? job->rc : rc;
+    if (rc == DM_OK)
+        rc = job->rc;
+    if (rc == DM_OK)
+        go_on_apart(job);
+    return rc;
 }
 
 static dm_status restore_new(dm__conn *source, void *argument, dm_error *err)

@@ -38,6 +38,13 @@ dm_status dm__mapping_create(dm__conn *conn, dm_error *err)
     return dm__conn_exec(conn, err, "%s", mapping_sql);
 }
 
+void dm__word_copy(sqlite3_stmt *stmt, int column, char word[DM__STORE_VALUE_SIZE])
+{
+    const char *text = (const char *)sqlite3_column_text(stmt, column);
+    bool is_word = text != NULL && dm__safe_name_ok(text, strlen(text));
+    (void)sqlite3_snprintf(DM__STORE_VALUE_SIZE, word, "%s", is_word ? text : "");
+}
+
 dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__STORE_VALUE_SIZE],
                                dm_error *err)
 {
@@ -51,9 +58,8 @@ dm_status dm__store_value_read(dm__conn *conn, const char *name, char value[DM__
         (void)sqlite3_bind_text(stmt, 1, name, -1, SQLITE_STATIC);
         rc = dm__stmt_step(conn, stmt, &row, err);
     }
-    const char *text = rc == DM_OK && row ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
-    if (text != NULL && dm__safe_name_ok(text, strlen(text)))
-        (void)sqlite3_snprintf(DM__STORE_VALUE_SIZE, value, "%s", text);
+    if (rc == DM_OK && row)
+        dm__word_copy(stmt, 0, value);
     dm__stmt_put(stmt);
     return rc;
 }

@@ -88,6 +88,8 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT OR REPLACE INTO datamanager_uptime_sums(id,safe_name,bucket_start,start_time,"
         "end_time,runs,seconds) VALUES(?1,?2,?3,?4,?5,?6,?7)",
     [DM__STMT_STORE_VALUE] = "SELECT value FROM datamanager_store WHERE name=?1",
+    [DM__STMT_ERA] = "SELECT era,last_row FROM datamanager_eras WHERE safe_name=?1 AND last_row>=?2"
+                     " ORDER BY last_row LIMIT 1",
     [DM__STMT_RUN_INSERT] = "INSERT INTO \"%w_runtime\"(start_time,end_time) VALUES(?1,?1)",
     [DM__STMT_RUN_NEWEST] = RUN_COLUMNS "\"%w_runtime\" ORDER BY id DESC LIMIT 1",
     [DM__STMT_RUN_END] = "UPDATE \"%w_runtime\" SET end_time=?2 WHERE id=?1",
