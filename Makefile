@@ -62,7 +62,7 @@ ctest-clang: | deps-ci ## the same, compiled by clang; not every allocation fail
 	@DM_TEST_STRIDE=7 $(MAKE) --no-print-directory CC=clang ctest
 
 checks: build | deps-ci ## what needs one processor, as many at once as there are
-	@$(MAKE) --no-print-directory -j$(shell nproc) -Otarget valgrind docs lint consumers ctest-clang tsan
+	@$(MAKE) --no-print-directory -j$(shell nproc) -Otarget valgrind docs lint sdist-check consumers ctest-clang tsan
 
 faults: build | deps-ci ## power cuts, failing calls, kills and the like, each with a control that must be caught
 	@$(PY) -c 'import atheris' 2>/dev/null || $(VENV)/bin/pip install -q --disable-pip-version-check 'atheris>=3'

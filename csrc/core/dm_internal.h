@@ -10,7 +10,8 @@
  *   scan feed                         its ways out of and into many rows
  *   rows                              the rows of a model, from memory or from its table
  *   models rename runtime requests    what is stored: take a connection,
- *   request_ids timings checksums     know no threads
+ *   request_ids eras timings          know no threads
+ *   checksums
  *   history tariff pricing            prices over time
  *   money cost                        arithmetic
  *   packed kept keep prune            what is kept of what is removed

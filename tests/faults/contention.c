@@ -30,6 +30,7 @@ static char path[WORK_PATH];
 static dm_error err;
 static double seconds = 20; /* of each part with writers; of the log half as much again */
 
+#define BULK_SHARE      4 /* of those seconds, with many rows in each write */
 #define CONTROL_SECONDS 5 /* of each try */
 #define CONTROL_TRIES   8
 
@@ -297,8 +298,10 @@ static void test_writers(void)
     CHECK_INT(none_waits_long(&saturated), true);
     times pausing = write_at_once("write with pauses");
     CHECK_INT(hardly_any_waits(&pausing), true);
+    seconds_of_others_set(seconds / BULK_SHARE);
     times bulk = write_at_once("write many");
     CHECK_INT(none_waits_long(&bulk), true);
+    seconds_of_others_set(seconds);
     folder_empty(folder);
 }
 
