@@ -476,6 +476,15 @@ def test_lines_without_an_id(dm: DataManager, tmp_path: Path) -> None:
     assert len(dm.get_model_requests("m")) == 5
 
 
+def test_a_line_is_told_from_that_of_another_model(dm: DataManager, tmp_path: Path) -> None:
+    """Also where what comes before its name ends in what the other's name begins with."""
+    head = "model,timestamp,input_tokens,output_tokens,duration,first_token\n"
+    line = "o,1000,10,1,2.0,0.54\n"
+    both = written(tmp_path / "both.csv", f"{head}4o,1000,10,1,2.0,0.5\n{line}")
+    assert dm.import_requests(both).added == 2
+    assert dm.import_requests(written(tmp_path / "one.csv", head + line)).known == 1
+
+
 # ---- import: bad lines ----
 
 HEAD = b"model,timestamp,input_tokens,output_tokens,cache_n,prompt_n,duration,request_id\n"
