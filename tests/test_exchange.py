@@ -427,38 +427,6 @@ def test_json_of_others(dm: DataManager, tmp_path: Path) -> None:
     assert rows(dm, "other") == [(1_700_092_800.0, 1, 2, 3, 0), (2.0, 1, 2, 0, 1)]
 
 
-def test_parquet_of_others(dm: DataManager, tmp_path: Path) -> None:
-    pyarrow = pytest.importorskip("pyarrow", reason="needs the library of the parquet extra")
-    parquet = pytest.importorskip("pyarrow.parquet")
-    begin = 1_700_000_000_123_456_789
-    columns = {
-        "when": pyarrow.array([begin, begin + 1, None], pyarrow.timestamp("ns")),
-        "utc": pyarrow.array([begin] * 3, pyarrow.timestamp("ns", "UTC")),
-        "in": pyarrow.array([1, -1, 3], pyarrow.int32()),
-        "out": pyarrow.array([1.0, 2.0, 3.5], pyarrow.float32()),
-        "who": pyarrow.array(["m", "m", "n"]).dictionary_encode(),
-        "more": pyarrow.array([[1], [2], None]),
-    }
-    parquet.write_table(pyarrow.table(columns), tmp_path / "a.parquet")
-    names = {"model": "who", "input_tokens": "in", "output_tokens": "out"}
-
-    def imported(time: str, zone: str) -> Any:
-        given = {**names, "timestamp": time}
-        return dm.import_requests(tmp_path / "a.parquet", columns=given, tz=zone)
-
-    result = imported("when", "Asia/Shanghai")
-    assert result[:4] == (3, 1, 0, 2)
-    assert [bad.line for bad in result.bad_lines] == [2, 3]
-    assert "input_tokens" in result.bad_lines[0].text
-    assert "there is no when" in result.bad_lines[1].text
-    assert imported("utc", "Asia/Shanghai").added == 1
-    moments = [row[0] for row in rows(dm, "m")]
-    assert moments == [1_700_000_000.123456 - 8 * 3600, 1_700_000_000.123456]
-    written(tmp_path / "b.parquet", "no such thing")
-    with pytest.raises(InvalidDataError, match="is no Parquet file"):
-        dm.import_requests(tmp_path / "b.parquet")
-
-
 def test_lines_without_an_id(dm: DataManager, tmp_path: Path) -> None:
     """Equal lines are as many requests; the same lines are known in other files as well."""
     head, line, other = "timestamp,input_tokens,output_tokens\n", "1.5,2,3\n", "1.5,2,4\n"

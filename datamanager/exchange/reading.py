@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import os
@@ -127,25 +128,59 @@ class _Parquet(Reader):
         self.total = self._file.metadata.num_rows
         self._wanted = [name for name in self.columns if name in wanted]
         self._done = 0
+        for field in self._file.schema_arrow:
+            if field.name in wanted:
+                said = f"{path}: the time zone of column {field.name!r} is not known"
+                self._require_zone(field.type, said)
 
     @property
     def done(self) -> int:
         """Rows."""
         return self._done
 
+    def _require_zone(self, kind: Any, said: str) -> None:
+        """None of the column's times could be read without it."""
+        if not self._arrow.types.is_timestamp(kind):
+            return
+        try:
+            self._arrow.scalar(0, kind).as_py()
+        except (ValueError, LookupError):
+            raise InvalidDataError(f"{said}: {kind.tz!r}") from None
+
     def _plain(self, column: Any) -> Any:
         """Times as Python's datetime can hold them."""
         kind = column.type
-        if not self._arrow.types.is_timestamp(kind):
+        # Of coarser units the cast would not be checked, and wrap.
+        if not self._arrow.types.is_timestamp(kind) or kind.unit != "ns":
             return column
         return column.cast(self._arrow.timestamp("us", kind.tz), safe=False)
 
+    def _values(self, name: str, column: Any, faults: dict[int, str]) -> list[Any]:
+        """Why there is no value in Python for one that the column has is in ``faults``, by row."""
+        column = self._plain(column)
+        # ArrowInvalid is a ValueError, and so is text that is no UTF-8.
+        with contextlib.suppress(ValueError, OverflowError):
+            return list(column.to_pylist())
+        values = []
+        for row, value in enumerate(column):
+            try:
+                values.append(value.as_py())
+            except (ValueError, OverflowError) as error:
+                values.append(None)
+                faults[row] = f"{name} cannot be read: {error}"
+        return values
+
     def __iter__(self) -> Iterator[Record]:
         for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=self._wanted):
-            columns = [self._plain(column).to_pylist() for column in batch.columns]
-            for values in zip(*columns, strict=True):
+            faults: dict[int, str] = {}
+            columns = [
+                self._values(name, column, faults)
+                for name, column in zip(self._wanted, batch.columns, strict=True)
+            ]
+            for row, values in enumerate(zip(*columns, strict=True)):
                 self._done += 1
-                yield Record(self._done, dict(zip(self._wanted, values, strict=True)))
+                record = dict(zip(self._wanted, values, strict=True))
+                yield Record(self._done, record, faults.get(row, ""))
 
 
 def reader(path: str, format: str, file: TextIO | None, wanted: Container[str]) -> Reader:
