@@ -1,9 +1,10 @@
-"""Parquet files of others, with values that Python cannot hold."""
+"""Parquet files of others, with values that Python cannot hold, and files that are damaged."""
 
 from __future__ import annotations
 
 import struct
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -100,3 +101,61 @@ def test_a_zone_that_nobody_knows(dm: DataManager, tmp_path: Path) -> None:
     said = r"/a\.parquet: the time zone of column 'timestamp' is not known: 'Nowhere/No'"
     with pytest.raises(InvalidDataError, match=said):
         dm.import_requests(tmp_path / "a.parquet", model="m")
+
+
+# ---- damage ----
+
+
+def flipped(data: bytes, at: int, bit: int) -> bytes:
+    return data[:at] + bytes([data[at] ^ 1 << bit]) + data[at + 1 :]
+
+
+@pytest.fixture
+def exported(tmp_path: Path) -> Path:
+    random = Random(1)
+    with DataManager(":memory:") as dm:
+        dm.add_model_requests("m", [[random.random(), 1, 2, 3, 4] for _ in range(3000)])
+        dm.export(tmp_path / "a.parquet", "parquet")
+    return tmp_path / "a.parquet"
+
+
+def test_a_bit_in_a_page(dm: DataManager, exported: Path) -> None:
+    """All times have their own bytes, and nothing else would tell one from another."""
+    data = exported.read_bytes()
+    times = parquet.read_table(exported, columns=["timestamp"]).column(0).to_pylist()
+    at = data.index(struct.pack("<d", times[2000]))
+    exported.write_bytes(flipped(data, at, 3))
+    said = r"/a\.parquet cannot be read from row 1 on: .*CRC"
+    with pytest.raises(InvalidDataError, match=said):
+        dm.import_requests(exported, strict=True)
+
+
+def test_rows_that_are_not_reached(dm: DataManager, exported: Path) -> None:
+    """How many rows there are is in no page: fewer than there were would be read."""
+    data = exported.read_bytes()
+    count = data.rindex(b"\x16\xf0\x2e")  # 3000, as the format has it: of the group of rows
+    exported.write_bytes(flipped(data, count + 1, 5))
+    said = r"/a\.parquet is damaged: it has 2984 rows, and says 3000"
+    with pytest.raises(InvalidDataError, match=said):
+        dm.import_requests(exported)
+
+
+def test_any_bit_of_the_end(dm: DataManager, exported: Path) -> None:
+    """Where the library gives up, and with what, differs; what is told does not."""
+    data, random, refused = exported.read_bytes(), Random(2), 0
+    end = len(data) - 8 - int.from_bytes(data[-8:-4], "little")
+    for _ in range(40):
+        exported.write_bytes(flipped(data, random.randrange(end, len(data)), random.randrange(8)))
+        try:
+            dm.import_requests(exported)
+        except InvalidDataError as error:
+            refused += "a.parquet" in str(error)
+    assert refused > 10
+
+
+def test_what_the_system_says_stays(dm: DataManager, tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError):
+        dm.import_requests(tmp_path / "none.parquet")
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(InvalidDataError, match=r"folder\.parquet is no Parquet file: .*dir"):
+        dm.import_requests(tmp_path / "folder.parquet")

@@ -118,34 +118,49 @@ class _Jsonl(_Text):
 class _Parquet(Reader):
     def __init__(self, path: str, wanted: Container[str]) -> None:
         self._arrow = arrow()
-        try:
+        self._path = path
+        with self._refused(f"{path} is no Parquet file"):
             self._file = self._arrow.parquet.ParquetFile(
-                path, buffer_size=_BYTES_AT_ONCE, pre_buffer=False
+                path,
+                buffer_size=_BYTES_AT_ONCE,
+                pre_buffer=False,
+                page_checksum_verification=True,
             )
-        except self._arrow.ArrowInvalid as error:
-            raise InvalidDataError(f"{path} is no Parquet file: {error}") from None
         self.columns = list(self._file.schema_arrow.names)
         self.total = self._file.metadata.num_rows
         self._wanted = [name for name in self.columns if name in wanted]
         self._done = 0
         for field in self._file.schema_arrow:
             if field.name in wanted:
-                said = f"{path}: the time zone of column {field.name!r} is not known"
-                self._require_zone(field.type, said)
+                self._require_zone(field.name, field.type)
 
     @property
     def done(self) -> int:
         """Rows."""
         return self._done
 
-    def _require_zone(self, kind: Any, said: str) -> None:
+    @contextlib.contextmanager
+    def _refused(self, said: str) -> Iterator[None]:
+        """An error of the system, which has a number, is raised as it is; the library's others are
+        of what is in the file."""
+        try:
+            yield
+        except MemoryError:
+            raise
+        except (self._arrow.ArrowException, ValueError, OSError) as error:
+            if getattr(error, "errno", None) is not None:
+                raise
+            raise InvalidDataError(f"{said}: {error}") from None
+
+    def _require_zone(self, name: str, kind: Any) -> None:
         """None of the column's times could be read without it."""
         if not self._arrow.types.is_timestamp(kind):
             return
         try:
             self._arrow.scalar(0, kind).as_py()
         except (ValueError, LookupError):
-            raise InvalidDataError(f"{said}: {kind.tz!r}") from None
+            said = f"{self._path}: the time zone of column {name!r} is not known: {kind.tz!r}"
+            raise InvalidDataError(said) from None
 
     def _plain(self, column: Any) -> Any:
         """Times as Python's datetime can hold them."""
@@ -170,8 +185,22 @@ class _Parquet(Reader):
                 faults[row] = f"{name} cannot be read: {error}"
         return values
 
+    def _batches(self) -> Iterator[Any]:
+        batches = self._file.iter_batches(_ROWS_AT_ONCE, columns=self._wanted)
+        while True:
+            with self._refused(f"{self._path} cannot be read from row {self._done + 1} on"):
+                batch = next(batches, None)
+            if batch is None:
+                break
+            yield batch
+        # Pages have checksums, but how many rows are to be read of them is written outside.
+        if self._done != self.total:
+            raise InvalidDataError(
+                f"{self._path} is damaged: it has {self._done} rows, and says {self.total}"
+            )
+
     def __iter__(self) -> Iterator[Record]:
-        for batch in self._file.iter_batches(_ROWS_AT_ONCE, columns=self._wanted):
+        for batch in self._batches():
             faults: dict[int, str] = {}
             columns = [
                 self._values(name, column, faults)

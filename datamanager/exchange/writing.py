@@ -102,7 +102,8 @@ class _Parquet(_Writer):
         self._waiting: list[Any] = []
 
     def begin(self, path: str) -> None:
-        writer = self._arrow.parquet.ParquetWriter(path, self._schema)
+        # The format has a checksum of each page, which is not written unless it is asked for.
+        writer = self._arrow.parquet.ParquetWriter(path, self._schema, write_page_checksum=True)
         self._file = self._opened.enter_context(writer)
 
     def write(self, model: str, columns: _Columns) -> None:
