@@ -67,7 +67,7 @@ def prune(
     if keep not in ("hour", "day", None):
         raise InvalidDataError(f"keep must be 'hour', 'day' or None, not {keep!r}")
     if isinstance(before, date) and not isinstance(before, datetime):
-        before = zone.moment(datetime(before.year, before.month, before.day))
+        before = datetime(before.year, before.month, before.day, tzinfo=zone.tz)
     moment = windows.to_moment(before, "before")
     if moment is None:
         raise InvalidDataError("before must be seconds since 1970, a datetime or a date, not None")

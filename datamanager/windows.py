@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from datetime import MAXYEAR, UTC, date, datetime, timedelta, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import count, islice, pairwise
 from typing import TYPE_CHECKING
 
@@ -42,7 +42,15 @@ class Zone:
 
     def moment(self, local: datetime) -> float:
         """The moment of a wall-clock time: the first of two; after a gap where there is none."""
-        return local.replace(tzinfo=self.tz, fold=0).timestamp()
+        return seconds_of(local.replace(tzinfo=self.tz, fold=0), "the time")
+
+
+def seconds_of(moment: datetime, field: str) -> float:
+    """Epoch seconds; a naive one is local time, for which Python looks at the days around it."""
+    try:
+        return moment.timestamp()
+    except (OverflowError, ValueError, OSError):
+        raise InvalidDataError(f"{field} is too near an end of the calendar: {moment!r}") from None
 
 
 def real(value: object) -> float:
@@ -68,7 +76,7 @@ def to_moment(value: float | datetime | None, field: str) -> float | None:
     if value is None:
         return None
     if isinstance(value, datetime):
-        return value.timestamp()
+        return seconds_of(value, field)
     seconds = real(value)
     if not math.isfinite(seconds) or seconds < 0:
         raise InvalidDataError(f"{field} must be seconds since 1970 or a datetime, not {value!r}")
@@ -260,13 +268,17 @@ def billing_periods(
     """Where months begin, from the one of ``first`` to that of ``last``: calendar months, or on the
     day of ``anchor`` (the last day of shorter months)."""
     zone, day = Zone(tz), anchor_day(anchor)
+    first, last = max(first, 0.0), max(last, 0.0)  # there is no request before 1970
     at = _next_month(_midnight(zone.local(first)) - timedelta(days=62), day)
     begins: list[float] = []
-    while (moment := zone.moment(at)) <= last and at.year < MAXYEAR:
+    while (moment := zone.moment(at)) <= last:
         if moment <= first:
             begins.clear()
         begins.append(moment)
-        at = _next_month(at, day)
+        try:
+            at = _next_month(at, day)
+        except ValueError:  # the calendar ends with the year 9999
+            break
     return begins
 
 

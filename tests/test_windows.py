@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo, available_timezones
 
@@ -273,6 +274,48 @@ def test_times_that_no_calendar_has(dm: DataManager) -> None:
     assert "e+299" in str(dm.usage("m", buckets=3))
     with pytest.raises(InvalidDataError, match="more than 1000000 buckets"):
         dm.usage("m", by="day")
+
+
+EDGES = [
+    (datetime.min, r"datetime\.datetime\(1, 1, 1, 0, 0\)"),
+    (datetime.max.replace(fold=1), r"datetime\.datetime\(9999, 12, 31, .*\)"),
+]
+
+
+@pytest.mark.parametrize(("edge", "shown"), EDGES)
+@pytest.mark.parametrize("field", ["start", "end"])
+def test_where_the_calendar_ends(
+    dm: DataManager, tmp_path: Path, edge: datetime, shown: str, field: str
+) -> None:
+    dm.add_model_request("m", [1000, 1, 2, 3, 4])
+    asked: Any = {field: edge}
+    for call in (
+        lambda: dm.usage(**asked),
+        lambda: dm.invoice(**asked),
+        lambda: dm.performance(**asked),
+        lambda: dm.get_status(**asked),
+        lambda: dm.export(tmp_path / "a.csv", **asked),
+        lambda: dm.get_model_requests("m", **asked),
+        lambda: dm.get_model_runtime("m", **asked),
+    ):
+        with pytest.raises(InvalidDataError, match=f"^{field} is too near an end of .*: {shown}$"):
+            call()
+
+
+def test_before_the_first_day_of_all(dm: DataManager) -> None:
+    dm.add_model_request("m", [1000, 1, 2, 3, 4])
+    for zone in ("UTC", "Asia/Tokyo", "America/New_York"):
+        assert dm.prune(date.min, tz=zone).total.requests == 0
+    with pytest.raises(InvalidDataError, match=r"^before is too near .*: datetime"):
+        dm.prune(date.min)
+
+
+@pytest.mark.parametrize("at", [datetime(1, 1, 5), datetime(9999, 12, 30)])
+def test_billing_periods_where_the_calendar_ends(dm: DataManager, at: datetime) -> None:
+    dm.add_model_request("m", [1000, 1, 2, 3, 4])
+    dm.set_billing_strategy("m", "cumulative")
+    assert dm.usage(start=datetime(1, 1, 5)).total.requests == 1
+    assert dm.cost("m", 1, 1, at=at).cost == 0
 
 
 def test_utc_text() -> None:

@@ -236,8 +236,10 @@ int to_moment(module_state *state, PyObject *object, const char *field, double o
     if (is_real(object) || !PyObject_HasAttrString(object, "timestamp"))
         return to_real(state, object, field, "seconds since 1970 or a datetime", out);
     PyObject *seconds = PyObject_CallMethod(object, "timestamp", NULL);
-    int rc = seconds == NULL ? -1 : to_time(state, seconds, field, out);
-    Py_XDECREF(seconds);
+    if (seconds == NULL)
+        return raise_invalid_value(state, object, "%s is too near an end of the calendar: ", field);
+    int rc = to_time(state, seconds, field, out);
+    Py_DECREF(seconds);
     return rc;
 }
 
