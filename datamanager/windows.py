@@ -90,6 +90,8 @@ def window(
     first, last = to_moment(start, "start"), to_moment(end, "end")
     span_s = 0.0 if minutes is None else length(minutes, "minutes") * 60
     if span_s == 0:
+        if first is not None and last is not None:
+            _ordered(first, last)
         return first, last
     if first is not None or last is not None:
         raise InvalidDataError("minutes and start or end exclude each other")

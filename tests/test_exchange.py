@@ -268,6 +268,8 @@ def test_windows_and_models(filled: DataManager, tmp_path: Path, form: Any) -> N
         ({"models": "nobody"}, datamanager.ModelNotFoundError, "nobody"),
         ({"models": ["m", "m"]}, InvalidDataError, "twice"),
         ({"start": float("nan")}, InvalidDataError, "start must be"),
+        ({"start": 5, "end": 1}, InvalidDataError, "end 1.0 must be after start 5.0"),
+        ({"start": 5, "end": 5}, InvalidDataError, "end 5.0 must be after start 5.0"),
     ]:
         with pytest.raises(error, match=said):
             count(**options)

@@ -9,6 +9,7 @@ import os
 from itertools import repeat
 from typing import IO, TYPE_CHECKING, Any, Self
 
+from datamanager import windows
 from datamanager.exchange.formats import COUNTS, FIELDS, arrow, format_to_write, full_disk_named
 from datamanager.usage import names_of
 
@@ -138,5 +139,6 @@ def export(
 ) -> int:
     """See ``DataManager.export``."""
     names, path = names_of(models), os.fspath(dest)
+    window = windows.window(None, start, end)
     with full_disk_named(path), _WRITERS[format_to_write(path, format)](progress) as writer:
-        return dm._export(dest, overwrite, names, start, end, writer)
+        return dm._export(dest, overwrite, names, *window, writer)
