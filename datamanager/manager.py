@@ -208,7 +208,15 @@ class DataManager(_core.Manager):
         """The models with records here that are not among the ``configured`` names."""
         if isinstance(configured, str):
             raise _core.InvalidDataError("configured must be an iterable of names, not one str")
-        names = set(configured)
+        try:
+            names = list(configured)
+        except TypeError:
+            raise _core.InvalidDataError(
+                f"configured must be an iterable of names, not {configured!r}"
+            ) from None
+        for name in names:
+            if not isinstance(name, str):
+                raise _core.InvalidDataError(f"configured must hold names, not {name!r}")
         return [name for name in self.get_models() if name not in names]
 
     def prune(

@@ -183,8 +183,14 @@ def test_orphans(filled: DataManager) -> None:
     assert filled.get_orphaned_models([]) == ["old", "other"]
     assert filled.get_orphaned_models(iter(["other", "unused"])) == ["old"]
     assert filled.get_orphaned_models({"old": 1, "other": 2}) == []
-    with pytest.raises(datamanager.InvalidDataError, match="configured"):
-        filled.get_orphaned_models("old")
+    for wrong, said in (
+        ("old", "an iterable of names, not one str"),
+        (None, "an iterable of names, not None"),
+        (["old", 5], "names, not 5"),
+        ([[]], r"names, not \[\]"),
+    ):
+        with pytest.raises(datamanager.InvalidDataError, match=f"configured must .*{said}"):
+            filled.get_orphaned_models(wrong)  # type: ignore[arg-type]
 
 
 def test_storage(filled: DataManager, path: str) -> None:
