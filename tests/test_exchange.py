@@ -585,6 +585,10 @@ def test_a_thousand_bad_lines_are_kept(dm: DataManager, tmp_path: Path) -> None:
             "there is no column 'hits'",
         ),
         ('"a\n', {"model": "m"}, "the header cannot be read"),
+        ("a\n", {"columns": ["timestamp"]}, r"columns must map fields .*, not \['timestamp'\]"),
+        ("a\n", {"columns": "timestamp"}, "columns must map fields .*, not 'timestamp'"),
+        ("a\n", {"columns": {5: "a", "b": "c"}}, "columns may name model, .*, not 5, b"),
+        ("a\n", {"columns": {"timestamp": []}}, r"the name of timestamp must be a str, not \[\]"),
         ("a\n", {"format": "xml"}, "format must be one of csv, jsonl, parquet, not 'xml'"),
         ("a\n", {"tz": "Nowhere/At_all"}, "tz must be the name of a time zone"),
     ],
@@ -597,6 +601,18 @@ def test_files_that_do_not_serve(
     with pytest.raises(InvalidDataError, match=r"the name of .*/a\.txt does not say which"):
         dm.import_requests(written(tmp_path / "a.txt", text))
     assert dm.get_models() == []
+
+
+@pytest.mark.parametrize("field", ["on_bad_line", "progress"])
+def test_what_cannot_be_called(dm: DataManager, tmp_path: Path, field: str) -> None:
+    """Also where no line would be bad, and nothing has been opened yet."""
+    said = f"^{field} must be callable, not int$"
+    with pytest.raises(TypeError, match=said):
+        dm.import_requests(tmp_path / "none.csv", model="m", **{field: 5})  # type: ignore[arg-type]
+    if field == "progress":
+        with pytest.raises(TypeError, match=said):
+            dm.export(tmp_path / "folder" / "a.csv", progress=5)  # type: ignore[arg-type]
+        assert not (tmp_path / "folder").exists()
 
 
 def test_open_databases_are_not_read(filled: DataManager, path: str, tmp_path: Path) -> None:

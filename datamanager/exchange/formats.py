@@ -56,6 +56,12 @@ def full_disk_named(where: str) -> Iterator[None]:
         raise DiskFullError(f"{where}: {error.strerror}") from error
 
 
+def require_callable(value: object, field: str) -> None:
+    """As the core says it: at once, and not where it would first be called."""
+    if value is not None and not callable(value):
+        raise TypeError(f"{field} must be callable, not {type(value).__name__}")
+
+
 def arrow() -> Any:
     """pyarrow with its Parquet module."""
     try:

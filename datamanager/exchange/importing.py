@@ -7,18 +7,26 @@ import mmap
 import os
 import re
 import tempfile
+from collections.abc import Mapping
 from datetime import datetime
 from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from datamanager import _core
 from datamanager._core import InvalidDataError
-from datamanager.exchange.formats import COUNTS, FIELDS, REQUIRED, format_of, full_disk_named
+from datamanager.exchange.formats import (
+    COUNTS,
+    FIELDS,
+    REQUIRED,
+    format_of,
+    full_disk_named,
+    require_callable,
+)
 from datamanager.exchange.reading import Reader, Record, reader
 from datamanager.windows import Zone
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterator
     from datetime import tzinfo
 
     from datamanager.manager import DataManager
@@ -91,17 +99,30 @@ def _seconds(value: Any, zone: Zone) -> Any:
         ) from None
 
 
+def _names_given(columns: object) -> dict[str, str]:
+    """What ``columns`` says, checked: the file's names for some fields."""
+    if columns is None:
+        return {}
+    if not isinstance(columns, Mapping):
+        raise InvalidDataError(f"columns must map fields to the file's names, not {columns!r}")
+    unknown = sorted(str(field) for field in columns if field not in FIELDS)
+    if unknown:
+        known = ", ".join(FIELDS)
+        raise InvalidDataError(f"columns may name {known}, not {', '.join(unknown)}")
+    for field, name in columns.items():
+        if not isinstance(name, str):
+            raise InvalidDataError(f"columns: the name of {field} must be a str, not {name!r}")
+    return dict(columns)
+
+
 class _Fields:
     """From a file's names to requests."""
 
     def __init__(self, columns: Mapping[str, str] | None, model: str | None, zone: Zone) -> None:
-        unknown = sorted(set(columns or ()) - set(FIELDS))
-        if unknown:
-            known = ", ".join(FIELDS)
-            raise InvalidDataError(f"columns may name {known}, not {', '.join(unknown)}")
-        self._names = {field: field for field in FIELDS} | dict(columns or {})
+        given = _names_given(columns)
+        self._names = {field: field for field in FIELDS} | given
         self.names = frozenset(self._names.values())
-        self._asked = set(columns or ())
+        self._asked = set(given)
         self._model, self._zone = model, zone
 
     def require(self, found: list[str]) -> None:
@@ -329,6 +350,8 @@ def import_requests(
     path = os.fspath(src)
     format = format_of(path, format)
     fields = _Fields(columns, model, Zone(tz))
+    require_callable(on_bad_line, "on_bad_line")
+    require_callable(progress, "progress")
     job = _Import(dm, on_bad_line)
     with _opened(path, format) as file:
         if strict and file is not None and not file.seekable():

@@ -10,7 +10,14 @@ from itertools import repeat
 from typing import IO, TYPE_CHECKING, Any, Self
 
 from datamanager import windows
-from datamanager.exchange.formats import COUNTS, FIELDS, arrow, format_to_write, full_disk_named
+from datamanager.exchange.formats import (
+    COUNTS,
+    FIELDS,
+    arrow,
+    format_to_write,
+    full_disk_named,
+    require_callable,
+)
 from datamanager.usage import names_of
 
 if TYPE_CHECKING:
@@ -140,5 +147,6 @@ def export(
     """See ``DataManager.export``."""
     names, path = names_of(models), os.fspath(dest)
     window = windows.window(None, start, end)
+    require_callable(progress, "progress")
     with full_disk_named(path), _WRITERS[format_to_write(path, format)](progress) as writer:
         return dm._export(dest, overwrite, names, *window, writer)
