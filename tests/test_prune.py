@@ -203,6 +203,13 @@ def test_setting_up_again_does_not_rewrite_pruned_costs(dm: DataManager) -> None
 # ---- edges inside a sum ----
 
 
+def test_the_longest_refusal_is_whole(dm: DataManager) -> None:
+    dm.add_model_requests("m" * 60, [[BEGIN + second, 10, 1, 0, 10] for second in (600, 1200)])
+    dm.prune(BEGIN + DAY, tz="UTC")
+    with pytest.raises(InvalidDataError, match=r"take days in the time zone of the prune$"):
+        dm.usage(start=BEGIN + 700)
+
+
 def test_an_edge_inside_a_sum_is_refused(dm: DataManager) -> None:
     at = BEGIN + 10 * HOUR
     dm.add_model_requests("m", [[at + second, 10, 1, 0, 10] for second in (600, 1200, 4000)])
@@ -212,8 +219,9 @@ def test_an_edge_inside_a_sum_is_refused(dm: DataManager) -> None:
     assert dm.usage("m", start=at + 600)[0].requests == 3
     assert dm.usage("m", end=at + 600)[0].requests == 0
     assert dm.usage("m", start=at + 1200.5)[0].requests == 1
+    sums = "'m' from 2026-01-30 10:10:00 UTC to 2026-01-30 10:20:00 UTC were pruned and"
     for edge in (at + 601, at + 1200):
-        with pytest.raises(InvalidDataError, match="requests of 'm' from"):
+        with pytest.raises(InvalidDataError, match=f"the requests of {sums} .* of the prune$"):
             dm.usage("m", start=edge)
         with pytest.raises(InvalidDataError, match="as one sum"):
             dm.usage("m", end=edge)

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <math.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
@@ -136,6 +137,17 @@ double dm__realtime_s(void)
     struct timespec now;
     (void)clock_gettime(CLOCK_REALTIME, &now);
     return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+void dm__time_show(double time_s, char text[DM__TIME_SHOWN])
+{
+    if (fabs(time_s) >= 1e11) { /* beyond the year 5000 */
+        (void)snprintf(text, DM__TIME_SHOWN, "%g s", time_s);
+        return;
+    }
+    struct tm utc;
+    const time_t second = (time_t)floor(time_s);
+    (void)strftime(text, DM__TIME_SHOWN, "%Y-%m-%d %H:%M:%S UTC", gmtime_r(&second, &utc));
 }
 
 void dm__sleep_ns(int64_t duration_ns)

@@ -37,6 +37,9 @@ void dm__thread_join(dm__thread thread);
 #define DM__MS ((int64_t)1000000) /* nanoseconds in a millisecond */
 int64_t dm__monotonic_ns(void);
 double dm__realtime_s(void);
+enum { DM__TIME_SHOWN = 32 };
+/* A time of `dm__realtime_s` for people: the second in UTC, or as it is where that is no date. */
+void dm__time_show(double time_s, char text[DM__TIME_SHOWN]);
 /* Returns early when a signal arrives. */
 void dm__sleep_ns(int64_t duration_ns);
 

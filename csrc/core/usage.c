@@ -351,12 +351,15 @@ static void rows_add_until(ordered *all, double time_s)
 static dm_status refuse_cut(const char *what, const dm__model *model, double first_s, double last_s,
                             dm_error *err)
 {
-    return dm__fail(
-        err, DM_INVALID,
-        "the %s of '%.*s' from %.6f to %.6f were pruned and are kept as one sum: no bucket,"
-        " price or billing period may begin after the first and up to the last",
-        what, (int)(model->name_length < 50 ? model->name_length : 50), model->name, first_s,
-        last_s);
+    char first[DM__TIME_SHOWN], last[DM__TIME_SHOWN];
+    dm__time_show(first_s, first);
+    dm__time_show(last_s, last);
+    return dm__fail(err, DM_INVALID,
+                    "the %s of '%.*s' from %s to %s were pruned and are kept as one sum, which no"
+                    " bucket, price or billing period may part: take days in the time zone of the"
+                    " prune",
+                    what, (int)(model->name_length < 50 ? model->name_length : 50), model->name,
+                    first, last);
 }
 
 /* Where what is kept from first_s to last_s counts: NULL where it does not. */
