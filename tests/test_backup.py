@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -266,6 +266,20 @@ def test_names_that_do_not_serve(full: DataManager, tmp_path: Path) -> None:
             full.backup(path, overwrite=True)
     with pytest.raises(datamanager.CannotOpenError, match="Not a directory"):
         full.backup(tmp_path / "usage.db" / "copy.db")
+    (tmp_path / "link").symlink_to("nowhere")
+    calls: tuple[Callable[[str], object], ...] = (
+        full.backup,
+        full.export,
+        lambda dest: datamanager.restore(tmp_path / "usage.db", dest),
+    )
+    for call in calls:
+        with pytest.raises(datamanager.CannotOpenError, match="new/folder/: Is a directory"):
+            call(f"{tmp_path}/new/folder/")
+        with pytest.raises(datamanager.DestinationExistsError, match="link, to where nothing is"):
+            call(f"{tmp_path}/link")
+    with pytest.raises(datamanager.CannotOpenError, match="new/: Is a directory"):
+        DataManager(f"{tmp_path}/new/")
+    assert {*os.listdir(tmp_path)} == {"usage.db", "usage.db-wal", "usage.db-shm", "pipe", "link"}
     with pytest.raises(datamanager.InvalidDataError, match="a backup is a file"):
         full.backup(":memory:")
     with pytest.raises(datamanager.InvalidDataError, match="dest must not hold NUL"):

@@ -226,6 +226,8 @@ dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out, dm_e
 {
     dm__file_id id;
     int code = dm__file_identify(dest, &id);
+    if (code == ENOENT && !replace && dm__link_identify(dest, &id) == 0)
+        return dm__fail(err, DM_EXISTS, "%s is a link, to where nothing is", dest);
     if (code == 0 && !id.is_regular)
         return dm__fail(err, DM_CANNOT_OPEN, "%s is not a regular file", dest);
     if (code == 0 && !replace)

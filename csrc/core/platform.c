@@ -254,6 +254,9 @@ int dm__folder_sync(const char *path)
 
 int dm__folders_create(const char *path)
 {
+    size_t length = strlen(path);
+    if (length > 0 && path[length - 1] == '/') /* there will never be a file of this name */
+        return EISDIR;
     char *copy = strdup(path);
     if (copy == NULL)
         return ENOMEM;
