@@ -217,7 +217,8 @@ class DataManager(_core.Manager):
         for name in names:
             if not isinstance(name, str):
                 raise _core.InvalidDataError(f"configured must hold names, not {name!r}")
-        return [name for name in self.get_models() if name not in names]
+        known = frozenset(names)
+        return [name for name in self.get_models() if name not in known]
 
     def prune(
         self,
