@@ -241,6 +241,33 @@ def test_a_log_without_a_database_is_not_adopted(full: DataManager, tmp_path: Pa
     nothing_else(tmp_path, "copy.db-wal")
 
 
+@pytest.mark.parametrize("suffix", ["-wal", "-shm", "-journal"])
+def test_nothing_is_written_in_the_place_of_a_log(
+    dm: DataManager, path: str, tmp_path: Path, suffix: str
+) -> None:
+    """In that of an open database, of a closed one, of one that is not made yet."""
+    copy = tmp_path / "copy.db"
+    dm.backup(copy)
+    dm.add_model_requests("m", [ROW] * 10)
+    (tmp_path / "link.csv").symlink_to(path + suffix)
+    names = [path + suffix, f"{copy}{suffix}", f"{tmp_path}/folder/none.db{suffix}"]
+    if os.path.exists(path + suffix):
+        names.append(f"{tmp_path}/link.csv")
+    for name in names:
+        for call in (
+            lambda dest: dm.backup(dest),
+            lambda dest: dm.backup(dest, overwrite=True),
+            lambda dest: dm.export(dest, overwrite=True),
+            lambda dest: datamanager.restore(copy, dest),
+        ):
+            with pytest.raises(datamanager.InvalidDataError, match=f"what ends in {suffix} is a"):
+                call(name)
+    nothing_else(tmp_path, "copy.db", "link.csv")
+    dm.close()
+    with DataManager(path) as again:
+        assert len(again.get_model_requests("m")) == 10
+
+
 @pytest.mark.parametrize("name", ["模型 🦙/ünï.db", "x" * 250 + ".db", "file:a?mode=memory"])
 def test_names(full: DataManager, tmp_path: Path, name: str) -> None:
     full.backup(tmp_path / name)

@@ -222,6 +222,17 @@ static dm_status log_refuse(const char *dest, dm_error *err)
     return DM_OK;
 }
 
+dm_status dm__dest_name_check(const char *path, dm_error *err)
+{
+    const char *suffix = dm__path_suffix(path);
+    if (suffix == NULL)
+        return DM_OK;
+    return dm__fail(err, DM_INVALID,
+                    "%s cannot be written to: what ends in %s is a part of the database beside it,"
+                    " which SQLite overwrites or deletes",
+                    path, suffix);
+}
+
 dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out, dm_error *err)
 {
     dm__file_id id;
@@ -230,16 +241,18 @@ dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out, dm_e
         return dm__fail(err, DM_EXISTS, "%s is a link, to where nothing is", dest);
     if (code == 0 && !id.is_regular)
         return dm__fail(err, DM_CANNOT_OPEN, "%s is not a regular file", dest);
-    if (code == 0 && !replace)
-        return dm__fail(err, DM_EXISTS, "%s exists already", dest);
-    if (code == ENOENT && (code = dm__folders_create(dest)) == 0)
-        code = ENOENT;
     if (code != 0 && code != ENOENT)
         return dm__fail_system(err, dest, code);
     char *path = code == 0 ? dm__path_resolve(dest) : strdup(dest);
     if (path == NULL)
         return dm__fail_system(err, dest, errno);
-    dm_status rc = log_refuse(path, err);
+    dm_status rc = dm__dest_name_check(path, err);
+    if (rc == DM_OK && code == 0 && !replace)
+        rc = dm__fail(err, DM_EXISTS, "%s exists already", dest);
+    if (rc == DM_OK)
+        rc = log_refuse(path, err);
+    if (rc == DM_OK && code == ENOENT && (code = dm__folders_create(dest)) != 0)
+        rc = dm__fail_system(err, dest, code);
     if (rc == DM_OK)
         *path_out = path;
     else

@@ -19,16 +19,18 @@ typedef struct {
  * others write. The file appears there when it is whole, checked and on the disk; before that, and
  * on failure, what was there stays. DM_EXISTS where a file is there and `overwrite` is not set,
  * where it is open in this process, or in another for writing, or where a log that holds something
- * stands beside it. DM_INVALID for ":memory:". `progress` may be NULL. While it runs, the log is
+ * stands beside it. DM_INVALID for ":memory:", and for a name that SQLite gives to what it puts
+ * beside a database ("-wal", "-shm", "-journal"). `progress` may be NULL. While it runs, the log is
  * not cut off. */
 dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_progress *progress,
                     dm_error *err) DM_CHECKED;
 
-/* Put what is in `src` in the place of what is in `dest`, in one transaction: every handle, in any
- * process, sees all of the one or all of the other. What was there is kept in a file beside it,
- * whose name `*kept_out` becomes (for dm_text_free; NULL where there was no database). `src` is
- * checked first: DM_FOREIGN, DM_NEWER, DM_DAMAGED, DM_READ_ONLY. A `dest` that cannot be opened
- * because it is damaged is put aside with its log, and the handles on it get DM_MOVED. */
+/* Put what is in `src` in the place of what is in `dest`, whose name dm_backup would take, in one
+ * transaction: every handle, in any process, sees all of the one or all of the other. What was
+ * there is kept in a file beside it, whose name `*kept_out` becomes (for dm_text_free; NULL where
+ * there was no database). `src` is checked first: DM_FOREIGN, DM_NEWER, DM_DAMAGED, DM_READ_ONLY. A
+ * `dest` that cannot be opened because it is damaged is put aside with its log, and the handles on
+ * it get DM_MOVED. */
 dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
                      const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
 

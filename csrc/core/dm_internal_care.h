@@ -215,6 +215,9 @@ dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapsho
 /* Give a whole and synced file its name, and sync that. */
 dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapshot *how,
                        dm_error *err) DM_CHECKED;
+/* DM_INVALID where SQLite would take what is at the resolved `path` for its own. A database that
+ * has none yet is no better: when it is made, SQLite deletes the file. */
+dm_status dm__dest_name_check(const char *path, dm_error *err) DM_CHECKED;
 /* The path that a snapshot would go to, for free(), where it may go there. */
 dm_status dm__dest_resolve(const char *dest, bool replace, char **path_out,
                            dm_error *err) DM_CHECKED;

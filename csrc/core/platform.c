@@ -289,6 +289,17 @@ int dm__file_remove(const char *path)
 static const char *const suffixes[] = {"-wal", "-shm", "-journal", ""};
 enum { SHARED = 1 }; /* memory, of no use to anybody later */
 
+const char *dm__path_suffix(const char *path)
+{
+    size_t length = strlen(path);
+    for (size_t i = 0; *suffixes[i] != '\0'; i++) {
+        size_t suffix = strlen(suffixes[i]);
+        if (length > suffix && strcmp(path + length - suffix, suffixes[i]) == 0)
+            return suffixes[i];
+    }
+    return NULL;
+}
+
 static int file_rename(const char *from, const char *to, bool replace)
 {
     if (replace)
@@ -320,13 +331,7 @@ static void unfinished_remove(const char *path)
 
 static bool unfinished_name_ok(const char *name)
 {
-    size_t length = strlen(name);
-    for (size_t i = 0; *suffixes[i] != '\0'; i++) {
-        size_t suffix = strlen(suffixes[i]);
-        if (length > suffix && strcmp(name + length - suffix, suffixes[i]) == 0)
-            return false;
-    }
-    return strncmp(name, UNFINISHED, sizeof UNFINISHED - 1) == 0;
+    return dm__path_suffix(name) == NULL && strncmp(name, UNFINISHED, sizeof UNFINISHED - 1) == 0;
 }
 
 /* A name that nobody else takes; O_EXCL is there for who does. */

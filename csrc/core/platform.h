@@ -68,6 +68,8 @@ char *dm__path_resolve(const char *path);
  * by SQLite: what a thread has of its locks at a fork, a child waits for in vain, and a fork waits
  * only for calls inside SQLite that are known as such. */
 char *dm__path_beside(const char *path, const char *suffix);
+/* What `path` ends in, where SQLite gives such names to what it puts beside a database; or NULL. */
+const char *dm__path_suffix(const char *path);
 
 /* The rest are for files that no connection of this process has open. */
 int dm__file_sync(const char *path);

@@ -230,7 +230,9 @@ static dm_status dest_open(restore_job *job, int64_t busy_timeout_ms, dm_error *
     if (job->path == NULL)
         return dm__fail_system(err, job->dest, errno);
     dm_options options = {.busy_timeout_ms = busy_timeout_ms};
-    dm_status rc = dm_open(job->path, &options, &job->to, err);
+    dm_status rc = dm__dest_name_check(job->path, err);
+    if (rc == DM_OK)
+        rc = dm_open(job->path, &options, &job->to, err);
     return rc == DM_DAMAGED ? kept_choose(job, err) : rc;
 }
 
