@@ -617,8 +617,12 @@ def test_what_cannot_be_called(dm: DataManager, tmp_path: Path, field: str) -> N
 
 def test_open_databases_are_not_read(filled: DataManager, path: str, tmp_path: Path) -> None:
     """Closing a descriptor of one drops its locks."""
-    os.symlink(path, tmp_path / "link.csv")
-    for name in (path, f"{path}-wal", f"{path}-shm", str(tmp_path / "link.csv")):
+    names = [path, f"{path}-wal", f"{path}-shm"]
+    for name in names[:]:
+        for make in (os.symlink, os.link):
+            names.append(str(tmp_path / f"{len(names)}.csv"))
+            make(name, names[-1])
+    for name in names:
         with pytest.raises(InvalidDataError, match="is a database that is open"):
             filled.import_requests(name, "csv", model="m")
     with pytest.raises(FileNotFoundError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import sqlite3
 import stat
 from pathlib import Path
@@ -101,6 +102,31 @@ def test_symlink_is_the_same_store(tmp_path: Path) -> None:
         one.add_model_request("m", ROW)
         assert two.add_model_request("m", ROW) == 2
     assert sorted(os.listdir(tmp_path)) == ["link.db", "usage.db"]
+
+
+def locks(path: str) -> int:
+    inode = f":{os.stat(path).st_ino} "
+    return sum(inode in line for line in Path("/proc/locks").read_text().splitlines())
+
+
+def test_a_part_of_an_open_database_is_not_opened(tmp_path: Path) -> None:
+    """Closing it again would drop this process's locks on it."""
+    path = str(tmp_path / "a.db")
+    with DataManager(path) as dm:
+        dm.add_model_request("m", ROW)
+        held = locks(f"{path}-shm")
+        assert held > 0
+        (tmp_path / "link.db").symlink_to("a.db-shm")
+        for name in (f"{path}-shm", f"{path}-wal", str(tmp_path / "link.db")):
+            with pytest.raises(
+                datamanager.CannotOpenError, match="is a part of a database that is open here"
+            ):
+                DataManager(name, read_only=True)
+        assert locks(f"{path}-shm") == held
+    shutil.copy(path, f"{path}-wal")
+    os.unlink(path)
+    with DataManager(f"{path}-wal") as dm, DataManager(f"{path}-wal") as other:
+        assert dm.get_models() == other.get_models() == ["m"]
 
 
 @pytest.mark.parametrize("damage", ["header", "schema page", "cut"])

@@ -29,7 +29,8 @@ static PyMethodDef module_methods[] = {
      "cache_n of the input tokens are cache hits. The tokens before it in the billing period count "
      "where the strategy is 'cumulative'."},
     {"_is_open", is_open, METH_O,
-     "_is_open($module, path, /)\n--\n\nWhether a handle of this process has the database open."},
+     "_is_open($module, path, /)\n--\n\nWhether a handle of this process has the file open, as a "
+     "database or beside one."},
     {"_check_request", (PyCFunction)(void (*)(void))request_check, METH_FASTCALL | METH_KEYWORDS,
      "_check_request($module, /, model_name, row, duration, first_token, request_id)\n--\n\n"
      "Raises what adding it would."},

@@ -110,19 +110,32 @@ static dm_status open_refuse(const char *dest, dm_error *err)
     return dm__fail(err, DM_EXISTS, "%s is a database that is open, or was not closed", dest);
 }
 
-/* With the lock of the process's table held. */
+/* Is the file one of the databases that are open here, or `beside` one? By what it is: links may
+ * give it any name. With the lock of the process's table held. */
+static bool is_of_open(const dm__file_id *file, bool beside)
+{
+    bool found = false;
+    for (dm__store *store = dm__stores; store != NULL; store = store->next) {
+        dm__mutex_lock(&store->lock);
+        if (!store->in_memory && store->state != DM__STORE_CLOSED)
+            found |= beside ? dm__file_is_beside(file, store->path)
+                            : store->device == file->device && store->inode == file->inode;
+        dm__mutex_unlock(&store->lock);
+    }
+    return found;
+}
+
 static bool is_open_here(const char *path)
 {
     dm__file_id id;
-    bool open = false;
-    if (dm__file_identify(path, &id) != 0)
-        return false;
-    for (dm__store *store = dm__stores; store != NULL; store = store->next) {
-        dm__mutex_lock(&store->lock);
-        open |= !store->in_memory && store->device == id.device && store->inode == id.inode &&
-                store->state != DM__STORE_CLOSED;
-        dm__mutex_unlock(&store->lock);
-    }
+    return dm__file_identify(path, &id) == 0 && (is_of_open(&id, false) || is_of_open(&id, true));
+}
+
+bool dm__is_beside_open(const dm__file_id *file)
+{
+    dm__mutex_lock(&dm__stores_lock);
+    bool open = is_of_open(file, true);
+    dm__mutex_unlock(&dm__stores_lock);
     return open;
 }
 

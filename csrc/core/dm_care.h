@@ -34,7 +34,8 @@ dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_pr
 dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
                      const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
 
-/* By a handle of this process: then nobody here may open the file in another way. */
+/* By a handle of this process, as a database or as what SQLite has put beside one, whatever its
+ * name: then nobody here may open the file in another way. */
 bool dm_database_is_open(const char *path);
 
 /* Which requests and runs go: what was over before `before_s`. The newest run of a model, and of

@@ -177,6 +177,11 @@ dm__batch *dm__batch_of_thread(dm_manager *m);
 dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error *err) DM_CHECKED;
 void dm__batches_drop(dm_manager *m);
 
+/* backup.c */
+/* SQLite has put the file beside a database that is open here: closing a descriptor of it drops
+ * this process's locks on that. */
+bool dm__is_beside_open(const dm__file_id *file);
+
 /* store.c, for fork.c: the process's table */
 extern dm__mutex dm__stores_lock;
 extern dm__store *dm__stores;

@@ -300,6 +300,19 @@ const char *dm__path_suffix(const char *path)
     return NULL;
 }
 
+bool dm__file_is_beside(const dm__file_id *file, const char *path)
+{
+    bool found = false;
+    for (size_t i = 0; *suffixes[i] != '\0'; i++) {
+        dm__file_id id = {0};
+        char *name = dm__path_beside(path, suffixes[i]);
+        found |= name == NULL || (dm__file_identify(name, &id) == 0 && id.device == file->device &&
+                                  id.inode == file->inode);
+        free(name);
+    }
+    return found;
+}
+
 static int file_rename(const char *from, const char *to, bool replace)
 {
     if (replace)

@@ -70,6 +70,8 @@ char *dm__path_resolve(const char *path);
 char *dm__path_beside(const char *path, const char *suffix);
 /* What `path` ends in, where SQLite gives such names to what it puts beside a database; or NULL. */
 const char *dm__path_suffix(const char *path);
+/* Whether the file is one of those beside `path`; where that cannot be told, too. */
+bool dm__file_is_beside(const dm__file_id *file, const char *path);
 
 /* The rest are for files that no connection of this process has open. */
 int dm__file_sync(const char *path);

@@ -389,6 +389,8 @@ static dm_status file_locate(const char *path, bool read_only, char **resolved_o
     if (resolved == NULL)
         return dm__fail_system(err, path, errno);
     dm_status rc = beside_check(resolved, err);
+    if (rc == DM_OK && dm__path_suffix(resolved) != NULL && dm__is_beside_open(id_out))
+        rc = dm__fail(err, DM_CANNOT_OPEN, "%s is a part of a database that is open here", path);
     if (rc == DM_OK)
         *resolved_out = resolved;
     else

@@ -323,9 +323,8 @@ def _request(record: Record, fields: _Fields, bad: Callable[[int, str], object])
 @contextlib.contextmanager
 def _opened(path: str, format: str) -> Iterator[TextIO | None]:
     # Closing any descriptor of a database drops the locks that SQLite has on it.
-    for suffix in ("", "-wal", "-shm", "-journal"):
-        if path.endswith(suffix) and _core._is_open(path[: len(path) - len(suffix)]):
-            raise InvalidDataError(f"{path} is a database that is open, not a file of requests")
+    if _core._is_open(path):
+        raise InvalidDataError(f"{path} is a database that is open, not a file of requests")
     if format == "parquet":
         yield None
         return
