@@ -46,12 +46,13 @@ def _first_and_last(dm: DataManager, names: Sequence[str] | None) -> tuple[float
 def _buckets(
     dm: DataManager, names: Sequence[str] | None, before: float, keep: Keep, zone: windows.Zone
 ) -> list[float]:
-    """Where the hours or days begin that lie before ``before`` and in which there is something."""
+    """Where the hours or days begin that lie before ``before`` and in which there is something,
+    and where the last ends: what comes meanwhile and lies in none of them stays."""
     span = _first_and_last(dm, names)
     if span is None or span[0] >= before:
-        return [before]
+        return [before, before]
     end = min(before, max(span[1], time.time()) + 86400)
-    return windows.edges(keep, None, zone.tz, None, end, lambda: span)[:-1]
+    return windows.edges(keep, None, zone.tz, None, end, lambda: span)
 
 
 def prune(
@@ -72,5 +73,7 @@ def prune(
     if moment is None:
         raise InvalidDataError("before must be seconds since 1970, a datetime or a date, not None")
     names = names_of(models)
-    edges = None if keep is None else _buckets(dm, names, moment, keep, zone)
+    edges = None
+    if keep is not None:
+        *edges, moment = _buckets(dm, names, moment, keep, zone)
     return PrunedTable(dm._prune(names, moment, edges, dry_run, progress), zone.tz)

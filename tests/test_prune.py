@@ -638,6 +638,34 @@ def test_readers_and_writers_beside_it(path: str) -> None:
         assert dm.usage("new")[0].requests == int(rest)
 
 
+@pytest.mark.parametrize("days", [-200, 40], ids=["before", "after"])
+def test_what_comes_meanwhile_before_or_after_all_buckets(path: str, days: int) -> None:
+    """No bucket is of their time, so they stay, and the next time there are some."""
+    end = time.time() + 100 * DAY
+    begin = BEGIN if days < 0 else time.time()
+    late = [begin + (days + i) * DAY for i in (0, 2, 5)]
+    with filled(path, 30_000) as dm:
+        dm.add_model_requests("next", some_rows(100))  # is looked at when "m" is done
+        add_runs(dm, "next", [(BEGIN + DAY, 60), (BEGIN + 2 * DAY, 60)])
+        found = dm.prune(end, tz="UTC", dry_run=True)
+        wanted: list[Any] = []
+
+        def add(done: int, total: int) -> None:
+            if not wanted:
+                for name in ("m", "next"):
+                    dm.add_model_requests(name, [[at, 5, 1, 0, 5] for at in late])
+                    add_runs(dm, name, [(at, 60) for at in late])
+                wanted.append(dm.usage(by="day", tz="UTC"))
+
+        pruned = dm.prune(end, tz="UTC", progress=add)
+        assert [row.requests for row in pruned] == [row.requests for row in found]
+        assert dm.usage(by="day", tz="UTC") == wanted[0]
+        assert [r.timestamp for r in dm.get_model_requests("next")] == late[::-1]
+        found = dm.prune(end, tz="UTC", dry_run=True)
+        assert found.total.requests == 6 and dm.prune(end, tz="UTC") == found
+        assert dm.usage(by="day", tz="UTC") == wanted[0] and wrong(dm) == []
+
+
 def test_two_prune_at_once(path: str) -> None:
     with filled(path, 20_000) as dm, DataManager(path) as other:
         wanted = ask(dm, HOUR)

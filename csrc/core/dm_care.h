@@ -44,8 +44,8 @@ typedef struct {
     const dm_str *models; /* NULL: all, and the runs of the program */
     size_t model_count;
     double before_s;
-    /* Where the buckets begin of which sums are kept, ascending; at least one. NULL: nothing is
-     * kept, and what was kept of that time before goes, too. */
+    /* Where the buckets begin of which sums are kept, ascending; at least one: what lies before the
+     * first stays. NULL: nothing is kept, and what was kept of that time before goes, too. */
     const double *edges_s;
     size_t edge_count;
     bool dry_run; /* only say what would go */

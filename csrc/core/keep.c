@@ -7,10 +7,10 @@
 
 #include <string.h>
 
+/* Nothing that is pruned lies before the first edge: see first_s() of prune.c. */
 static double bucket_of(const dm__keeper *keeper, double time_s)
 {
-    ptrdiff_t at = dm__last_at_most(keeper->edges_s, keeper->edge_count, time_s);
-    return at < 0 ? 0 : keeper->edges_s[at];
+    return keeper->edges_s[dm__last_at_most(keeper->edges_s, keeper->edge_count, time_s)];
 }
 
 static bool one_tariff(const dm__keeper *keeper, double from_s, double to_s)

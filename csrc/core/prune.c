@@ -45,6 +45,13 @@ static void plan_reset(prune_plan *plan)
     *plan = (prune_plan){0};
 }
 
+/* What lies before the first bucket has come since the buckets were made, and has none: it is left
+ * for the next time. */
+static double first_s(const dm_prune_query *query)
+{
+    return query->edges_s == NULL ? -INFINITY : query->edges_s[0];
+}
+
 /* ---- the plan: requests ---- */
 
 static dm_status planned_take(dm__scan *scan)
@@ -97,7 +104,7 @@ static dm_status plan_extend(dm__conn *conn, dm__model *model, prune_plan *plan,
     size_t from = plan->count;
     dm__scan scan = {.after_id = plan->last_id,
                      .end_id = last_id,
-                     .start_s = -INFINITY,
+                     .start_s = first_s(plan->query),
                      .end_s = plan->end_s,
                      .limit = SIZE_MAX,
                      .capacity = DM__CHUNK_ROWS,
@@ -126,21 +133,22 @@ static dm_status plan_extend(dm__conn *conn, dm__model *model, prune_plan *plan,
 /* ---- the plan: runs ---- */
 
 /* Leaves those that are over; the newest may go on. */
-static void runs_filter(dm_runs *runs, double before_s)
+static void runs_filter(dm_runs *runs, const dm_prune_query *query)
 {
     size_t kept = 0;
     for (size_t i = 1; i < runs->count; i++)
-        if (runs->runs[i].end_time_s <= before_s)
+        if (runs->runs[i].start_time_s >= first_s(query) &&
+            runs->runs[i].end_time_s <= query->before_s)
             runs->runs[kept++] = runs->runs[i];
     runs->count = kept;
 }
 
-static dm_status runs_plan(dm__conn *conn, dm__model *model, double before_s, dm_runs *runs,
-                           dm_error *err)
+static dm_status runs_plan(dm__conn *conn, dm__model *model, const dm_prune_query *query,
+                           dm_runs *runs, dm_error *err)
 {
     dm_window all = DM_WINDOW_ALL;
     dm_status rc = dm__runs_of_model(conn, model, &all, runs, err);
-    runs_filter(runs, before_s);
+    runs_filter(runs, query);
     return rc;
 }
 
@@ -188,8 +196,8 @@ static dm_status what_goes(dm__conn *conn, dm__model *model, const dm_prune_quer
     dm_pruned kept = {0, 0};
     *count = (dm_pruned){0, 0};
     dm__rows_query rows = {
-        .start_s = -INFINITY, .end_s = query->before_s, .each = count_add, .argument = count};
-    dm_status rc = runs_plan(conn, model, query->before_s, &plan.runs, err);
+        .start_s = first_s(query), .end_s = query->before_s, .each = count_add, .argument = count};
+    dm_status rc = runs_plan(conn, model, query, &plan.runs, err);
     count->runs = (int64_t)plan.runs.count;
     if (rc == DM_OK && model != NULL)
         rc = dm__rows_each(conn, model, &rows, err);
@@ -405,7 +413,7 @@ static dm_status model_plan(dm__conn *conn, dm__model *model, dm__model_read *re
     if (rc == DM_OK && model != NULL)
         rc = plan_extend(conn, model, plan, last_id, err);
     if (rc == DM_OK && plan->runs.runs == NULL) {
-        rc = runs_plan(conn, model, plan->query->before_s, &plan->runs, err);
+        rc = runs_plan(conn, model, plan->query, &plan->runs, err);
         plan->run_count = plan->runs.count;
     }
     return rc;
