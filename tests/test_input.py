@@ -139,6 +139,23 @@ def test_what_a_mask_hides_is_not_read(dm: datamanager.DataManager) -> None:
     assert dm.performance()[0].duration_max == 0.7
 
 
+@pytest.mark.parametrize("kind", [set, frozenset])
+def test_sets_have_no_order(dm: datamanager.DataManager, kind: Any) -> None:
+    """Which value is of which row would be another in each process."""
+    row = (1, 2, 3, 4, 5)
+    said = (
+        r"rows must be an iterable of rows in order, or a mapping of columns, not (frozenset\()?\{"
+    )
+    with pytest.raises(InvalidDataError, match=said):
+        dm.add_model_requests("m", kind([row]))
+    for name in (*FIELDS, "duration"):
+        columns = {**{name: [1] for name in FIELDS}, name: kind([1])}
+        said = f"column {name} must be a sequence of numbers, not {kind.__name__}$"
+        with pytest.raises(InvalidDataError, match=said):
+            dm.add_model_requests("m", columns)
+    assert dm.get_models() == []
+
+
 def test_bad_columns(dm: datamanager.DataManager) -> None:
     good = {name: np.arange(3) for name in FIELDS}
     with pytest.raises(InvalidDataError, match="no column prompt_n"):
@@ -155,6 +172,8 @@ def test_bad_columns(dm: datamanager.DataManager) -> None:
         dm.add_model_requests("m", {**good, "cache_n": np.arange(3, dtype=">i8")})
     with pytest.raises(InvalidDataError, match="cache_n must have one dimension of numbers"):
         dm.add_model_requests("m", {**good, "cache_n": np.zeros((3, 1))})
+    with pytest.raises(InvalidDataError, match="cache_n must be a sequence of numbers, not dict"):
+        dm.add_model_requests("m", {**good, "cache_n": dict.fromkeys(range(3))})
     with pytest.raises(InvalidDataError, match="row 1: cache_n must be"):
         dm.add_model_requests("m", {**good, "cache_n": np.array([0.0, 0.5, 1.0])})
     with pytest.raises(InvalidDataError, match=r"row 1: cache_n must be .* not 1\.8446"):

@@ -121,6 +121,10 @@ def test_bad_lists(dm: DataManager) -> None:
     for rows, ids, said in [
         ([ROW], "a", "request_ids must be a sequence of str or None, not str"),
         ([ROW], 5, "request_ids must be a sequence of str or None, not int"),
+        ([ROW], {"a"}, "request_ids must be a sequence of str or None, not set"),
+        ([ROW], frozenset("a"), "request_ids must be a sequence of str or None, not frozenset"),
+        ([ROW], {"a": 1}, "request_ids must be a sequence of str or None, not dict"),
+        ({**columns, "request_id": {"a"}}, None, "request_ids must be a sequence .*, not set"),
         ([ROW], [], "request_ids has 0 values, but there are 1 rows"),
         ({**columns, "request_id": ["a"]}, ["a"], "rows has a column request_id, and"),
         ({**columns, "request_id": ["a"], "x": [1]}, None, "and no others: 7 given"),

@@ -54,6 +54,16 @@ static int prefix_row(module_state *state, size_t row)
     return -1;
 }
 
+/* The values of rows one after the other: a new tuple; NULL, maybe with no error set, where it is
+ * none. A set has an order of its own, another in each process, and so would say nothing about
+ * which value is of which row; what a mapping holds stands by its keys. */
+static PyObject *values_of_rows(PyObject *object)
+{
+    bool refused = PyUnicode_Check(object) || PyAnySet_Check(object) ||
+                   PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MAPPING);
+    return refused ? NULL : PySequence_Tuple(object);
+}
+
 /* ---- rows ---- */
 
 static int rows_reserve(row_columns *columns, size_t *capacity)
@@ -91,10 +101,11 @@ static int row_append(module_state *state, PyObject *row, row_columns *columns)
 static int rows_of_iterable(module_state *state, PyObject *object, row_columns *columns)
 {
     size_t capacity = 0;
-    PyObject *iterator = PyObject_GetIter(object), *row = NULL;
+    PyObject *iterator = PyAnySet_Check(object) ? NULL : PyObject_GetIter(object), *row = NULL;
     if (iterator == NULL) {
         return raise_invalid_value(
-            state, object, "rows must be an iterable of rows or a mapping of columns, not ");
+            state, object,
+            "rows must be an iterable of rows in order, or a mapping of columns, not ");
     }
     int rc = 0;
     while (rc == 0 && (row = PyIter_Next(iterator)) != NULL) {
@@ -239,7 +250,7 @@ static int item_store(module_state *state, PyObject *item, row_columns *columns,
 static int column_of_sequence(module_state *state, PyObject *object, row_columns *columns, int i,
                               size_t *count)
 {
-    PyObject *items = PyUnicode_Check(object) ? NULL : PySequence_Tuple(object);
+    PyObject *items = values_of_rows(object);
     if (items == NULL) {
         return raise_invalid(state, "column %s must be a sequence of numbers, not %.100s",
                              column_names[i], Py_TYPE(object)->tp_name);
@@ -311,7 +322,7 @@ static int column_find(module_state *state, PyObject *mapping, row_columns *colu
 
 static int request_ids_read(module_state *state, PyObject *object, row_columns *columns)
 {
-    columns->texts = PyUnicode_Check(object) ? NULL : PySequence_Tuple(object);
+    columns->texts = values_of_rows(object);
     if (columns->texts == NULL) {
         return raise_invalid(state, "request_ids must be a sequence of str or None, not %.100s",
                              Py_TYPE(object)->tp_name);
