@@ -231,6 +231,27 @@ def test_rows_of_a_number_that_was_used_before_a_restore(tmp_path: Path) -> None
             dm.export(file, overwrite=True)
 
 
+def test_rows_of_models_that_have_no_era(tmp_path: Path) -> None:
+    """As the older class makes them: they go by the id of the file."""
+    path, backup, file = tmp_path / "a.db", tmp_path / "backup.db", tmp_path / "x.csv"
+    with DataManager(path) as dm:
+        dm.add_model_requests("x", rows_at(1000, 5))
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("DROP TABLE datamanager_eras")
+    with DataManager(path) as dm:
+        dm.export(file)
+        assert dm.import_requests(file)[1:3] == (0, 5)
+        dm.backup(backup)
+        dm.add_model_requests("x", rows_at(2000, 5))
+        dm.export(file, overwrite=True)
+    restore(backup, path)
+    with DataManager(path) as dm:
+        dm.add_model_requests("x", rows_at(3000, 5))
+        dm.prune(60_000, tz="UTC")
+        for added in (5, 0):
+            assert dm.import_requests(file)[1:3] == (added, 10 - added)
+
+
 def test_without_the_store_table(filled: DataManager, path: str, tmp_path: Path) -> None:
     """Nothing is lost where others drop it: what the file itself had is then added again."""
     with closing(sqlite3.connect(path)) as other, other:
