@@ -333,14 +333,6 @@ static dm_status model_conn_open(dm__audit *audit)
     return rc == DM_OK ? dm__kept_create(audit->ours, audit->err) : rc;
 }
 
-static dm_status eras_audit(dm__audit *audit)
-{
-    static const char table[] = "datamanager_eras";
-    bool there = false, usable;
-    dm_status rc = dm__table_find(audit->conn, table, &there, audit->err);
-    return rc == DM_OK && there ? dm__table_audit(audit, table, table, &usable) : rc;
-}
-
 static dm_status rules_audit(dm__audit *audit)
 {
     bool usable = true;
@@ -356,7 +348,7 @@ static dm_status rules_audit(dm__audit *audit)
     if (rc == DM_OK)
         rc = dm__table_audit(audit, "datamanager_store", "datamanager_store", &usable);
     if (rc == DM_OK)
-        rc = eras_audit(audit);
+        rc = dm__side_table_audit(audit, "datamanager_eras", "datamanager_eras", &usable);
     usable = true;
     if (rc == DM_OK)
         rc = dm__table_audit(audit, "model_name_mapping", "model_name_mapping", &usable);
