@@ -45,14 +45,8 @@ dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error 
  * for a moment, it would grow without end: a reader that comes while not all is written back reads
  * from the log, too. So from a length on the write lock is held until all is written back, and
  * those have gone who read from the log; who comes meanwhile reads from the file. */
-#define LOG_LONG 5120 /* frames, 20 MB of the usual pages */
-
-/* At first so that no call that writes takes a second, though some readers last longer; once the
- * log has got twice as long, until all have gone that last for a second. */
-static int64_t patience_ns(int length)
-{
-    return (length < 2 * LOG_LONG ? 800 : 1500) * DM__MS;
-}
+#define LOG_LONG         5120 /* frames, 20 MB of the usual pages */
+#define READERS_AWAIT_NS (1500 * DM__MS)
 
 /* By the locks of the shared memory, which are a part of SQLite's file format: 4 to 7 are those of
  * readers of the log. SQLite itself takes them when it begins a log again. */
@@ -97,9 +91,9 @@ static bool readers_gone(dm__store *store, int *written, int64_t until_ns)
     return false;
 }
 
-static bool readers_await(dm__store *store, int length)
+static bool readers_await(dm__store *store)
 {
-    int64_t until_ns = dm__monotonic_ns() + patience_ns(length);
+    int64_t until_ns = dm__monotonic_ns() + READERS_AWAIT_NS;
     int written = -1;
     bool gone = false;
     while (!gone && may_await(store, until_ns)) {
@@ -116,9 +110,8 @@ static void long_log_shorten(dm__store *store)
     int length = store->writer->log_length;
     if (length < LOG_LONG)
         store->log_bearable = LOG_LONG;
-    else if (length >= store->log_bearable && !readers_await(store, length))
-        /* A long reader: to wait for it again would only cost the writers time. */
-        store->log_bearable = length / 2 * 3;
+    else if (length >= store->log_bearable && !readers_await(store))
+        store->log_bearable = length * 2; /* a long reader: it would only cost the writers time */
 }
 
 void dm__store_checkpoint(dm__store *store, bool now)
