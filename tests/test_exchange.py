@@ -252,6 +252,16 @@ def test_rows_of_models_that_have_no_era(tmp_path: Path) -> None:
             assert dm.import_requests(file)[1:3] == (added, 10 - added)
 
 
+def test_a_copy_of_eras_that_are_not_as_they_should_be(dm: DataManager, tmp_path: Path) -> None:
+    """Whoever has changed them does not keep a backup from being made."""
+    dm.add_model_requests("x", rows_at(1000, 5))
+    with closing(sqlite3.connect(dm.db_path)) as other:
+        other.execute("ALTER TABLE datamanager_eras RENAME last_row TO last")
+    dm.backup(tmp_path / "copy.db")
+    with DataManager(tmp_path / "copy.db") as copy:
+        assert len(copy.get_model_requests("x")) == 5
+
+
 def test_without_the_store_table(filled: DataManager, path: str, tmp_path: Path) -> None:
     """Nothing is lost where others drop it: what the file itself had is then added again."""
     with closing(sqlite3.connect(path)) as other, other:

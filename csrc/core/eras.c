@@ -12,8 +12,6 @@
  * which a copy changes as well. A file that was copied by other programs begins none. */
 #include "dm_internal.h"
 
-#include <string.h>
-
 #define LATEST "9223372036854775807" /* the last row of the era that goes on */
 #define WORD   "lower(hex(randomblob(8)))"
 
