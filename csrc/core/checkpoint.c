@@ -5,64 +5,89 @@
  * then publishes a backfill mark beyond the new log, and commits that were acknowledged vanish.
  * While the log's write lock is held nobody can commit or reset it, so we take that first, on one
  * connection, and checkpoint on another. PASSIVE, because the stronger kinds would wait for the
- * write lock that we hold. */
+ * write lock that we hold.
+ *
+ * The lock alone, and no transaction: that would read from the log as well, and where all marks for
+ * readers are taken share one that is behind the log's end; the checkpoint would wait for itself.
+ */
 #include "dm_store.h"
 
-/* In a transaction of another connection, which holds the write lock. */
-static dm_status write_back(dm__conn *checkpointer, int *log, int *done, dm_error *err)
+/* ---- the log's locks ---- */
+
+/* By their numbers in the shared memory, which are a part of SQLite's file format: one of the
+ * writer, and four of those who read from the log. https://sqlite.org/walformat.html#wal_locks */
+enum { WRITER = 0, READERS = 4, READERS_COUNT = 4 };
+
+/* SQLITE_BUSY: another connection has it. */
+static int log_lock(dm__conn *conn, int first, int count, int what)
 {
-    *log = *done = -1;
+    sqlite3_file *file = NULL;
+    (void)sqlite3_file_control(conn->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
+    if (file == NULL || file->pMethods == NULL || file->pMethods->iVersion < 2)
+        return SQLITE_IOERR_SHMLOCK;
+    return file->pMethods->xShmLock(file, first, count, what | SQLITE_SHM_EXCLUSIVE);
+}
+
+static dm_status writers_stop(dm__conn *writer, dm_error *err)
+{
+    int code = log_lock(writer, WRITER, 1, SQLITE_SHM_LOCK);
+    return code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, NULL, code, "checkpoint");
+}
+
+static void writers_go_on(dm__conn *writer)
+{
+    (void)log_lock(writer, WRITER, 1, SQLITE_SHM_UNLOCK);
+}
+
+/* As SQLite itself finds out when it begins a log again. */
+static bool log_unread(dm__conn *conn)
+{
+    if (log_lock(conn, READERS, READERS_COUNT, SQLITE_SHM_LOCK) != SQLITE_OK)
+        return false;
+    (void)log_lock(conn, READERS, READERS_COUNT, SQLITE_SHM_UNLOCK);
+    return true;
+}
+
+/* ---- one checkpoint ---- */
+
+/* While writers are stopped. */
+static dm_status write_back(dm__conn *writer, dm__conn *checkpointer, dm_error *err)
+{
+    int log = -1, done = -1;
     int code =
-        sqlite3_wal_checkpoint_v2(checkpointer->db, "main", SQLITE_CHECKPOINT_PASSIVE, log, done);
+        sqlite3_wal_checkpoint_v2(checkpointer->db, "main", SQLITE_CHECKPOINT_PASSIVE, &log, &done);
     if (code != SQLITE_OK)
         return dm__fail_sqlite(err, checkpointer->db, code, "checkpoint");
-    if (*done > *log)
-        return dm__fail(err, DM_INTERNAL, "checkpointed %d frames of a log of %d", *done, *log);
+    if (done > log)
+        return dm__fail(err, DM_INTERNAL, "checkpointed %d frames of a log of %d", done, log);
+    writer->log_length = log;
+    writer->checkpoint_held = log - done;
+    if (log >= 0 && done == log)
+        writer->log_frames = 0; /* the next commit starts the log again, unless it is read */
     return DM_OK;
 }
 
 dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error *err)
 {
-    int log, done;
     /* A connection that has never read checkpoints nothing and says so with an OK. */
     dm_status rc = dm__conn_read_once(checkpointer, err);
     if (rc == DM_OK)
-        rc = dm__stmt_exec(writer, DM__STMT_BEGIN_IMMEDIATE, err);
+        rc = writers_stop(writer, err);
     if (rc != DM_OK)
         return rc;
-    rc = write_back(checkpointer, &log, &done, err);
-    if (rc == DM_OK && log >= 0 && done == log)
-        writer->log_frames = 0; /* the next commit starts the log again, unless it is read */
-    writer->checkpoint_held = log - done;
-    writer->log_length = log;
-    dm_status ended = dm__stmt_exec(writer, DM__STMT_ROLLBACK, rc == DM_OK ? err : NULL);
-    return rc == DM_OK ? ended : rc;
+    rc = write_back(writer, checkpointer, err);
+    writers_go_on(writer);
+    return rc;
 }
 
 /* ---- a log that is always read ---- */
 
 /* It is begun again only when nobody reads from it. Where there is always somebody, if only each
  * for a moment, it would grow without end: a reader that comes while not all is written back reads
- * from the log, too. So from a length on the write lock is held until all is written back, and
- * those have gone who read from the log; who comes meanwhile reads from the file. */
+ * from the log, too. So from a length on writers are stopped until all is written back, and those
+ * have gone who read from the log; who comes meanwhile reads from the file. */
 #define LOG_LONG         5120 /* frames, 20 MB of the usual pages */
 #define READERS_AWAIT_NS (1500 * DM__MS)
-
-/* By the locks of the shared memory, which are a part of SQLite's file format: 4 to 7 are those of
- * readers of the log. SQLite itself takes them when it begins a log again. */
-static bool log_unread(dm__conn *conn)
-{
-    enum { FIRST = 4, COUNT = 4 };
-    sqlite3_file *file = NULL;
-    (void)sqlite3_file_control(conn->db, "main", SQLITE_FCNTL_FILE_POINTER, &file);
-    if (file == NULL || file->pMethods == NULL || file->pMethods->iVersion < 2)
-        return true;
-    int (*lock)(sqlite3_file *, int, int, int) = file->pMethods->xShmLock;
-    if (lock(file, FIRST, COUNT, SQLITE_SHM_LOCK | SQLITE_SHM_EXCLUSIVE) != SQLITE_OK)
-        return false;
-    (void)lock(file, FIRST, COUNT, SQLITE_SHM_UNLOCK | SQLITE_SHM_EXCLUSIVE);
-    return true;
-}
 
 static bool may_await(dm__store *store, int64_t until_ns)
 {
@@ -72,36 +97,31 @@ static bool may_await(dm__store *store, int64_t until_ns)
     return !shut && dm__monotonic_ns() < until_ns;
 }
 
-/* With the write lock held. The transaction that holds it reads from the log as well, unless it
- * began when all of the log, which had `*written` frames, was written back. */
-static bool readers_gone(dm__store *store, int *written, int64_t until_ns)
+/* While writers are stopped. */
+static bool readers_gone(dm__store *store, int64_t until_ns)
 {
-    int log, done;
-    do {
-        if (write_back(store->checkpointer, &log, &done, NULL) != DM_OK)
-            return false;
-        if (done == log && log != *written) {
-            *written = log;
-            return false;
-        }
-        if (done == log && log_unread(store->checkpointer))
+    dm__conn *writer = store->writer, *checkpointer = store->checkpointer;
+    while (write_back(writer, checkpointer, NULL) == DM_OK) {
+        if (writer->checkpoint_held == 0 && log_unread(checkpointer))
             return true;
+        if (!may_await(store, until_ns))
+            return false;
         dm__sleep_ns(DM__MS);
-    } while (may_await(store, until_ns));
+    }
     return false;
 }
 
 static bool readers_await(dm__store *store)
 {
     int64_t until_ns = dm__monotonic_ns() + READERS_AWAIT_NS;
-    int written = -1;
-    bool gone = false;
-    while (!gone && may_await(store, until_ns)) {
-        if (dm__begin_waiting(store->writer, until_ns, NULL) != DM_OK)
-            break;
-        gone = readers_gone(store, &written, until_ns);
-        dm__rollback(store->writer);
-    }
+    dm_status rc;
+    while ((rc = writers_stop(store->writer, NULL)) == DM_BUSY && may_await(store, until_ns) &&
+           dm__busy_wait(&store->writer->stop, until_ns, NULL) == DM_OK)
+        continue;
+    if (rc != DM_OK)
+        return false;
+    bool gone = readers_gone(store, until_ns);
+    writers_go_on(store->writer);
     return gone;
 }
 

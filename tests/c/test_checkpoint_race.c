@@ -126,6 +126,44 @@ static void test_ours_keeps(void)
     CHECK_INT(count_rows("another"), 1);
 }
 
+/* ---- what the guard itself must not hold ---- */
+
+static sqlite3 *readers[4]; /* as many as the log has marks for */
+
+static void commit_one(void)
+{
+    CHECK_INT(run(b, "INSERT INTO t VALUES(1)"), SQLITE_OK);
+}
+
+static void readers_end(void)
+{
+    for (int i = 0; i < 4; i++)
+        CHECK_INT(run(readers[i], "COMMIT"), SQLITE_OK);
+}
+
+/* Who begins where all marks are taken shares one of them, and holds what it holds. */
+static void test_ours_holds_no_mark(void)
+{
+    begin();
+    dm__conn *w = NULL, *a = NULL;
+    CHECK_OK(dm__conn_open(path, false, 0, &w, &err));
+    CHECK_OK(dm__conn_open(path, false, 0, &a, &err));
+    for (int i = 0; i < 4; i++) {
+        readers[i] = open_plain();
+        CHECK_INT(run(readers[i], "BEGIN; SELECT count(*) FROM t"), SQLITE_OK);
+        commit_one();
+    }
+    after_read = commit_one; /* so that the header has changed, and the next hook is called */
+    in_checkpoint = readers_end;
+    CHECK_OK(dm__checkpoint_run(w, a, &err));
+    CHECK_INT(w->checkpoint_held, 0);
+    for (int i = 0; i < 4; i++)
+        (void)sqlite3_close(readers[i]);
+    dm__conn_close(a, false);
+    dm__conn_close(w, false);
+    (void)sqlite3_close(b);
+}
+
 int main(void)
 {
     if (mkdtemp(folder) == NULL)
@@ -134,6 +172,7 @@ int main(void)
     shim_install();
     test_plain_checkpoint_loses();
     test_ours_keeps();
+    test_ours_holds_no_mark();
     (void)unlink(path);
     (void)rmdir(folder);
     return check_report();
