@@ -232,6 +232,10 @@ def test_an_edge_inside_a_sum_is_refused(dm: DataManager) -> None:
     assert dm.get_status().models[0].requests == 1
 
 
+def shown(moment: float) -> str:
+    return datetime.fromtimestamp(math.floor(moment), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 PRICES: list[Callable[[DataManager, float], object]] = [
     lambda dm, at: dm.set_pricing("m", strategy="volume", effective_from=at),
     lambda dm, at: dm.add_tier_pricing("m", [9, 10**6, 0, 1, 1, False, 0], effective_from=at),
@@ -253,7 +257,7 @@ def test_a_price_that_would_part_a_sum_is_refused(dm: DataManager, edit: Any) ->
     dm.prune(BEGIN + DAY, tz="UTC")
     before = (dm.get_price_history("m"), dm.get_model_billing("m"), list(dm.usage()))
     for what, moment in [("requests", 601), ("requests", 1200), ("runs", 100.5), ("runs", 219.5)]:
-        match = rf"a price of 'm' from {at + moment:.6f} on would part the {what} of 'm' from"
+        match = rf"a price of 'm' from {shown(at + moment)} on would part the {what} of 'm' from"
         with pytest.raises(InvalidDataError, match=match):
             edit(dm, at + moment)
         with pytest.raises(InvalidDataError, match=match), dm.batch():
@@ -318,7 +322,7 @@ def test_a_price_inside_a_sum_is_found(path: str) -> None:
         for quick in (True, False):
             (finding,) = wrong(dm, quick)
             assert (finding.severity, finding.row) == ("error", 2)
-            assert f"would part the requests of 'm' from {first:.6f} to {last:.6f}" in finding.text
+            assert f"the requests of 'm' from {shown(first)} to {shown(last)}" in finding.text
         with pytest.raises(InvalidDataError):
             dm.usage("m")
 

@@ -30,6 +30,9 @@ static int log_lock(dm__conn *conn, int first, int count, int what)
 
 static dm_status writers_stop(dm__conn *writer, dm_error *err)
 {
+    /* It has that lock already, and would lose it with ours. */
+    if (sqlite3_txn_state(writer->db, "main") == SQLITE_TXN_WRITE)
+        return dm__fail(err, DM_INTERNAL, "a checkpoint inside of a transaction");
     int code = log_lock(writer, WRITER, 1, SQLITE_SHM_LOCK);
     return code == SQLITE_OK ? DM_OK : dm__fail_sqlite(err, NULL, code, "checkpoint");
 }

@@ -234,7 +234,7 @@ dm_status dm__kept_used_since(dm__conn *conn, const char *safe, double time_s, b
 
 static int name_shown(const dm__model *model)
 {
-    return (int)(model->name_length < 40 ? model->name_length : 40);
+    return (int)(model->name_length < 32 ? model->name_length : 32);
 }
 
 dm_status dm__kept_price_admit(dm__conn *conn, const dm__model *model, double from_s,
@@ -249,14 +249,18 @@ dm_status dm__kept_price_admit(dm__conn *conn, const dm__model *model, double fr
         (void)sqlite3_bind_double(stmt, 2, from_s);
         rc = dm__stmt_step(conn, stmt, &parted, err);
     }
-    if (rc == DM_OK && parted)
-        rc =
-            dm__fail(err, DM_INVALID,
-                     "a price of '%.*s' from %.6f on would part the %s of '%.*s' from %.6f to %.6f,"
-                     " which were pruned and are kept as one sum",
-                     name_shown(model), model->name, from_s,
-                     (const char *)sqlite3_column_text(stmt, 0), name_shown(kept), kept->name,
-                     sqlite3_column_double(stmt, 1), sqlite3_column_double(stmt, 2));
+    if (rc == DM_OK && parted) {
+        char from[DM__TIME_SHOWN], first[DM__TIME_SHOWN], last[DM__TIME_SHOWN];
+        dm__time_show(from_s, from);
+        dm__time_show(sqlite3_column_double(stmt, 1), first);
+        dm__time_show(sqlite3_column_double(stmt, 2), last);
+        rc = dm__fail(err, DM_INVALID,
+                      "a price of '%.*s' from %s on would part the %s of '%.*s' from %s to %s,"
+                      " which were pruned and are kept as one sum",
+                      name_shown(model), model->name, from,
+                      (const char *)sqlite3_column_text(stmt, 0), name_shown(kept), kept->name,
+                      first, last);
+    }
     dm__stmt_put(stmt);
     return rc;
 }

@@ -164,6 +164,23 @@ static void test_ours_holds_no_mark(void)
     (void)sqlite3_close(b);
 }
 
+static void test_ours_leaves_a_transaction_its_lock(void)
+{
+    begin();
+    dm__conn *w = NULL, *a = NULL;
+    CHECK_OK(dm__conn_open(path, false, 0, &w, &err));
+    CHECK_OK(dm__conn_open(path, false, 0, &a, &err));
+    CHECK_OK(dm__conn_exec(w, &err, "BEGIN IMMEDIATE"));
+    CHECK_INT(dm__checkpoint_run(w, a, &err), DM_INTERNAL);
+    CHECK_INT(run(b, "BEGIN IMMEDIATE"), SQLITE_BUSY);
+    CHECK_OK(dm__conn_exec(w, &err, "ROLLBACK"));
+    CHECK_OK(dm__checkpoint_run(w, a, &err));
+    CHECK_INT(run(b, "BEGIN IMMEDIATE; ROLLBACK"), SQLITE_OK);
+    dm__conn_close(a, false);
+    dm__conn_close(w, false);
+    (void)sqlite3_close(b);
+}
+
 int main(void)
 {
     if (mkdtemp(folder) == NULL)
@@ -173,6 +190,7 @@ int main(void)
     test_plain_checkpoint_loses();
     test_ours_keeps();
     test_ours_holds_no_mark();
+    test_ours_leaves_a_transaction_its_lock();
     (void)unlink(path);
     (void)rmdir(folder);
     return check_report();
