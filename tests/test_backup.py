@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from interrupting import interrupt_copying
+from mounting import mounted, small_disk
 
 import datamanager
 from datamanager import DataManager, DestinationExistsError
@@ -342,21 +343,16 @@ def test_from_a_read_only_handle(full: DataManager, tmp_path: Path, path: str) -
         assert len(copy.get_model_requests("m")) == ROWS
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_reading_a_copy_needs_no_right_to_write(full: DataManager, tmp_path: Path) -> None:
     """A copy may lie where nothing can be written: on a read-only mount."""
     mount = tmp_path / "mount"
     mount.mkdir()
     full.backup(mount / "copy.db")
-    if subprocess.run(["mount", "--bind", "-o", "ro", mount, mount], check=False).returncode != 0:
-        pytest.skip("this machine does not let us mount")
-    try:
+    with mounted(mount, "--bind", str(mount)):
         subprocess.run(["mount", "-o", "remount,bind,ro", mount], check=True)
         with DataManager(mount / "copy.db", read_only=True) as copy:
             assert len(copy.get_model_requests("m")) == ROWS
         assert os.listdir(mount) == ["copy.db"]
-    finally:
-        subprocess.run(["umount", mount], check=True)
 
 
 @pytest.mark.slow
@@ -475,14 +471,9 @@ def test_no_room(full: DataManager, path: str, tmp_path: Path, kilobytes: int) -
     nothing_else(tmp_path, "copy.db")
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_full_file_system(full: DataManager, tmp_path: Path) -> None:
     mount = tmp_path / "mount"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", mount]
-    if subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("this machine does not let us mount")
-    try:
+    with small_disk(mount, "2m"):
         with pytest.raises(datamanager.DiskFullError):
             full.backup(mount / "copy.db")
         assert os.listdir(mount) == []
@@ -496,8 +487,6 @@ def test_full_file_system(full: DataManager, tmp_path: Path) -> None:
             full.backup(mount / "copy.db", overwrite=True)
         assert os.listdir(mount) == ["copy.db"]
         sound(mount / "copy.db")
-    finally:
-        subprocess.run(["umount", mount], check=True)
 
 
 BACKUP_CALL = "(lambda source, *how: datamanager.DataManager(source).backup(*how, overwrite=True))"

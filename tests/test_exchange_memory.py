@@ -11,6 +11,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from mounting import small_disk
 
 from datamanager import DataManager
 from datamanager.exchange.importing import _Occurrences
@@ -96,15 +97,10 @@ except datamanager.DiskFullError as error:
 """
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 def test_lines_without_an_id_where_the_temporary_folder_is_full(tmp_path: Path) -> None:
     """That file is mapped: what has no room for it must be an error, not a signal."""
     mount = tmp_path / "mount"
-    mount.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", mount]
-    if subprocess.run(command, check=False).returncode != 0:
-        pytest.skip("this machine does not let us mount")
-    try:
+    with small_disk(mount, "64k"):
         done = subprocess.run(
             [sys.executable, "-c", COUNTING],
             env=os.environ | {"TMPDIR": str(mount)},
@@ -113,8 +109,6 @@ def test_lines_without_an_id_where_the_temporary_folder_is_full(tmp_path: Path) 
             timeout=60,
             check=False,
         )
-    finally:
-        subprocess.run(["umount", mount], check=True)
     assert done.returncode == 0, done
     assert done.stdout == f"2049 {mount} (TMPDIR): No space left on device\n"
 
