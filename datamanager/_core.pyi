@@ -754,7 +754,7 @@ class Manager:
         periods: Sequence[float] | None,
         strategy: _Strategy | None,
         current_prices: bool,
-        whole_parts: bool = False,
+        counts_only: bool = False,
     ) -> tuple[list[UsageRow], list[tuple[str, float | None, CostSlice]]] | None: ...
     def _prune(
         self,

@@ -95,9 +95,7 @@ def _used(
 ) -> tuple[float | None, UsageRow]:
     """When the models (None: all) were last asked, and what they used from ``begin`` on."""
     edges = [-math.inf, *([] if begin is None else [begin]), math.inf]
-    # The costs are not looked at, so any strategy that needs no billing periods will do.
-    # What was pruned counts where its sum begins: the newest run may have begun long ago.
-    found = dm._usage(names, edges, None, "graduated", True, True)
+    found = dm._usage(names, edges, None, None, False, counts_only=True)
     assert found is not None
     rows, _ = found
     parts = len(edges) - 1

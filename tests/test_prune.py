@@ -462,6 +462,25 @@ def test_status_counts_runs_that_were_pruned(path: str) -> None:
         assert before.models[1].availability == pytest.approx(after.models[1].availability)
 
 
+def test_a_status_is_told_by_the_sums_alone(path: str) -> None:
+    with filled(path, 500) as dm:
+        dm.rename_model("m", "priced")
+        dm.add_model_requests("m", some_rows(300, 3))  # never ran: all of its requests count
+        dm.prune(BEGIN + 3 * DAY, tz="UTC")
+        used, status = dm.usage("m").total, dm.get_model_status("m")
+        for name in ("requests", "input_tokens", "output_tokens", "last_request"):
+            assert getattr(status, name) == getattr(used, name)
+        sums = "datamanager_usage_sums WHERE safe_name=(SELECT safe_name FROM model_name_mapping"
+        sums += " WHERE original_name='m')"
+        for change in ("packed=x'ff'", "cache_n=-1"):
+            other_program(path, f"UPDATE {sums.replace(' WHERE', f' SET {change} WHERE', 1)}")
+            if change[0] == "p":
+                assert dm.get_model_status("m") == status
+                continue
+            with pytest.raises(datamanager.CorruptDataError, match="packed is not what the sums"):
+                dm.get_model_status("m")
+
+
 def test_performance_leaves_out_what_was_pruned(dm: DataManager) -> None:
     for at in (BEGIN, BEGIN + DAY):
         dm.add_model_request("m", [at, 10, 10, 0, 10], duration=at - BEGIN + 1.0)

@@ -502,7 +502,7 @@ static PyMethodDef manager_methods[] = {
     {"get_model_billing", CALL(billing_get),
      "get_model_billing($self, /, model_name)\n--\n\nHow the model is billed."},
     {"_usage", CALL(usage_get),
-     "_usage($self, /, models, edges, periods, strategy, current_prices, whole_parts=False)\n--\n\n"
+     "_usage($self, /, models, edges, periods, strategy, current_prices, counts_only=False)\n--\n\n"
      "A list of UsageRow and one of (model, since, CostSlice): what paid the prices of a tier; "
      "None where billing periods are needed and not given."},
     {"_export", CALL(requests_export),

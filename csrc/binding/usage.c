@@ -110,7 +110,7 @@ PyObject *usage_get(METHOD_ARGS)
 {
     static const arg_spec spec = {
         "_usage",
-        {"models", "edges", "periods", "strategy", "current_prices", "whole_parts"},
+        {"models", "edges", "periods", "strategy", "current_prices", "counts_only"},
         5,
         6};
     call c;
@@ -128,7 +128,7 @@ PyObject *usage_get(METHOD_ARGS)
         (is_given(c.args[2]) && to_doubles(c.args[2], &periods, &query.period_count) < 0) ||
         (is_given(c.args[3]) && to_strategy(c.state, c.args[3], &strategy) < 0) ||
         to_flag(c.state, c.args[4], "current_prices", &query.current_prices) < 0 ||
-        (c.args[5] != NULL && to_flag(c.state, c.args[5], "whole_parts", &query.whole_parts) < 0))
+        (c.args[5] != NULL && to_flag(c.state, c.args[5], "counts_only", &query.counts_only) < 0))
         goto done;
     query.models = models;
     query.edges_s = edges;

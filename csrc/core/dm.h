@@ -534,8 +534,10 @@ typedef struct {
     size_t period_count;
     const dm_strategy *strategy; /* NULL: each model's own */
     bool current_prices;         /* false: those of the time */
-    bool whole_parts; /* what is kept of pruned requests and runs counts where it begins, instead of
-                         being refused, where an edge lies inside it */
+    /* No costs: they are 0, and there are no parts. What is kept of pruned requests and runs counts
+     * where it begins, instead of being refused, where an edge lies inside it. Takes the least
+     * time. */
+    bool counts_only;
 } dm_usage_query;
 
 typedef struct {

@@ -99,26 +99,34 @@ static bool sums_agree(const dm_request_columns *rows, const int64_t sums[4])
     return agree;
 }
 
+static bool rows_unpack(sqlite3_stmt *stmt, dm__kept_part *part)
+{
+    const uint8_t *packed = sqlite3_column_blob(stmt, 8);
+    size_t size = (size_t)sqlite3_column_bytes(stmt, 8);
+    return part->count <= DM__KEPT_ROWS && packed != NULL &&
+           dm__requests_unpack(packed, size, (size_t)part->count, &part->rows) &&
+           sums_agree(&part->rows, part->sums);
+}
+
 dm_status dm__kept_part_read(sqlite3_stmt *stmt, dm__kept_part *part, dm_error *err)
 {
     dm__row row = {stmt, "datamanager_usage_sums", sqlite3_column_int64(stmt, 0)};
-    int64_t count = 0, sums[4] = {0};
     dm_status rc = dm__row_time(&row, 1, &part->first_s, err);
     if (rc == DM_OK)
         rc = dm__row_time(&row, 2, &part->last_s, err);
     if (rc == DM_OK)
-        rc = dm__row_count(&row, 3, &count, err);
-    for (int i = 0; i < 4 && rc == DM_OK; i++)
-        rc = dm__row_integer(&row, 4 + i, &sums[i], err);
+        rc = dm__row_count(&row, 3, &part->count, err);
+    bool good = true;
+    for (int i = 0; i < 4 && rc == DM_OK; i++) {
+        rc = dm__row_integer(&row, 4 + i, &part->sums[i], err);
+        good &= part->sums[i] >= 0;
+    }
     if (rc != DM_OK)
         return rc;
-    const uint8_t *packed = sqlite3_column_blob(stmt, 8);
-    size_t size = (size_t)sqlite3_column_bytes(stmt, 8);
-    if (part->last_s < part->first_s || count == 0 || count > DM__KEPT_ROWS || packed == NULL ||
-        !dm__requests_unpack(packed, size, (size_t)count, &part->rows) ||
-        !sums_agree(&part->rows, sums))
-        return not_its_sums(&row, err);
-    return DM_OK;
+    good &= part->last_s >= part->first_s && part->count > 0;
+    return good && (part->rows.input_tokens == NULL || rows_unpack(stmt, part))
+               ? DM_OK
+               : not_its_sums(&row, err);
 }
 
 dm_status dm__kept_run_read(sqlite3_stmt *stmt, dm_kept_run *run, dm_error *err)
@@ -155,18 +163,19 @@ static dm_status kept_stmt(dm__conn *conn, dm__stmt_id id, const char *safe, sql
 }
 
 dm_status dm__kept_parts_each(dm__conn *conn, const char *safe, double start_s, double end_s,
-                              dm__kept_part_fn each, void *argument, dm_error *err)
+                              bool rows, dm__kept_part_fn each, void *argument, dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     bool more = true;
     dm__kept_part part = {0};
-    dm_status rc = kept_stmt(conn, DM__STMT_PRUNED_REQUESTS, safe, &stmt, err);
+    dm__stmt_id id = rows ? DM__STMT_PRUNED_REQUESTS : DM__STMT_PRUNED_REQUEST_SUMS;
+    dm_status rc = kept_stmt(conn, id, safe, &stmt, err);
     if (rc != DM_OK || stmt == NULL)
         return rc;
     (void)sqlite3_bind_double(stmt, 2, start_s);
     (void)sqlite3_bind_double(stmt, 3, end_s);
     rc = dm__stmt_step(conn, stmt, &more, err);
-    if (rc == DM_OK && more && !dm__request_columns_alloc(&part.rows, DM__KEPT_ROWS))
+    if (rc == DM_OK && more && rows && !dm__request_columns_alloc(&part.rows, DM__KEPT_ROWS))
         rc = dm__no_memory(err);
     while (rc == DM_OK && more) {
         rc = dm__kept_part_read(stmt, &part, err);

@@ -32,13 +32,16 @@ dm_status dm__kept_move(dm__conn *conn, const char *from, const char *to, dm_err
 /* Requests that were pruned together, in the order in which they count. */
 typedef struct {
     double first_s, last_s;
-    dm_request_columns rows; /* without ids and times */
+    int64_t count;
+    int64_t sums[4];         /* input_tokens, output_tokens, cache_n, prompt_n */
+    dm_request_columns rows; /* without ids and times; where only sums are asked for, none */
 } dm__kept_part;
 
 typedef dm_status (*dm__kept_part_fn)(void *argument, const dm__kept_part *part, dm_error *err);
-/* Those parts that reach into the window, in order. */
+/* Those parts that reach into the window, in order; `rows`: with their rows. */
 dm_status dm__kept_parts_each(dm__conn *conn, const char *safe, double start_s, double end_s,
-                              dm__kept_part_fn each, void *argument, dm_error *err) DM_CHECKED;
+                              bool rows, dm__kept_part_fn each, void *argument,
+                              dm_error *err) DM_CHECKED;
 
 typedef dm_status (*dm__kept_run_fn)(void *argument, const dm_kept_run *run, dm_error *err);
 dm_status dm__kept_runs_each(dm__conn *conn, const char *safe, dm__kept_run_fn each, void *argument,
@@ -55,12 +58,14 @@ dm_status dm__kept_used_since(dm__conn *conn, const char *safe, double time_s, b
 dm_status dm__kept_price_admit(dm__conn *conn, const dm__model *model, double from_s,
                                const dm__model *kept, dm_error *err) DM_CHECKED;
 
-/* A stored part and the sums beside it; `rows` has room for DM__KEPT_ROWS. DM_CORRUPT_DATA. */
+/* A stored part; its `rows` have room for DM__KEPT_ROWS and then agree with the sums, or have none
+ * and are not read. DM_CORRUPT_DATA. */
 dm_status dm__kept_part_read(sqlite3_stmt *stmt, dm__kept_part *part, dm_error *err) DM_CHECKED;
 dm_status dm__kept_run_read(sqlite3_stmt *stmt, dm_kept_run *run, dm_error *err) DM_CHECKED;
-#define DM__KEPT_PART_COLUMNS                                                                      \
-    "id,first_request,last_request,requests,input_tokens,output_tokens,cache_n,prompt_n,packed"
-#define DM__KEPT_RUN_COLUMNS "id,start_time,end_time,runs,seconds"
+#define DM__KEPT_SUM_COLUMNS                                                                       \
+    "id,first_request,last_request,requests,input_tokens,output_tokens,cache_n,prompt_n"
+#define DM__KEPT_PART_COLUMNS DM__KEPT_SUM_COLUMNS ",packed"
+#define DM__KEPT_RUN_COLUMNS  "id,start_time,end_time,runs,seconds"
 
 /* ---- keep.c: in the caller's transaction ---- */
 

@@ -9,6 +9,15 @@
 #define RUN_COLUMNS     "SELECT id,start_time,end_time FROM "
 #define REQUEST_COLUMNS "id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
 
+/* Those that cannot be what they say are read, and refused. */
+#define KEPT_IN_WINDOW                                                                             \
+    " FROM datamanager_usage_sums WHERE safe_name=?1"                                              \
+    " AND (first_request<?3 OR NOT (" FIRST_IS_TIME "))"                                           \
+    " AND (last_request>=?2 OR last_request<first_request OR NOT (" LAST_IS_TIME "))"              \
+    " ORDER BY first_request,id"
+#define FIRST_IS_TIME DM__IS_TIME("first_request")
+#define LAST_IS_TIME  DM__IS_TIME("last_request")
+
 /* In a model's text every %w is its safe name. */
 static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_BEGIN] = "BEGIN",
@@ -49,13 +58,8 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
         "INSERT INTO datamanager_price_tiers(safe_name,change_id,tier_index,start_tokens,"
         "end_tokens,input_price_per_million,output_price_per_million,support_cache,"
         "cache_hit_price_per_million) VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9)",
-    /* Those that cannot be what they say are read, and refused. */
-    [DM__STMT_PRUNED_REQUESTS] =
-        "SELECT " DM__KEPT_PART_COLUMNS " FROM datamanager_usage_sums WHERE safe_name=?1"
-        " AND (first_request<?3 OR NOT (" DM__IS_TIME(
-            "first_request") "))"
-                             " AND (last_request>=?2 OR last_request<first_request"
-                             " OR NOT (" DM__IS_TIME("last_request") ")) ORDER BY first_request,id",
+    [DM__STMT_PRUNED_REQUESTS] = "SELECT " DM__KEPT_PART_COLUMNS KEPT_IN_WINDOW,
+    [DM__STMT_PRUNED_REQUEST_SUMS] = "SELECT " DM__KEPT_SUM_COLUMNS KEPT_IN_WINDOW,
     [DM__STMT_PRUNED_RUNS] = "SELECT " DM__KEPT_RUN_COLUMNS
                              " FROM datamanager_uptime_sums WHERE safe_name=?1 ORDER BY id",
     [DM__STMT_PRUNED_SPAN] =

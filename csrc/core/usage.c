@@ -91,6 +91,25 @@ static dm_status tariff_make(tariff *out, const dm_tariff *from, const dm_usage_
                        : dm__fail(err, DM_CORRUPT_DATA, "prices of %s: %s", model->safe, why.text);
 }
 
+static dm_status tariffs_alloc(model_usage *usage, size_t count, dm_error *err)
+{
+    usage->tariffs = dm__calloc(count, sizeof *usage->tariffs);
+    usage->tariff_from_s = dm__calloc(count, sizeof *usage->tariff_from_s);
+    return usage->tariffs == NULL || usage->tariff_from_s == NULL ? dm__no_memory(err) : DM_OK;
+}
+
+/* One that always holds, by tiers, of which there are none. */
+static dm_status tariff_without_prices(model_usage *usage, dm_error *err)
+{
+    dm_status rc = tariffs_alloc(usage, 1, err);
+    if (rc == DM_OK) {
+        usage->tariff_count = 1;
+        usage->tariff_from_s[0] = -INFINITY;
+        usage->tariffs[0].by_tiers = true;
+    }
+    return rc;
+}
+
 static dm_status tariffs_make(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
 {
     dm_tariffs history = {0};
@@ -104,10 +123,7 @@ static dm_status tariffs_make(dm__conn *conn, dm__model *model, model_usage *usa
             first++;
         count = 1;
     }
-    usage->tariffs = dm__calloc(count, sizeof *usage->tariffs);
-    usage->tariff_from_s = dm__calloc(count, sizeof *usage->tariff_from_s);
-    if (usage->tariffs == NULL || usage->tariff_from_s == NULL)
-        rc = dm__no_memory(err);
+    rc = tariffs_alloc(usage, count, err);
     for (size_t i = 0; i < count && rc == DM_OK; i++) {
         usage->tariff_count++;
         usage->tariff_from_s[i] = i == 0 ? -INFINITY : history.tariffs[i].from_s;
@@ -369,8 +385,19 @@ static dm_status kept_cell(model_usage *usage, const dm__model *model, const cha
     cell *at = cell_of(usage, first_s);
     *cell_out = cell_holds(at, first_s) ? at : NULL;
     bool cut = *cell_out == NULL || !cell_holds(at, last_s);
-    return cut && !usage->query->whole_parts ? refuse_cut(what, model, first_s, last_s, err)
+    return cut && !usage->query->counts_only ? refuse_cut(what, model, first_s, last_s, err)
                                              : DM_OK;
+}
+
+static void sums_add(bucket_sums *bucket, const dm__kept_part *part)
+{
+    if (bucket == NULL)
+        return;
+    bucket->requests += part->count;
+    bucket->input_tokens += part->sums[0];
+    bucket->output_tokens += part->sums[1];
+    bucket->cache_n += part->sums[2];
+    bucket->prompt_n += part->sums[3];
 }
 
 static dm_status kept_part_add(void *argument, const dm__kept_part *part, dm_error *err)
@@ -382,13 +409,17 @@ static dm_status kept_part_add(void *argument, const dm__kept_part *part, dm_err
         kept_cell(all->usage, all->model, "requests", part->first_s, part->last_s, &at, err);
     if (rc != DM_OK || at == NULL)
         return rc;
+    bounds_add(at, part->first_s, part->last_s);
+    if (all->usage->query->counts_only) {
+        sums_add(at->bucket, part);
+        return DM_OK;
+    }
     (void)cell_enter(all->usage, part->first_s, all->before);
     for (size_t from = 0; from < part->rows.count; from += CHUNK_ROWS) {
         size_t left = part->rows.count - from;
         dm_request_rows run = rows_from(&part->rows, from, left < CHUNK_ROWS ? left : CHUNK_ROWS);
         cell_add(at, &run, all->before);
     }
-    bounds_add(at, part->first_s, part->last_s);
     return DM_OK;
 }
 
@@ -406,7 +437,7 @@ static dm_status requests_add_in_order(dm__conn *conn, dm__model *model, model_u
         rc = dm__no_memory(err);
     all.rows = rows;
     if (rc == DM_OK)
-        rc = dm__kept_parts_each(conn, model->safe, start_s, end_s, kept_part_add, &all, err);
+        rc = dm__kept_parts_each(conn, model->safe, start_s, end_s, true, kept_part_add, &all, err);
     if (rc == DM_OK)
         rows_add_until(&all, INFINITY);
     dm_request_columns_reset(&rows);
@@ -422,9 +453,9 @@ static dm_status requests_add(dm__conn *conn, dm__model *model, model_usage *usa
         .start_s = start_s, .end_s = end_s, .each = some_add, .argument = usage};
     ordered kept = {.usage = usage, .model = model};
     dm_status rc = dm__rows_each(conn, model, &query, err);
-    return rc == DM_OK
-               ? dm__kept_parts_each(conn, model->safe, start_s, end_s, kept_part_add, &kept, err)
-               : rc;
+    return rc == DM_OK ? dm__kept_parts_each(conn, model->safe, start_s, end_s,
+                                             !usage->query->counts_only, kept_part_add, &kept, err)
+                       : rc;
 }
 
 /* ---- runs ---- */
@@ -613,7 +644,8 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
     for (size_t i = 0; i < usage.bucket_count && rc == DM_OK; i++)
         usage.buckets[i].first_s = INFINITY, usage.buckets[i].last_s = -INFINITY;
     if (rc == DM_OK)
-        rc = tariffs_make(conn, model, &usage, err);
+        rc = asked->query->counts_only ? tariff_without_prices(&usage, err)
+                                       : tariffs_make(conn, model, &usage, err);
     if (rc == DM_OK)
         rc = cells_make(&usage, err);
     if (rc == DM_OK)

@@ -416,7 +416,7 @@ static void mix_usage(uint64_t *hash, const dm_usage *usage)
 dm_status work_usage_hash(dm_manager *m, uint64_t *hash_out, dm_error *err)
 {
     static const double edges_s[] = {-INFINITY, INFINITY};
-    dm_usage_query query = {.edges_s = edges_s, .edge_count = 2, .whole_parts = true};
+    dm_usage_query query = {.edges_s = edges_s, .edge_count = 2};
     dm_usage usage = {0};
     dm_status rc = dm_usage_get(m, &query, &usage, err);
     if (rc == DM_OK) {
