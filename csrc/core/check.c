@@ -177,12 +177,20 @@ double dm_now_s(void)
     return dm__realtime_s();
 }
 
+/* https://sqlite.org/wal.html#walresetbug */
+static bool wal_reset_race(int version)
+{
+    bool mended_in_3_44 = version >= 3044006 && version < 3045000;
+    bool mended_in_3_50 = version >= 3050007 && version < 3051000;
+    return version >= 3007000 && version < 3051003 && !mended_in_3_44 && !mended_in_3_50;
+}
+
 void dm_sqlite_info_get(dm_sqlite_info *info_out)
 {
     int number = sqlite3_libversion_number();
     *info_out = (dm_sqlite_info){.version = sqlite3_libversion(),
                                  .source_id = sqlite3_sourceid(),
                                  .version_number = number,
-                                 .wal_reset_race = number >= 3007000 && number < 3051003,
+                                 .wal_reset_race = wal_reset_race(number),
                                  .memory_used = sqlite3_memory_used()};
 }

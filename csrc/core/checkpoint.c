@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The one guarded checkpoint. From 3.7.0 to 3.51.2 a checkpoint that holds only the checkpoint
+ * The one guarded checkpoint. Before SQLite 3.51.3 a checkpoint that holds only the checkpoint
  * lock can go on with a stale header after another connection has committed and reset the log; it
  * then publishes a backfill mark beyond the new log, and commits that were acknowledged vanish.
  * While the log's write lock is held nobody can commit or reset it, so we take that first, on one
@@ -11,6 +11,8 @@
  * readers are taken share one that is behind the log's end; the checkpoint would wait for itself.
  */
 #include "dm_store.h"
+
+#include <string.h>
 
 /* ---- the log's locks ---- */
 
@@ -26,6 +28,25 @@ static int log_lock(dm__conn *conn, int first, int count, int what)
     if (file == NULL || file->pMethods == NULL || file->pMethods->iVersion < 2)
         return SQLITE_IOERR_SHMLOCK;
     return file->pMethods->xShmLock(file, first, count, what | SQLITE_SHM_EXCLUSIVE);
+}
+
+static int mode_is_wal(void *is_wal, int count, char **values, char **names)
+{
+    (void)names;
+    *(bool *)is_wal = count == 1 && values[0] != NULL && strcmp(values[0], "wal") == 0;
+    return 0;
+}
+
+/* Another program can do without one while we have no connection. The question has the connection
+ * read, so that it has that shared memory: without it SQLite before 3.38 would crash at a lock. */
+static dm_status log_find(dm__conn *writer, bool *there, dm_error *err)
+{
+    int code = sqlite3_exec(writer->db, "PRAGMA journal_mode", mode_is_wal, there, NULL);
+    if (code != SQLITE_OK)
+        return dm__fail_sqlite(err, writer->db, code, "checkpoint");
+    if (!*there)
+        writer->log_frames = 0;
+    return DM_OK;
 }
 
 static dm_status writers_stop(dm__conn *writer, dm_error *err)
@@ -72,11 +93,14 @@ static dm_status write_back(dm__conn *writer, dm__conn *checkpointer, dm_error *
 
 dm_status dm__checkpoint_run(dm__conn *writer, dm__conn *checkpointer, dm_error *err)
 {
+    bool there = false;
     /* A connection that has never read checkpoints nothing and says so with an OK. */
     dm_status rc = dm__conn_read_once(checkpointer, err);
     if (rc == DM_OK)
+        rc = log_find(writer, &there, err);
+    if (rc == DM_OK && there)
         rc = writers_stop(writer, err);
-    if (rc != DM_OK)
+    if (rc != DM_OK || !there)
         return rc;
     rc = write_back(writer, checkpointer, err);
     writers_go_on(writer);
@@ -100,31 +124,35 @@ static bool may_await(dm__store *store, int64_t until_ns)
     return !shut && dm__monotonic_ns() < until_ns;
 }
 
-/* While writers are stopped. */
-static bool readers_gone(dm__store *store, int64_t until_ns)
+/* While writers are stopped. DM_BUSY: another program writes the log back. */
+static dm_status readers_gone(dm__store *store, int64_t until_ns, bool *gone)
 {
     dm__conn *writer = store->writer, *checkpointer = store->checkpointer;
-    while (write_back(writer, checkpointer, NULL) == DM_OK) {
-        if (writer->checkpoint_held == 0 && log_unread(checkpointer))
-            return true;
-        if (!may_await(store, until_ns))
-            return false;
+    dm_status rc;
+    while ((rc = write_back(writer, checkpointer, NULL)) == DM_OK) {
+        *gone = writer->checkpoint_held == 0 && log_unread(checkpointer);
+        if (*gone || !may_await(store, until_ns))
+            break;
         dm__sleep_ns(DM__MS);
     }
-    return false;
+    return rc;
 }
 
 static bool readers_await(dm__store *store)
 {
+    dm__conn *writer = store->writer;
     int64_t until_ns = dm__monotonic_ns() + READERS_AWAIT_NS;
+    bool gone = false;
     dm_status rc;
-    while ((rc = writers_stop(store->writer, NULL)) == DM_BUSY && may_await(store, until_ns) &&
-           dm__busy_wait(&store->writer->stop, until_ns, NULL) == DM_OK)
-        continue;
-    if (rc != DM_OK)
-        return false;
-    bool gone = readers_gone(store, until_ns);
-    writers_go_on(store->writer);
+    do {
+        rc = writers_stop(writer, NULL);
+        if (rc == DM_OK) {
+            rc = readers_gone(store, until_ns, &gone);
+            writers_go_on(writer);
+        }
+        writer->counters.busy_retries += rc == DM_BUSY;
+    } while (rc == DM_BUSY && may_await(store, until_ns) &&
+             dm__busy_wait(&writer->stop, until_ns, NULL) == DM_OK);
     return gone;
 }
 

@@ -15,7 +15,7 @@
  *   history tariff pricing            prices over time
  *   money cost                        arithmetic
  *   packed kept keep prune            what is kept of what is removed
- *   usage performance span            questions over many rows,
+ *   cells usage performance span      questions over many rows,
  *   partner ahead                     and the second thread of those that are long
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts

@@ -1,243 +1,15 @@
 /* SPDX-License-Identifier: MIT
  *
- * The one aggregation: requests by model and time, with what they cost.
- *
- * The edges of the buckets and the moments at which a tariff or a billing period begins cut time
- * into cells; within a cell everything is the same for all requests. Rows mostly come in the order
- * of time, so they are dealt with in runs that lie in one cell: sums over arrays, and tokens
- * counted by price. Nothing is multiplied until the end.
- *
- *     buckets    |     0     |     1     |     2     |
- *     tariffs    |    A          |     B             |
- *     cells      |  0        | 1 |   2   |     3     |
- */
+ * The one aggregation: requests by model and time, with what they cost. Rows mostly come in the
+ * order of time, so they are dealt with in runs that lie in one cell (cells.h): sums over arrays,
+ * and tokens counted by price. Nothing is multiplied until the end. */
+#include "cells.h"
 #include "kept.h"
 #include "wide.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 #define CHUNK_ROWS 1024 /* so many tokens of at most 2^53 add up to less than 2^64 */
-
-/* ---- what is added up ---- */
-
-typedef struct {
-    dm_int128 requests, input_tokens, output_tokens, cache_n, prompt_n;
-    double first_s, last_s;
-    dm_runtime_sum seconds, runtime;
-    double beyond_s; /* seconds that no clock reaches, and no sum */
-    dm_amount token_cost;
-} bucket_sums;
-
-typedef struct {
-    bool by_tiers;
-    dm_strategy strategy;
-    dm_amount hourly_price;
-    dm_price_slice *slices;
-    size_t slice_count;
-} tariff;
-
-typedef struct {
-    double from_s, to_s;
-    bucket_sums *bucket;
-    const tariff *tariff;
-    bool begins_period;
-    dm_slice_tokens *counts; /* one for each slice of the tariff */
-} cell;
-
-typedef struct {
-    const dm_usage_query *query;
-    bucket_sums *buckets;
-    size_t bucket_count;
-    tariff *tariffs;
-    double *tariff_from_s;
-    size_t tariff_count;
-    cell *cells;
-    size_t cell_count;
-    cell *at; /* where the last row was */
-    dm_slice_tokens *counts;
-    bool cumulative; /* then rows count in the order of time, from the period's beginning */
-} model_usage;
-
-static void model_usage_reset(model_usage *usage)
-{
-    for (size_t i = 0; i < usage->tariff_count; i++)
-        dm__free(usage->tariffs[i].slices);
-    dm__free(usage->tariffs);
-    dm__free(usage->tariff_from_s);
-    dm__free(usage->buckets);
-    dm__free(usage->cells);
-    dm__free(usage->counts);
-    *usage = (model_usage){0};
-}
-
-/* ---- tariffs ---- */
-
-/* Tiers that overlap were not stored through us: the file is to blame, so the model is named. */
-static dm_status tariff_make(tariff *out, const dm_tariff *from, const dm_usage_query *query,
-                             const dm__model *model, dm_error *err)
-{
-    dm_error why = {0};
-    out->by_tiers = from->use_tier_pricing;
-    out->strategy = query->strategy != NULL ? *query->strategy : from->strategy;
-    out->slices = dm__calloc(from->tier_count + 1, sizeof *out->slices);
-    if (out->slices == NULL)
-        return dm__no_memory(err);
-    out->slice_count = from->tier_count;
-    dm_status rc = dm_price_parse("hourly_price", from->hourly_price, &out->hourly_price, &why);
-    if (rc == DM_OK)
-        rc = dm_price_slices(from->tiers, from->tier_count, out->slices, &why);
-    return rc == DM_OK ? rc
-                       : dm__fail(err, DM_CORRUPT_DATA, "prices of %s: %s", model->safe, why.text);
-}
-
-static dm_status tariffs_alloc(model_usage *usage, size_t count, dm_error *err)
-{
-    usage->tariffs = dm__calloc(count, sizeof *usage->tariffs);
-    usage->tariff_from_s = dm__calloc(count, sizeof *usage->tariff_from_s);
-    return usage->tariffs == NULL || usage->tariff_from_s == NULL ? dm__no_memory(err) : DM_OK;
-}
-
-/* One that always holds, by tiers, of which there are none. */
-static dm_status tariff_without_prices(model_usage *usage, dm_error *err)
-{
-    dm_status rc = tariffs_alloc(usage, 1, err);
-    if (rc == DM_OK) {
-        usage->tariff_count = 1;
-        usage->tariff_from_s[0] = -INFINITY;
-        usage->tariffs[0].by_tiers = true;
-    }
-    return rc;
-}
-
-static dm_status tariffs_make(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
-{
-    dm_tariffs history = {0};
-    dm_status rc = dm__tariffs_read(conn, model, &history, err);
-    if (rc != DM_OK)
-        goto done;
-    size_t first = 0, count = history.count;
-    if (usage->query->current_prices) {
-        double now_s = dm__realtime_s();
-        while (first + 1 < count && history.tariffs[first + 1].from_s <= now_s)
-            first++;
-        count = 1;
-    }
-    rc = tariffs_alloc(usage, count, err);
-    for (size_t i = 0; i < count && rc == DM_OK; i++) {
-        usage->tariff_count++;
-        usage->tariff_from_s[i] = i == 0 ? -INFINITY : history.tariffs[i].from_s;
-        rc = tariff_make(&usage->tariffs[i], &history.tariffs[first + i], usage->query, model, err);
-        usage->cumulative |=
-            usage->tariffs[i].by_tiers && usage->tariffs[i].strategy == DM_STRATEGY_CUMULATIVE;
-    }
-    if (rc == DM_OK && usage->cumulative && usage->query->periods_s == NULL)
-        rc = dm__fail(err, DM_MISUSE, "the cumulative strategy needs billing periods");
-done:
-    dm_tariffs_reset(&history);
-    return rc;
-}
-
-/* ---- cells ---- */
-
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
-/* All moments at which something begins, from `begin_s` on and before the last edge, and that edge,
- * ascending and each once. */
-static double *cuts_make(const model_usage *usage, double begin_s, size_t *count_out)
-{
-    const dm_usage_query *query = usage->query;
-    const struct {
-        const double *values;
-        size_t count;
-    } sources[] = {{query->edges_s, query->edge_count},
-                   {usage->tariff_from_s, usage->tariff_count},
-                   {query->periods_s, usage->cumulative ? query->period_count : 0}};
-    const double end_s = query->edges_s[query->edge_count - 1];
-    double *cuts =
-        dm__calloc(query->edge_count + usage->tariff_count + query->period_count + 1, sizeof *cuts);
-    if (cuts == NULL)
-        return NULL;
-    size_t count = 0, kept = 0;
-    cuts[count++] = begin_s;
-    for (size_t s = 0; s < sizeof sources / sizeof *sources; s++)
-        for (size_t i = 0; i < sources[s].count; i++)
-            if (sources[s].values[i] > begin_s && sources[s].values[i] <= end_s)
-                cuts[count++] = sources[s].values[i];
-    qsort(cuts, count, sizeof *cuts, compare_doubles);
-    for (size_t i = 0; i < count; i++)
-        if (i == 0 || cuts[i] != cuts[kept - 1])
-            cuts[kept++] = cuts[i];
-    *count_out = kept;
-    return cuts;
-}
-
-static void cell_make(model_usage *usage, cell *out, double from_s, double to_s)
-{
-    const dm_usage_query *query = usage->query;
-    ptrdiff_t bucket = dm__last_at_most(query->edges_s, query->edge_count - 1, from_s);
-    ptrdiff_t tariff_at = dm__last_at_most(usage->tariff_from_s, usage->tariff_count, from_s);
-    ptrdiff_t period = dm__last_at_most(query->periods_s, query->period_count, from_s);
-    *out = (cell){.from_s = from_s,
-                  .to_s = to_s,
-                  .bucket = bucket < 0 ? NULL : &usage->buckets[bucket],
-                  .tariff = &usage->tariffs[tariff_at],
-                  .begins_period = period >= 0 && query->periods_s[period] == from_s};
-}
-
-static dm_status cells_make(model_usage *usage, dm_error *err)
-{
-    const dm_usage_query *query = usage->query;
-    double begin_s = query->edges_s[0];
-    if (usage->cumulative) { /* what came before in the period counts too */
-        ptrdiff_t period = dm__last_at_most(query->periods_s, query->period_count, begin_s);
-        begin_s = period < 0 ? -INFINITY : query->periods_s[period];
-    }
-    size_t cut_count = 0, slices = 0;
-    dm_status rc = DM_OK;
-    double *cuts = cuts_make(usage, begin_s, &cut_count);
-    usage->cells = dm__calloc(cut_count + 1, sizeof *usage->cells);
-    if (cuts == NULL || usage->cells == NULL) {
-        rc = dm__no_memory(err);
-        goto done;
-    }
-    for (size_t i = 0; i + 1 < cut_count; i++) {
-        cell_make(usage, &usage->cells[usage->cell_count], cuts[i], cuts[i + 1]);
-        slices += usage->cells[usage->cell_count++].tariff->slice_count;
-    }
-    usage->at = usage->cells;
-    usage->counts = dm__calloc(slices + 1, sizeof *usage->counts);
-    if (usage->counts == NULL) {
-        rc = dm__no_memory(err);
-        goto done;
-    }
-    slices = 0;
-    for (size_t i = 0; i < usage->cell_count; i++) {
-        usage->cells[i].counts = usage->counts + slices;
-        slices += usage->cells[i].tariff->slice_count;
-    }
-done:
-    dm__free(cuts);
-    return rc;
-}
-
-/* The cell of a moment; there always is one for what the scan lets through. */
-static cell *cell_of(model_usage *usage, double time_s)
-{
-    size_t low = 0, high = usage->cell_count - 1;
-    while (low < high) {
-        size_t middle = low + (high - low + 1) / 2;
-        if (usage->cells[middle].from_s <= time_s)
-            low = middle;
-        else
-            high = middle - 1;
-    }
-    return &usage->cells[low];
-}
 
 /* ---- rows ---- */
 
@@ -260,10 +32,10 @@ static dm_request_rows rows_from(const dm_request_columns *rows, size_t from, si
 }
 
 /* At most CHUNK_ROWS rows of one cell. */
-static DM__WIDE void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_before *before)
+static DM__WIDE void cell_add(dm__cell *at, const dm_request_rows *rows, dm_tokens_before *before)
 {
-    bucket_sums *bucket = at->bucket;
-    const tariff *t = at->tariff;
+    dm__bucket_sums *bucket = at->bucket;
+    const dm__cell_tariff *t = at->tariff;
     if (bucket != NULL) {
         bucket->requests += (dm_int128)rows->count;
         bucket->input_tokens += sum_of(rows->input_tokens, rows->count);
@@ -278,7 +50,7 @@ static DM__WIDE void cell_add(cell *at, const dm_request_rows *rows, dm_tokens_b
         dm_cost_count(NULL, 0, DM_STRATEGY_CUMULATIVE, rows, before, NULL);
 }
 
-static void bounds_add(cell *at, double first_s, double last_s)
+static void bounds_add(dm__cell *at, double first_s, double last_s)
 {
     if (at->bucket == NULL)
         return;
@@ -286,27 +58,27 @@ static void bounds_add(cell *at, double first_s, double last_s)
     at->bucket->last_s = last_s > at->bucket->last_s ? last_s : at->bucket->last_s;
 }
 
-static bool cell_holds(const cell *at, double time_s)
+static bool cell_holds(const dm__cell *at, double time_s)
 {
     return time_s >= at->from_s && time_s < at->to_s;
 }
 
-static cell *cell_enter(model_usage *usage, double time_s, dm_tokens_before *before)
+static dm__cell *cell_enter(dm__cells *usage, double time_s, dm_tokens_before *before)
 {
     if (cell_holds(usage->at, time_s))
         return usage->at;
-    cell *at = cell_of(usage, time_s);
-    for (cell *c = usage->at + 1; before != NULL && c <= at; c++)
+    dm__cell *at = dm__cell_of(usage, time_s);
+    for (dm__cell *c = usage->at + 1; before != NULL && c <= at; c++)
         if (c->begins_period)
             *before = (dm_tokens_before){0, 0};
     return usage->at = at;
 }
 
-static void rows_add(model_usage *usage, const dm_request_columns *rows, dm_tokens_before *before)
+static void rows_add(dm__cells *usage, const dm_request_columns *rows, dm_tokens_before *before)
 {
     for (size_t from = 0, to; from < rows->count; from = to) {
         double first_s = rows->timestamp_s[from], last_s = first_s;
-        cell *at = cell_enter(usage, first_s, before);
+        dm__cell *at = cell_enter(usage, first_s, before);
         for (to = from + 1; to < rows->count && to - from < CHUNK_ROWS; to++) {
             double time_s = rows->timestamp_s[to];
             if (!cell_holds(at, time_s))
@@ -323,9 +95,9 @@ static void rows_add(model_usage *usage, const dm_request_columns *rows, dm_toke
 static dm_status some_add(void *argument, const dm__rows_part *part, dm_error *err)
 {
     (void)err;
-    model_usage *usage = argument;
+    dm__cells *usage = argument;
     const dm_request_columns *rows = &part->rows;
-    cell *at = cell_enter(usage, part->first_s, NULL);
+    dm__cell *at = cell_enter(usage, part->first_s, NULL);
     if (!cell_holds(at, part->last_s)) {
         rows_add(usage, rows, NULL);
         return DM_OK;
@@ -343,7 +115,7 @@ static dm_status some_add(void *argument, const dm__rows_part *part, dm_error *e
 
 /* Rows that are to be added in the order of time, or none; and the parts among them. */
 typedef struct {
-    model_usage *usage;
+    dm__cells *usage;
     const dm__model *model;
     dm_request_columns rows; /* those that are left, of an array of another */
     dm_tokens_before *before;
@@ -379,17 +151,17 @@ static dm_status refuse_cut(const char *what, const dm__model *model, double fir
 }
 
 /* Where what is kept from first_s to last_s counts: NULL where it does not. */
-static dm_status kept_cell(model_usage *usage, const dm__model *model, const char *what,
-                           double first_s, double last_s, cell **cell_out, dm_error *err)
+static dm_status kept_cell(dm__cells *usage, const dm__model *model, const char *what,
+                           double first_s, double last_s, dm__cell **cell_out, dm_error *err)
 {
-    cell *at = cell_of(usage, first_s);
+    dm__cell *at = dm__cell_of(usage, first_s);
     *cell_out = cell_holds(at, first_s) ? at : NULL;
     bool cut = *cell_out == NULL || !cell_holds(at, last_s);
     return cut && !usage->query->counts_only ? refuse_cut(what, model, first_s, last_s, err)
                                              : DM_OK;
 }
 
-static void sums_add(bucket_sums *bucket, const dm__kept_part *part)
+static void sums_add(dm__bucket_sums *bucket, const dm__kept_part *part)
 {
     if (bucket == NULL)
         return;
@@ -403,7 +175,7 @@ static void sums_add(bucket_sums *bucket, const dm__kept_part *part)
 static dm_status kept_part_add(void *argument, const dm__kept_part *part, dm_error *err)
 {
     ordered *all = argument;
-    cell *at = NULL;
+    dm__cell *at = NULL;
     rows_add_until(all, part->first_s);
     dm_status rc =
         kept_cell(all->usage, all->model, "requests", part->first_s, part->last_s, &at, err);
@@ -426,7 +198,7 @@ static dm_status kept_part_add(void *argument, const dm__kept_part *part, dm_err
 /* ---- requests ---- */
 
 /* All rows at once, in the order of time. */
-static dm_status requests_add_in_order(dm__conn *conn, dm__model *model, model_usage *usage,
+static dm_status requests_add_in_order(dm__conn *conn, dm__model *model, dm__cells *usage,
                                        double start_s, double end_s, dm_error *err)
 {
     dm_request_columns rows = {0};
@@ -444,7 +216,7 @@ static dm_status requests_add_in_order(dm__conn *conn, dm__model *model, model_u
     return rc;
 }
 
-static dm_status requests_add(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
+static dm_status requests_add(dm__conn *conn, dm__model *model, dm__cells *usage, dm_error *err)
 {
     double start_s = usage->cells[0].from_s, end_s = usage->cells[usage->cell_count - 1].to_s;
     if (usage->cumulative)
@@ -460,7 +232,7 @@ static dm_status requests_add(dm__conn *conn, dm__model *model, model_usage *usa
 
 /* ---- runs ---- */
 
-static dm_status seconds_add(cell *at, double from_s, double to_s, dm_error *err)
+static dm_status seconds_add(dm__cell *at, double from_s, double to_s, dm_error *err)
 {
     if (at->bucket == NULL)
         return DM_OK;
@@ -471,12 +243,12 @@ static dm_status seconds_add(cell *at, double from_s, double to_s, dm_error *err
                : dm_runtime_add(&at->bucket->runtime, from_s, to_s, at->tariff->hourly_price, err);
 }
 
-static dm_status run_add(model_usage *usage, const dm_run *run, dm_error *err)
+static dm_status run_add(dm__cells *usage, const dm_run *run, dm_error *err)
 {
     dm_status rc = DM_OK;
     double begin_s = fmax(run->start_time_s, usage->cells[0].from_s);
-    cell *end = usage->cells + usage->cell_count;
-    for (cell *at = cell_of(usage, begin_s);
+    dm__cell *end = usage->cells + usage->cell_count;
+    for (dm__cell *at = dm__cell_of(usage, begin_s);
          at < end && at->from_s < run->end_time_s && rc == DM_OK; at++) {
         double from_s = fmax(begin_s, at->from_s), to_s = fmin(run->end_time_s, at->to_s);
         if (from_s < to_s)
@@ -488,9 +260,9 @@ static dm_status run_add(model_usage *usage, const dm_run *run, dm_error *err)
 static dm_status kept_run_add(void *argument, const dm_kept_run *kept, dm_error *err)
 {
     ordered *all = argument;
-    model_usage *usage = all->usage;
+    dm__cells *usage = all->usage;
     dm_run one = {0, kept->start_time_s, kept->end_time_s};
-    cell *at = NULL;
+    dm__cell *at = NULL;
     if (kept->runs == 1)
         return run_add(usage, &one, err);
     if (kept->end_time_s <= usage->cells[0].from_s ||
@@ -501,7 +273,7 @@ static dm_status kept_run_add(void *argument, const dm_kept_run *kept, dm_error 
     return rc == DM_OK && at != NULL ? seconds_add(at, 0, kept->seconds, err) : rc;
 }
 
-static dm_status runs_add(dm__conn *conn, dm__model *model, model_usage *usage, dm_error *err)
+static dm_status runs_add(dm__conn *conn, dm__model *model, dm__cells *usage, dm_error *err)
 {
     dm_window window = {usage->query->edges_s[0],
                         usage->query->edges_s[usage->query->edge_count - 1], 0};
@@ -524,7 +296,7 @@ static dm_status total_store(int64_t *out, const char *what, dm_int128 sum, dm_e
     return DM_OK;
 }
 
-static dm_status row_store(dm_usage_row *row, const bucket_sums *sums, dm_error *err)
+static dm_status row_store(dm_usage_row *row, const dm__bucket_sums *sums, dm_error *err)
 {
     bool any = sums->requests > 0;
     row->requests = (int64_t)sums->requests;
@@ -542,11 +314,11 @@ static dm_status row_store(dm_usage_row *row, const bucket_sums *sums, dm_error 
     return rc == DM_OK ? dm_runtime_cost(&sums->runtime, &row->runtime_cost, err) : rc;
 }
 
-static dm_status rows_store(model_usage *usage, dm_usage_row *rows, dm_error *err)
+static dm_status rows_store(dm__cells *usage, dm_usage_row *rows, dm_error *err)
 {
     dm_status rc = DM_OK;
     for (size_t i = 0; i < usage->cell_count && rc == DM_OK; i++) {
-        cell *at = &usage->cells[i];
+        dm__cell *at = &usage->cells[i];
         dm_amount cost = 0;
         if (at->bucket == NULL || !at->tariff->by_tiers)
             continue;
@@ -567,14 +339,14 @@ static void slice_tokens_add(dm_slice_tokens *sum, const dm_slice_tokens *tokens
 }
 
 /* What each slice of the tariff was paid for, in all cells; `parts` has room for all slices. */
-static dm_status tariff_parts(const model_usage *usage, size_t tariff_at, dm_usage_part *parts,
+static dm_status tariff_parts(const dm__cells *usage, size_t tariff_at, dm_usage_part *parts,
                               size_t *count, dm_error *err)
 {
-    const tariff *t = &usage->tariffs[tariff_at];
+    const dm__cell_tariff *t = &usage->tariffs[tariff_at];
     dm_status rc = DM_OK;
     for (size_t s = 0; s < t->slice_count && t->by_tiers && rc == DM_OK; s++) {
         dm_usage_part part = {.from_s = usage->tariff_from_s[tariff_at], .slice = t->slices[s]};
-        for (const cell *at = usage->cells; at < usage->cells + usage->cell_count; at++)
+        for (const dm__cell *at = usage->cells; at < usage->cells + usage->cell_count; at++)
             if (at->bucket != NULL && at->tariff == t)
                 slice_tokens_add(&part.tokens, &at->counts[s]);
         if (part.tokens.input + part.tokens.cache_hit + part.tokens.output == 0)
@@ -591,8 +363,7 @@ typedef struct {
     size_t count;
 } model_parts;
 
-static dm_status parts_store(const model_usage *usage, size_t model, model_parts *out,
-                             dm_error *err)
+static dm_status parts_store(const dm__cells *usage, size_t model, model_parts *out, dm_error *err)
 {
     size_t slices = 0;
     for (size_t i = 0; i < usage->tariff_count; i++)
@@ -636,7 +407,7 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
                                   dm_error *err)
 {
     usage_read *asked = (usage_read *)read;
-    model_usage usage = {.query = asked->query, .bucket_count = asked->query->edge_count - 1};
+    dm__cells usage = {.query = asked->query, .bucket_count = asked->query->edge_count - 1};
     dm_status rc = DM_OK;
     usage.buckets = dm__calloc(usage.bucket_count, sizeof *usage.buckets);
     if (usage.buckets == NULL)
@@ -644,10 +415,7 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
     for (size_t i = 0; i < usage.bucket_count && rc == DM_OK; i++)
         usage.buckets[i].first_s = INFINITY, usage.buckets[i].last_s = -INFINITY;
     if (rc == DM_OK)
-        rc = asked->query->counts_only ? tariff_without_prices(&usage, err)
-                                       : tariffs_make(conn, model, &usage, err);
-    if (rc == DM_OK)
-        rc = cells_make(&usage, err);
+        rc = dm__cells_make(&usage, conn, model, err);
     if (rc == DM_OK)
         rc = requests_add(conn, model, &usage, err);
     if (rc == DM_OK)
@@ -656,7 +424,7 @@ static dm_status model_usage_read(dm__conn *conn, dm__model *model, dm__model_re
         rc = rows_store(&usage, asked->usage->rows + read->index * usage.bucket_count, err);
     if (rc == DM_OK)
         rc = parts_store(&usage, read->index, &asked->parts[read->index], err);
-    model_usage_reset(&usage);
+    dm__cells_reset(&usage);
     return rc;
 }
 

@@ -123,6 +123,14 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
     return code;
 }
 
+/* Whether this SQLite has the race that the second of them is there to show. */
+static bool has_race(void)
+{
+    dm_sqlite_info info;
+    dm_sqlite_info_get(&info);
+    return info.wal_reset_race;
+}
+
 static void shim_install(void)
 {
     static sqlite3_vfs shim;
