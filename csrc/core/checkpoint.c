@@ -162,7 +162,7 @@ static void long_log_shorten(dm__store *store)
     if (length < LOG_LONG)
         store->log_bearable = LOG_LONG;
     else if (length >= store->log_bearable && !readers_await(store))
-        store->log_bearable = length * 2; /* a long reader: it would only cost the writers time */
+        store->log_bearable = length + length / 4; /* not at once again: it costs writers time */
 }
 
 void dm__store_checkpoint(dm__store *store, bool now)
