@@ -156,6 +156,42 @@ def test_restored_under_an_open_handle(tmp_path: Path) -> None:
                 assert findings(dm) == []
 
 
+@pytest.mark.parametrize("checksums", [True, False])
+@pytest.mark.parametrize("request_id", [None, "a"])
+def test_restored_before_the_first_request(
+    path: str, tmp_path: Path, checksums: bool, request_id: str | None
+) -> None:
+    """The writer knows the model by the file of before, and has prepared no insert into it yet."""
+    with DataManager(tmp_path / "other.db", checksums=not checksums, models=["m", "n"]) as other:
+        other.backup(tmp_path / "backup.db")
+    with DataManager(path, checksums=checksums, models=["m", "n"]) as dm:
+        datamanager.restore(tmp_path / "backup.db", path)
+        dm.add_model_request("n", ROW)  # the writer sees the tables of now
+        assert dm.add_model_request("m", ROW, request_id=request_id) == 1
+        assert dm.add_model_request("m", ROW) == 2
+        assert len(dm.get_model_requests("m")) == 2
+        assert findings(dm) == []
+
+
+def test_a_table_that_others_drop_before_the_first_request(path: str) -> None:
+    with DataManager(path, checksums=True, models=["m", "n"]) as dm:
+        run_sql(path, f"DROP TABLE {dm.get_safe_model_name('m')}_checksums")
+        dm.add_model_request("n", ROW)
+        assert dm.add_model_request("m", ROW, request_id="a") == 1
+        assert len(dm.get_model_requests("m")) == 1
+
+
+def test_a_row_is_never_committed_without_its_checksum(path: str) -> None:
+    """The table comes while the insert of the handle is ready to commit by itself."""
+    with DataManager(path, models=["m"]) as dm:
+        dm.add_model_request("m", ROW)
+        table = dm.get_safe_model_name("m") + "_checksums"
+        run_sql(path, f"CREATE TABLE {table} (request_id INTEGER PRIMARY KEY CHECK(0), checksum)")
+        with pytest.raises(datamanager.DataManagerError):
+            dm.add_model_request("m", ROW)
+        assert len(dm.get_model_requests("m")) == 1
+
+
 KILLED = """
 import sys, datamanager
 dm = datamanager.DataManager(sys.argv[1], checksums=True)

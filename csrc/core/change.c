@@ -27,8 +27,6 @@ bool dm__change_is_rewriting(const dm__change *change)
 static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *change,
                              bool in_transaction, dm_error *err)
 {
-    if (!in_transaction && model->has_checksums)
-        return (dm_status)DM__NEEDS_TRANSACTION;
     const dm_timing *timing = &change->as.request.timing;
     dm_str id = change->as.request.id;
     int64_t *row_id = &change->ids.first_id;
@@ -36,7 +34,7 @@ static dm_status request_add(dm__conn *conn, dm__model *model, dm__change *chang
     dm_status rc = id.bytes == NULL ? DM_OK : dm__request_id_find(conn, model, id, row_id, err);
     if (rc != DM_OK || *row_id != 0)
         return rc;
-    rc = dm__request_insert(conn, model, &change->as.request.row, row_id, err);
+    rc = dm__request_insert(conn, model, &change->as.request.row, in_transaction, row_id, err);
     if (rc == DM_OK && id.bytes != NULL)
         rc = dm__request_id_insert(conn, model, *row_id, id, err);
     if (rc == DM_OK && dm__timing_known(timing))
@@ -102,10 +100,13 @@ static dm_status model_apply(dm__conn *conn, dm__change *change, bool in_transac
         rc = needs_known_model(change)
                  ? dm__model_find(conn, change->model, &model, err)
                  : dm__model_find_or_register(conn, change->model, in_transaction, &model, err);
+        int changes = sqlite3_total_changes(conn->db);
         if (rc == DM_OK)
             rc = apply_to_model(conn, model, change, in_transaction, err);
         if (rc != (dm_status)DM__STALE)
             return rc;
+        if (sqlite3_total_changes(conn->db) != changes)
+            break; /* what is done already would be done twice: the caller undoes it */
         /* Deleted by another process, or registered in a transaction that was undone. */
         dm__conn_model_forget(conn, dm__conn_model_find(conn, change->model));
     }

@@ -83,19 +83,16 @@ dm_status dm__checksums_add(dm__conn *conn, dm__model *model, int64_t first_id, 
         dm__conn_stoppable_set(conn, false);
     }
     dm__stmt_put(stmt);
-    return rc;
+    return rc == (dm_status)DM__STALE ? DM_OK : rc; /* the rows are in: not to be added again */
 }
 
-dm_status dm__checksum_follow(dm__conn *conn, dm__model *model, sqlite3_stmt *insert,
-                              int64_t row_id, dm_error *err)
+void dm__checksums_look(dm__conn *conn, dm__model *model, sqlite3_stmt *insert)
 {
-    /* A restore may have put another database in the place of this one. */
     int prepared = sqlite3_stmt_status(insert, SQLITE_STMTSTATUS_REPREPARE, 0);
-    if (prepared != model->insert_prepared) {
-        model->insert_prepared = prepared;
-        model->has_checksums = dm__checksums_exist(conn, model->safe);
-    }
-    return model->has_checksums ? dm__checksums_add(conn, model, row_id, err) : DM_OK;
+    if (prepared == model->insert_prepared)
+        return;
+    model->insert_prepared = prepared;
+    model->has_checksums = dm__checksums_exist(conn, model->safe);
 }
 
 /* ---- of a database ---- */

@@ -175,8 +175,10 @@ typedef struct dm__model {
     uint64_t hash;
     uint64_t used; /* the connection's clock when last found, for eviction */
     char safe[DM_SAFE_NAME_SIZE];
+    /* How often its insert had been prepared again when has_checksums was found out; -1: not yet.
+     */
+    int insert_prepared;
     bool has_checksums;
-    int insert_prepared; /* how often its insert had been prepared again when that was found out */
     sqlite3_stmt *stmts[DM__MODEL_STMT_COUNT];
     size_t name_length;
     char name[]; /* not terminated */
@@ -323,8 +325,9 @@ dm_status dm__run_end(dm__conn *conn, dm__model *model_or_null, double end_time_
 /* Whether the row is there, and what is in it. */
 dm_status dm__request_read(dm__conn *conn, dm__model *model, int64_t row_id, bool *found,
                            dm_request *request, dm_error *err) DM_CHECKED;
+/* With `in_transaction` false a row that has a checksum is DM__NEEDS_TRANSACTION. */
 dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request *request,
-                             int64_t *id_out, dm_error *err) DM_CHECKED;
+                             bool in_transaction, int64_t *id_out, dm_error *err) DM_CHECKED;
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err) DM_CHECKED;
 

@@ -55,12 +55,12 @@ void dm__request_ids_close(dm__request_ids *ids);
 dm_status dm__checksums_install(dm__conn *conn, dm_error *err) DM_CHECKED;
 bool dm__checksums_exist(dm__conn *conn, const char *safe);
 dm_status dm__checksums_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
-/* Of a model that has them: of its rows from `first_id` on. */
+/* Of a model that has them: of its rows from `first_id` on. Never DM__STALE. */
 dm_status dm__checksums_add(dm__conn *conn, dm__model *model, int64_t first_id,
                             dm_error *err) DM_CHECKED;
-/* Of the row that `insert` has just inserted, if the model has them. */
-dm_status dm__checksum_follow(dm__conn *conn, dm__model *model, sqlite3_stmt *insert,
-                              int64_t row_id, dm_error *err) DM_CHECKED;
+/* Set has_checksums by the tables that `insert` was prepared for. A restore may have put another
+ * database in the place of that one: SQLite then prepares it again while it runs. */
+void dm__checksums_look(dm__conn *conn, dm__model *model, sqlite3_stmt *insert);
 /* Was the database made with them? */
 dm_status dm__checksums_wanted(dm__conn *conn, bool *wanted, dm_error *err) DM_CHECKED;
 /* Make it so; DM_INVALID where it has models without them. */

@@ -15,25 +15,59 @@ dm_status dm__window_check(const dm_window *window, dm_error *err)
     return DM_OK;
 }
 
+/* An insert that commits by itself, and how often it had been prepared again before. */
+typedef struct {
+    sqlite3_stmt *stmt;
+    int prepared;
+} lone_insert;
+
+/* A commit hook: true where the tables are others than those by which the row needs no checksum.
+ * Its checksum would be a transaction of its own, which may fail after the row is stored. */
+static int tables_changed(void *insert)
+{
+    const lone_insert *lone = insert;
+    return sqlite3_stmt_status(lone->stmt, SQLITE_STMTSTATUS_REPREPARE, 0) != lone->prepared;
+}
+
+static dm_status lone_run(dm__conn *conn, sqlite3_stmt *stmt, int prepared, dm_error *err)
+{
+    lone_insert lone = {stmt, prepared};
+    (void)sqlite3_commit_hook(conn->db, tables_changed, &lone);
+    dm_status rc = dm__stmt_run(conn, stmt, err);
+    (void)sqlite3_commit_hook(conn->db, NULL, NULL);
+    return rc != DM_OK && sqlite3_extended_errcode(conn->db) == SQLITE_CONSTRAINT_COMMITHOOK
+               ? (dm_status)DM__NEEDS_TRANSACTION
+               : rc;
+}
+
 dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request *request,
-                             int64_t *id_out, dm_error *err)
+                             bool in_transaction, int64_t *id_out, dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_REQUEST_INSERT, &stmt, err);
     if (rc != DM_OK)
         return rc;
+    dm__checksums_look(conn, model, stmt);
+    if (!in_transaction && model->has_checksums)
+        return (dm_status)DM__NEEDS_TRANSACTION;
     (void)sqlite3_bind_double(stmt, 1, request->timestamp_s);
     (void)sqlite3_bind_int64(stmt, 2, request->input_tokens);
     (void)sqlite3_bind_int64(stmt, 3, request->output_tokens);
     (void)sqlite3_bind_int64(stmt, 4, request->cache_n);
     (void)sqlite3_bind_int64(stmt, 5, request->prompt_n);
-    rc = dm__stmt_run(conn, stmt, err);
+    rc = in_transaction ? dm__stmt_run(conn, stmt, err)
+                        : lone_run(conn, stmt, model->insert_prepared, err);
     int64_t id = sqlite3_last_insert_rowid(conn->db);
     (void)sqlite3_reset(stmt); /* the bindings are numbers: nothing to clear */
-    if (rc == DM_OK)
-        rc = dm__checksum_follow(conn, model, stmt, id, err);
+    if (rc != DM_OK)
+        return rc;
+    dm__checksums_look(conn, model, stmt);
+    if (model->has_checksums)
+        rc = dm__checksums_add(conn, model, id, err);
     if (rc == DM_OK)
         *id_out = id;
+    else if (!in_transaction) /* one of a group, without a savepoint: the others run again */
+        dm__rollback(conn);
     return rc;
 }
 

@@ -382,7 +382,7 @@ dm_status dm__conn_model_remember(dm__conn *conn, dm_str name, const char *safe,
         return dm__no_memory(err);
     if (conn->model_count >= DM__MODELS_MAX)
         forget_least_recent(conn);
-    model->has_checksums = dm__checksums_exist(conn, safe);
+    model->insert_prepared = -1;
     model->hash = name_hash(name);
     model->used = ++conn->clock;
     model->name_length = name.length;
