@@ -235,8 +235,9 @@ class DataManager(_core.Manager):
         ``keep`` says of what sums are kept: the hours or days of ``tz`` (default: the machine's
         zone), or nothing; then those of that time go, too. From the sums ``usage``, ``invoice`` and
         ``cost`` answer as before, at any prices; a question of which an edge lies inside a sum
-        raises InvalidDataError. ``models`` (default: all, and the runs of the program) are pruned
-        in steps of about 12 ms, between which others write. ``dry_run`` only says what would go.
+        raises InvalidDataError. A request whose checksum differs goes into none, and stays.
+        ``models`` (default: all, and the runs of the program) are pruned in steps of about 12 ms,
+        between which others write. ``dry_run`` only says what would go.
         After Ctrl-C, an exception in ``progress(done, total)`` or a crash, what has gone is in the
         sums and the rest is there.
 

@@ -515,6 +515,38 @@ def test_checksums_go_with_their_requests(path: str, keep: Any) -> None:
         assert (gone > 0, left > 0, wrong(dm)) == (True, True, [])
 
 
+@pytest.mark.parametrize("strategy", ["graduated", "cumulative"])
+def test_what_is_not_what_was_stored_stays(path: str, strategy: str) -> None:
+    """In a sum nobody would find it again; when it is mended it goes as all others do."""
+    with DataManager(path, checksums=True) as dm:
+        dm.set_pricing("m", tiers=TIERS, strategy=strategy)
+        rows = [[BEGIN + i * 60, 300, 70, i % 3 * 100, 300 - i % 3 * 100] for i in range(200)]
+        dm.add_model_requests("m", rows)
+        table = dm.get_safe_model_name("m") + "_requests"
+        right = dm.usage("m", by=HOUR, tz="UTC")["cost_exact"]
+        other_program(path, f"UPDATE {table} SET output_tokens=71 WHERE id IN (4, 60, 70)")
+        before = dm.usage("m", by=HOUR, tz="UTC")["cost_exact"]
+        for end, gone in ((HOUR, 58), (2 * HOUR, 59), (2 * HOUR, 0)):
+            for dry_run in (True, False):
+                pruned = dm.prune(BEGIN + end, tz="UTC", dry_run=dry_run).total.requests
+                assert pruned == gone
+            assert dm.usage("m", by=HOUR, tz="UTC")["cost_exact"] == before
+        assert [row.id for row in dm.get_model_requests("m")][-3:] == [70, 60, 4]
+        assert [found.row for found in wrong(dm)] == [4, 60, 70]
+        other_program(path, f"UPDATE {table} SET output_tokens=70 WHERE id IN (4, 60)")
+        assert dm.prune(BEGIN + HOUR, tz="UTC").total.requests == 2
+        other_program(path, f"UPDATE {table} SET output_tokens=70")
+        assert dm.usage("m", by=HOUR, tz="UTC")["cost_exact"] == right and wrong(dm) == []
+
+
+def test_where_nothing_is_kept_all_goes(path: str) -> None:
+    with DataManager(path, checksums=True) as dm:
+        dm.add_model_requests("m", [[BEGIN + i, 1, 1, 0, 1] for i in range(9)])
+        other_program(path, f"UPDATE {dm.get_safe_model_name('m')}_requests SET cache_n=1")
+        assert dm.prune(BEGIN + DAY, None, dry_run=True).total.requests == 9
+        assert dm.prune(BEGIN + DAY, None).total.requests == 9 and wrong(dm) == []
+
+
 def test_backup_and_restore(path: str, tmp_path: Path) -> None:
     copy = str(tmp_path / "copy.db")
     with filled(path) as dm:

@@ -95,6 +95,38 @@ void dm__checksums_look(dm__conn *conn, dm__model *model, sqlite3_stmt *insert)
     model->has_checksums = dm__checksums_exist(conn, model->safe);
 }
 
+/* ---- comparing ---- */
+
+dm_status dm__checksum_differs(dm__conn *conn, dm__model *model, int64_t row_id, bool *differs,
+                               dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_CHECKSUM_DIFFERS, &stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_int64(stmt, 1, row_id);
+        rc = dm__stmt_step(conn, stmt, differs, err);
+    }
+    dm__stmt_put(stmt);
+    return rc;
+}
+
+dm_status dm__checksums_differing(dm__conn *conn, const char *safe, double start_s, double end_s,
+                                  int64_t *count, dm_error *err)
+{
+    *count = 0;
+    if (!dm__checksums_exist(conn, safe))
+        return DM_OK;
+    dm__conn_stoppable_set(conn, true);
+    dm_status rc = dm__conn_integer(
+        conn, count, err,
+        "SELECT count(*) FROM \"%w_requests\" NOT INDEXED JOIN \"%w_checksums\" ON request_id=id"
+        " WHERE timestamp>=%!.17g AND timestamp<%!.17g AND checksum IS NOT"
+        " datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n)",
+        safe, safe, start_s, fmin(end_s, 9e307)); /* no time is later; SQL has no infinity */
+    dm__conn_stoppable_set(conn, false);
+    return rc;
+}
+
 /* ---- of a database ---- */
 
 dm_status dm__checksums_wanted(dm__conn *conn, bool *wanted, dm_error *err)

@@ -161,6 +161,7 @@ typedef enum {
     DM__STMT_REQUEST_IDS,
     DM__STMT_REQUEST_ID_INSERT,
     DM__STMT_CHECKSUMS_ADD, /* of all from a row on */
+    DM__STMT_CHECKSUM_DIFFERS,
     DM__STMT_CHECKSUM_DELETE,
     DM__STMT_COUNT
 } dm__stmt_id;

@@ -61,6 +61,12 @@ dm_status dm__checksums_add(dm__conn *conn, dm__model *model, int64_t first_id,
 /* Set has_checksums by the tables that `insert` was prepared for. A restore may have put another
  * database in the place of that one: SQLite then prepares it again while it runs. */
 void dm__checksums_look(dm__conn *conn, dm__model *model, sqlite3_stmt *insert);
+/* Of a model that has them: is the row no longer what was stored? */
+dm_status dm__checksum_differs(dm__conn *conn, dm__model *model, int64_t row_id, bool *differs,
+                               dm_error *err) DM_CHECKED;
+/* How many rows of the window are not; 0 where the model has none. */
+dm_status dm__checksums_differing(dm__conn *conn, const char *safe, double start_s, double end_s,
+                                  int64_t *count, dm_error *err) DM_CHECKED;
 /* Was the database made with them? */
 dm_status dm__checksums_wanted(dm__conn *conn, bool *wanted, dm_error *err) DM_CHECKED;
 /* Make it so; DM_INVALID where it has models without them. */

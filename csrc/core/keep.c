@@ -56,7 +56,8 @@ static dm_status part_resume(dm__keeper *keeper, double time_s, dm_error *err)
     double first_s = found ? sqlite3_column_double(stmt, 1) : 0;
     if (rc == DM_OK && found && count < DM__KEPT_ROWS && size <= count * DM__PACKED_ROW_MAX &&
         sqlite3_column_double(stmt, 2) <= time_s &&
-        sqlite3_column_double(stmt, 9) == keeper->bucket_s && one_tariff(keeper, first_s, time_s)) {
+        sqlite3_column_double(stmt, 9) == keeper->bucket_s && one_tariff(keeper, first_s, time_s) &&
+        !(first_s <= keeper->stays_s && keeper->stays_s <= time_s)) {
         keeper->id = sqlite3_column_int64(stmt, 0);
         keeper->first_s = first_s;
         keeper->count = count;

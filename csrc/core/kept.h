@@ -74,6 +74,7 @@ typedef struct {
     const char *safe;
     const double *edges_s; /* where buckets begin */
     size_t edge_count;
+    double stays_s; /* of a request that stays a row: no part goes on over it; -INFINITY: none */
     dm_tariffs tariffs;
     /* the part that requests are added to; its id is 0 until it is stored */
     bool open;

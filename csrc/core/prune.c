@@ -7,7 +7,8 @@
  *     steps   [1 2 3] pause [4 5 6 7] pause [8 9 …
  *
  * A step puts what it removes into the sums that are kept, so a reader sees each request once,
- * whatever it sees. Requests that came since the plan was made and belong into it are found by
+ * whatever it sees. One that its checksum says is not what was stored stays: in a sum nobody would
+ * find it again. Requests that came since the plan was made and belong into it are found by
  * their ids and put into their place first: all are pruned in the order in which they count. */
 #include "dm_store.h"
 #include "kept.h"
@@ -35,6 +36,7 @@ typedef struct {
     dm_runs runs;    /* newest first; those from `run_count` on have gone */
     size_t run_count;
     bool kept_done; /* nothing is left to remove of what was kept before */
+    double stays_s; /* of the last that was left */
     dm_pruned done;
 } prune_plan;
 
@@ -197,15 +199,18 @@ static dm_status what_goes(dm__conn *conn, dm__model *model, const dm_prune_quer
     *count = (dm_pruned){0, 0};
     dm__rows_query rows = {
         .start_s = first_s(query), .end_s = query->before_s, .each = count_add, .argument = count};
+    int64_t staying = 0;
     dm_status rc = runs_plan(conn, model, query, &plan.runs, err);
     count->runs = (int64_t)plan.runs.count;
     if (rc == DM_OK && model != NULL)
         rc = dm__rows_each(conn, model, &rows, err);
+    if (rc == DM_OK && model != NULL && query->edges_s != NULL)
+        rc = dm__checksums_differing(conn, safe, rows.start_s, rows.end_s, &staying, err);
     if (rc == DM_OK)
         rc = kept_count(conn, safe, &plan, 0, INT64_MAX, &kept.requests, err);
     if (rc == DM_OK)
         rc = kept_count(conn, safe, &plan, 1, INT64_MAX, &kept.runs, err);
-    count->requests += kept.requests;
+    count->requests += kept.requests - staying;
     count->runs += kept.runs;
     plan_reset(&plan);
     return rc;
@@ -256,7 +261,8 @@ typedef struct {
     dm__model_read read;
     prune_plan *plan;
     const dm__steps *steps;
-    bool behind; /* more has come than a step can look at */
+    bool behind;   /* more has come than a step can look at */
+    bool compares; /* rows with their checksums, before they go into sums */
     dm_pruned done;
 } step;
 
@@ -273,15 +279,27 @@ static dm_status row_delete(dm__conn *conn, dm__model *model, dm__stmt_id id, in
     return rc;
 }
 
+/* What counts before it and what counts after it are not put together. */
+static dm_status request_leave(const planned *row, dm__keeper *keeper, prune_plan *plan,
+                               dm_error *err)
+{
+    plan->stays_s = keeper->stays_s = row->time_s;
+    return dm__keeper_flush(keeper, err);
+}
+
 /* One that others have removed, or given another time, since the plan was made is left alone. */
 static dm_status request_prune(dm__conn *conn, dm__model *model, const planned *row,
                                dm__keeper *keeper, step *job, dm_error *err)
 {
     dm_request request;
-    bool found = false;
+    bool found = false, differs = false;
     dm_status rc = dm__request_read(conn, model, row->id, &found, &request, err);
     if (rc != DM_OK || !found || request.timestamp_s != row->time_s)
         return rc;
+    if (job->compares)
+        rc = dm__checksum_differs(conn, model, row->id, &differs, err);
+    if (rc != DM_OK || differs)
+        return rc == DM_OK ? request_leave(row, keeper, job->plan, err) : rc;
     if (keeper->packed != NULL)
         rc = dm__keep_request(keeper, &request, err);
     if (rc == DM_OK)
@@ -377,8 +395,11 @@ static dm_status step_apply(dm__conn *conn, dm__model *model, dm__model_read *re
 {
     step *job = (step *)read;
     const dm_prune_query *query = job->plan->query;
-    dm__keeper keeper = {.edges_s = query->edges_s, .edge_count = query->edge_count};
+    dm__keeper keeper = {
+        .edges_s = query->edges_s, .edge_count = query->edge_count, .stays_s = job->plan->stays_s};
     dm_status rc = model == NULL ? DM_OK : late_take(conn, model, job, err);
+    job->compares =
+        model != NULL && query->edges_s != NULL && dm__checksums_exist(conn, model->safe);
     if (rc == DM_OK && !job->behind && query->edges_s != NULL)
         rc = dm__keeper_begin(&keeper, conn, model, err);
     if (rc == DM_OK && !job->behind)
@@ -435,6 +456,7 @@ static dm_status step_take(dm__steps *steps, step *job, dm_error *err)
     prune_plan *plan = job->plan;
     size_t at = plan->at, run_count = plan->run_count;
     bool kept_done = plan->kept_done;
+    double stays_s = plan->stays_s;
     job->done = (dm_pruned){0, 0};
     job->behind = false;
     job->read.from = step_apply;
@@ -443,6 +465,7 @@ static dm_status step_take(dm__steps *steps, step *job, dm_error *err)
         plan->at = at;
         plan->run_count = run_count;
         plan->kept_done = kept_done;
+        plan->stays_s = stays_s;
         return rc;
     }
     plan->done.requests += job->done.requests;
@@ -479,6 +502,7 @@ static dm_status one_prune(dm__steps *steps, const dm_prune_query *query, const 
                        .program = name == NULL,
                        .last_id = INT64_MIN,
                        .end_s = query->before_s,
+                       .stays_s = -INFINITY,
                        .kept_done = query->edges_s != NULL};
     step job = {.plan = &plan, .steps = steps};
     if (count->requests + count->runs == 0)

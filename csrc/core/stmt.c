@@ -146,6 +146,10 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     /* REPLACE: of an id that was looked up and is new, only what another's rows have left. */
     [DM__STMT_REQUEST_ID_INSERT] =
         "INSERT OR REPLACE INTO \"%w_request_ids\"(row_id,request_id) VALUES(?1,?2)",
+    [DM__STMT_CHECKSUM_DIFFERS] =
+        "SELECT 1 FROM \"%w_checksums\" JOIN \"%w_requests\" ON id=request_id WHERE request_id=?1"
+        " AND checksum IS NOT"
+        " datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n)",
     [DM__STMT_CHECKSUM_DELETE] = "DELETE FROM \"%w_checksums\" WHERE request_id=?1",
     [DM__STMT_CHECKSUMS_ADD] =
         "INSERT OR REPLACE INTO \"%w_checksums\"(request_id,checksum) SELECT id,"
