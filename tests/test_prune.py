@@ -843,3 +843,31 @@ def test_command_asks(shop: Path) -> None:
             assert terminal.finish() == code
         with DataManager(shop) as dm:
             assert len(dm.get_model_requests("m")) == left
+
+
+# ---- runs that end before they start: of a clock that was set back, or of another program ----
+
+
+@pytest.mark.parametrize("end", [BEGIN + HOUR, 0])  # 0: before the first bucket
+@pytest.mark.parametrize("keep", ["hour", None])
+def test_a_run_that_ends_before_it_starts_stays(path: str, end: float, keep: Any) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing("m", hourly_price=1.0, use_tier_pricing=False)
+        add_runs(dm, "m", [(BEGIN, 600), (BEGIN + 2 * HOUR, 600), (BEGIN + 4 * HOUR, 600)])
+        for hour in (0, 2, 4):
+            dm.add_program_runtime_start(BEGIN + hour * HOUR)
+        table = f"{dm.get_safe_model_name('m')}_runtime"
+    with closing(sqlite3.connect(path)) as file, file:
+        for name in (table, "program_runtime"):
+            file.execute(f"UPDATE {name} SET end_time=? WHERE id=2", (end,))
+    with DataManager(path) as dm:
+        asked = ask(dm, "hour"), [row.total_uptime_seconds for row in dm.get_status()]
+        found = dm.check()
+        assert [p.runs for p in dm.prune(BEGIN + DAY, keep, tz="UTC", dry_run=True)] == [1, 1]
+        assert [p.runs for p in dm.prune(BEGIN + DAY, keep, tz="UTC")] == [1, 1]
+        if keep is not None:
+            assert (ask(dm, "hour"), [row.total_uptime_seconds for row in dm.get_status()]) == asked
+        assert [run.id for run in dm.get_model_runtime("m")] == [3, 2]
+        assert [run.id for run in dm.get_program_runtime()] == [3, 2]
+        assert [(f.table, f.row) for f in dm.check()] == [(f.table, f.row) for f in found]
+        assert {(f.table, f.row) for f in found} == {(table, 2), ("program_runtime", 2)}

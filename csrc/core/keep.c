@@ -7,10 +7,12 @@
 
 #include <string.h>
 
-/* Nothing that is pruned lies before the first edge: see first_s() of prune.c. */
+/* Nothing that is pruned lies before the first edge: see first_s() of prune.c. If it did, it would
+ * be of the first bucket. */
 static double bucket_of(const dm__keeper *keeper, double time_s)
 {
-    return keeper->edges_s[dm__last_at_most(keeper->edges_s, keeper->edge_count, time_s)];
+    ptrdiff_t at = dm__last_at_most(keeper->edges_s, keeper->edge_count, time_s);
+    return keeper->edges_s[at < 0 ? 0 : at];
 }
 
 static bool one_tariff(const dm__keeper *keeper, double from_s, double to_s)
@@ -227,6 +229,9 @@ dm_status dm__keep_run(dm__keeper *keeper, const dm_run *run, dm_error *err)
     double bucket_s = bucket_of(keeper, run->start_time_s);
     dm_kept_run kept = {run->start_time_s, run->end_time_s, 1, run->end_time_s - run->start_time_s};
     int64_t id = 0;
+    if (run->end_time_s < run->start_time_s) /* runs_filter() of prune.c leaves it where it is */
+        return dm__fail(err, DM_CORRUPT_DATA, "run %lld of %s: ends before it starts",
+                        (long long)run->id, keeper->safe);
     if (bucket_of(keeper, run->end_time_s) != bucket_s ||
         !one_tariff(keeper, run->start_time_s, run->end_time_s))
         return run_put(keeper, 0, NAN, &kept, err);

@@ -134,12 +134,15 @@ static dm_status plan_extend(dm__conn *conn, dm__model *model, prune_plan *plan,
 
 /* ---- the plan: runs ---- */
 
-/* Leaves those that are over; the newest may go on. */
+/* Leaves those that are over; the newest may go on. One that ends before it starts (a clock was set
+ * back, or another program wrote it) lies in no bucket and has no seconds: it stays, for check().
+ */
 static void runs_filter(dm_runs *runs, const dm_prune_query *query)
 {
     size_t kept = 0;
     for (size_t i = 1; i < runs->count; i++)
         if (runs->runs[i].start_time_s >= first_s(query) &&
+            runs->runs[i].end_time_s >= runs->runs[i].start_time_s &&
             runs->runs[i].end_time_s <= query->before_s)
             runs->runs[kept++] = runs->runs[i];
     runs->count = kept;
