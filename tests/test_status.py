@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
+import sqlite3
 import time
+from contextlib import closing
 from typing import Any
 
 import numpy
 import pytest
 
-from datamanager import DataManager, InvalidDataError, ModelNotFoundError
+from datamanager import CorruptDataError, DataManager, InvalidDataError, ModelNotFoundError
 
 
 def test_a_model_that_runs(dm: DataManager) -> None:
@@ -117,10 +119,46 @@ def test_a_model_that_is_deleted_meanwhile(path: str) -> None:
         assert [row.model for row in dm.get_status()] == [None, "b"]
 
 
-def test_runs_of_more_seconds_than_a_float_holds(dm: DataManager) -> None:
+def test_runs_of_more_seconds_than_a_float_holds(dm: DataManager, path: str) -> None:
     for model in ("a", "b"):
         for _ in range(2):
             dm.add_model_runtime_start(model, 0)
-            dm.update_model_runtime_end(model, 1.7e308)
+        table = f"{dm.get_safe_model_name(model)}_runtime"
+        with closing(sqlite3.connect(path)) as file, file:  # this package does not write such
+            file.execute(f"UPDATE {table} SET end_time=1.7e308")
     assert dm.get_model_status("a").total_uptime_seconds == math.inf
     assert dm.usage(start=0, end=1.7e308).total.runtime_seconds == math.inf
+
+
+@pytest.mark.parametrize("late", [2.0**63, 1e20])
+def test_runs_whose_hours_cannot_be_billed_are_refused(dm: DataManager, late: float) -> None:
+    dm.set_pricing("m", hourly_price=1.0, use_tier_pricing=False)
+    dm.add_model_runtime_start("m", 1000)
+    dm.add_program_runtime_start(1000)
+    for field, write in (
+        ("end_time", lambda: dm.update_model_runtime_end("m", late)),
+        ("end_time", lambda: dm.update_program_runtime_end(late)),
+        ("start_time", lambda: dm.add_model_runtime_start("m", late)),
+        ("start_time", lambda: dm.add_program_runtime_start(late)),
+    ):
+        with pytest.raises(InvalidDataError, match=rf"^{field} must be before 2\^63 .* not \d"):
+            write()
+    assert dm.usage("m")[0].cost == 0
+    dm.update_model_runtime_end("m", math.nextafter(2.0**63, 0))
+    assert dm.usage("m")[0].runtime_seconds > 9e18
+
+
+def test_a_run_of_another_program_whose_hours_cannot_be_billed(dm: DataManager, path: str) -> None:
+    dm.set_pricing("m", hourly_price=1.0, use_tier_pricing=False)
+    dm.add_model_runtime_start("m", 0)
+    table = f"{dm.get_safe_model_name('m')}_runtime"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute(f"UPDATE {table} SET end_time=1e20")
+    said = rf"{table} row 1: end_time must be before 2\^63 .*, not 1e\+20"
+    with pytest.raises(CorruptDataError, match=said):
+        dm.usage("m")
+    (finding,) = dm.check()
+    assert (finding.severity, finding.table, finding.row) == ("error", table, 1)
+    assert dm.usage("m", start=0, end=7200)[0].cost == 2
+    dm.update_model_runtime_end("m", 3600)
+    assert dm.usage("m")[0].cost == 1

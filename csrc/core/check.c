@@ -33,6 +33,16 @@ dm_status dm_time_check(const char *field, double time_s, dm_error *err)
                     field, number_text(time_s, text));
 }
 
+dm_status dm__run_time_check(const char *field, double time_s, dm_error *err)
+{
+    char text[32];
+    dm_status rc = dm_time_check(field, time_s, err);
+    return rc != DM_OK || time_s < DM__RUN_TIME_END
+               ? rc
+               : dm__fail(err, DM_INVALID, "%s must be before 2^63 seconds since 1970, not %s",
+                          field, number_text(time_s, text));
+}
+
 static dm_status count_check(const char *field, int64_t value, dm_error *err)
 {
     if (value >= 0 && value <= DM_TOKENS_MAX)

@@ -28,6 +28,11 @@ static dm_status run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char 
         rc = dm__fail(audit->err, DM_CORRUPT_DATA,
                       "%s row %lld: end_time %.6f is before start_time %.6f", table,
                       (long long)row.row_id, end_s, start_s);
+    if (rc == DM_OK && end_s >= DM__RUN_TIME_END) /* hours up to then cannot be billed, whatever the
+                                                     model is billed by now */
+        rc = dm__fail(audit->err, DM_CORRUPT_DATA,
+                      "%s row %lld: end_time must be before 2^63 seconds since 1970, not %.17g",
+                      table, (long long)row.row_id, end_s);
     return row_finding(audit, rc, table, row.row_id);
 }
 
@@ -39,7 +44,9 @@ dm_status dm__runs_audit(dm__audit *audit, const char *table)
     return dm__audit_each(
         audit, table, run_audit_row,
         "SELECT id,start_time,end_time FROM \"%w\" WHERE NOT (" DM__IS_TIME(
-            "start_time") " AND " DM__IS_TIME("end_time") " AND end_time>=start_time) LIMIT %d",
+            "start_time") " AND " DM__IS_TIME("end_time") " AND end_time>=start_time AND "
+                                                          "end_time<9223372036854775808.0) LIMIT "
+                                                          "%d",
         table, DM__FINDINGS_PER_TABLE);
 }
 

@@ -273,14 +273,26 @@ static dm_status kept_run_add(void *argument, const dm_kept_run *kept, dm_error 
     return rc == DM_OK && at != NULL ? seconds_add(at, 0, kept->seconds, err) : rc;
 }
 
+/* Another program's, since dm__run_time_check refuses it. */
+static dm_status run_beyond(const dm__model *model, const dm_run *run, dm_error *err)
+{
+    return dm__fail(err, DM_CORRUPT_DATA,
+                    "%s_runtime row %lld: end_time must be before 2^63 seconds since 1970 where "
+                    "hours are billed, not %.17g",
+                    model->safe, (long long)run->id, run->end_time_s);
+}
+
 static dm_status runs_add(dm__conn *conn, dm__model *model, dm__cells *usage, dm_error *err)
 {
     dm_window window = {usage->query->edges_s[0],
                         usage->query->edges_s[usage->query->edge_count - 1], 0};
     dm_runs runs = {0};
     dm_status rc = dm__runs_of_model(conn, model, &window, &runs, err);
-    for (size_t i = 0; i < runs.count && rc == DM_OK; i++)
+    for (size_t i = 0; i < runs.count && rc == DM_OK; i++) {
         rc = run_add(usage, &runs.runs[i], err);
+        if (rc == DM_INVALID && runs.runs[i].end_time_s >= DM__RUN_TIME_END)
+            rc = run_beyond(model, &runs.runs[i], err);
+    }
     dm_runs_reset(&runs);
     ordered kept = {.usage = usage, .model = model};
     return rc == DM_OK ? dm__kept_runs_each(conn, model->safe, kept_run_add, &kept, err) : rc;

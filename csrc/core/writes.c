@@ -43,7 +43,7 @@ dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name, dm_er
 dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_PROGRAM_START, .as.time_s = start_time_s};
-    dm_status rc = dm_time_check("start_time", start_time_s, err);
+    dm_status rc = dm__run_time_check("start_time", start_time_s, err);
     if (rc == DM_OK)
         rc = dm__write(m, &change, err);
     if (rc == DM_OK)
@@ -54,7 +54,7 @@ dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out, 
 dm_status dm_program_end(dm_manager *m, double end_time_s, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_PROGRAM_END, .as.time_s = end_time_s};
-    dm_status rc = dm_time_check("end_time", end_time_s, err);
+    dm_status rc = dm__run_time_check("end_time", end_time_s, err);
     return rc == DM_OK ? dm__write(m, &change, err) : rc;
 }
 
@@ -62,7 +62,7 @@ dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64
                          dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_MODEL_START, .model = model, .as.time_s = start_time_s};
-    dm_status rc = dm_time_check("start_time", start_time_s, err);
+    dm_status rc = dm__run_time_check("start_time", start_time_s, err);
     if (rc == DM_OK)
         rc = model_write(m, &change, err);
     if (rc == DM_OK)
@@ -73,7 +73,7 @@ dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64
 dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_MODEL_END, .model = model, .as.time_s = end_time_s};
-    dm_status rc = dm_time_check("end_time", end_time_s, err);
+    dm_status rc = dm__run_time_check("end_time", end_time_s, err);
     return rc == DM_OK ? model_write(m, &change, err) : rc;
 }
 
