@@ -665,6 +665,12 @@ def test_no_part_of_a_batch(dm: DataManager, tmp_path: Path) -> None:
     with pytest.raises(InvalidDataError, match="cannot be a part of a batch"), dm.batch():
         dm.import_requests(file)
     assert dm.get_models() == []
+    file.write_bytes(HEAD + GOOD * 1500)
+    with dm.batch() as batch:
+        dm.add_model_request("other", [1, 1, 1, 0, 1])
+        with pytest.raises(InvalidDataError, match="cannot be a part of a batch"):
+            dm.import_requests(file)
+    assert (batch.ids, dm.get_models()) == ([1], ["other"])
 
 
 def test_without_pyarrow(dm: DataManager, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

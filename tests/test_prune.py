@@ -416,6 +416,16 @@ def test_options_that_make_no_sense(dm: DataManager, options: Any, match: str) -
 
 
 def test_nothing_is_kept(path: str) -> None:
+def test_no_part_of_a_batch(dm: DataManager) -> None:
+    dm.add_model_requests("m", [[BEGIN + i, 1, 1, 0, 1] for i in range(5)])
+    with dm.batch():
+        assert dm.prune(BEGIN + DAY, None, dry_run=True).total.requests == 5
+        with pytest.raises(InvalidDataError, match="prune cannot be a part of a batch"):
+            dm.prune(BEGIN + DAY, None)
+    assert len(dm.get_model_requests("m")) == 5
+    assert dm.prune(BEGIN + DAY, None).total.requests == 5
+
+
     with filled(path) as dm:
         dm.prune(BEGIN + 2 * DAY, tz="UTC")
         kept = dm.usage("m", start=BEGIN + DAY, strategy="volume")[0]

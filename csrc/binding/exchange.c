@@ -148,11 +148,18 @@ PyObject *requests_import(METHOD_ARGS)
         goto done;
     }
     core_enter();
+    bool in_batch = dm_in_batch(c.core);
+    core_leave();
+    if (in_batch) { /* how many are new could not be told */
+        PyErr_SetString(c.state->errors[DM_INVALID], "import_requests cannot be a part of a batch");
+        goto done;
+    }
+    core_enter();
     dm_status rc = dm_requests_add_once(c.core, model, &columns.rows, columns.request_ids, row_ids,
                                         &added, &c.err);
     core_leave();
     if (!call_failed(&c, rc))
-        result = row_ids[0] == 0 ? Py_NewRef(Py_None) : PyLong_FromLongLong(added);
+        result = PyLong_FromLongLong(added);
 done:
     PyMem_Free(row_ids);
     row_columns_reset(&columns);

@@ -401,6 +401,8 @@ dm_status dm_pricing_set(dm_manager *m, dm_str model, const dm_price_change *cha
 
 dm_status dm_batch_begin(dm_manager *m, dm_error *err) DM_CHECKED;
 
+/* Whether this thread has a batch open here. */
+bool dm_in_batch(dm_manager *m);
 /* `*ids_out` becomes an array of `*count_out` elements, one a write in order (free it with
  * dm_ids_free); NULL and 0 for an inner batch or without `commit`. When a write fails at the end,
  * its error is reported, nothing of the batch is stored, and the batch is over all the same.

@@ -650,7 +650,6 @@ dm_status dm__read_long(dm_manager *m, dm__read_fn read, void *argument, dm_erro
  * affair, until `dm__deadline_ns`. */
 dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument,
                           dm_error *err) DM_CHECKED;
-bool dm__in_batch(dm_manager *m);
 /* DM_READ_ONLY where it is not. */
 dm_status dm__writable(dm_manager *m, dm_error *err) DM_CHECKED;
 /* Hand the changes over as one atomic job and wait until they are durable, or put them into this

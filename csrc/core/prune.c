@@ -547,6 +547,8 @@ dm_status dm_prune(dm_manager *m, const dm_prune_query *query, const dm_progress
     counting count = {.query = query, .result = &result};
     dm__steps steps = {.m = m, .progress = progress};
     dm_status rc = query_check(query, err);
+    if (rc == DM_OK && !query->dry_run && dm_in_batch(m)) /* it would not be undone with it */
+        rc = dm__fail(err, DM_INVALID, "prune cannot be a part of a batch");
     if (rc == DM_OK && !query->dry_run)
         rc = dm__writable(m, err);
     if (rc == DM_OK)

@@ -210,7 +210,7 @@ static dm__batch *batch_of_thread(dm_manager *m)
     return batch;
 }
 
-bool dm__in_batch(dm_manager *m)
+bool dm_in_batch(dm_manager *m)
 {
     if (dm__enter(m, NULL) != DM_OK)
         return false;

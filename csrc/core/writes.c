@@ -27,7 +27,7 @@ dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err)
     dm__change change = {.kind = DM__CHANGE_MODEL_DELETE, .model = model};
     dm_status rc = model_write(m, &change, err);
     /* It is gone, whatever becomes of its room: that can be given back later. */
-    if (rc == DM_OK && !dm__in_batch(m) && dm__room_return(m, err) == DM_INTERRUPTED)
+    if (rc == DM_OK && !dm_in_batch(m) && dm__room_return(m, err) == DM_INTERRUPTED)
         rc = DM_INTERRUPTED;
     return rc;
 }

@@ -276,10 +276,7 @@ class _Import:
         rows = self._waiting.pop(model)
         self._kept -= len(rows)
         columns = dict(zip(_COLUMNS, zip(*rows, strict=True), strict=True))
-        added = self._dm._import(model, columns)
-        if added is None:
-            raise InvalidDataError("import_requests cannot be a part of a batch")
-        self._added += added
+        self._added += self._dm._import(model, columns)
 
     def flush(self) -> None:
         for model in list(self._waiting):
