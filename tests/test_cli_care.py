@@ -15,6 +15,7 @@ from test_cli_files import UNUSABLE, refused
 from test_cli_forms import json_of, valid
 
 from datamanager import DataManager
+from datamanager.cli import main
 from datamanager.tables import printable
 
 
@@ -204,3 +205,22 @@ def test_two_become_one_only_when_told(path: Path) -> None:
     assert found == {"model": HOSTILE, "merged": True}
     after = total_of(path)
     assert after.requests == before.requests and after.input_tokens == before.input_tokens
+
+
+def test_a_name_that_comes_between_is_not_merged(
+    path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    known = DataManager.get_models
+
+    def get_models(dm: DataManager) -> list[str]:
+        names = known(dm)
+        with DataManager(path) as other:
+            other.add_model_request("new", [1, 1, 1, 0, 1])
+        return names
+
+    monkeypatch.setattr(DataManager, "get_models", get_models)
+    assert main(["rename", "--db", str(path), "m", "new"]) == 2
+    assert "there is a model 'new'" in capfd.readouterr().err
+    monkeypatch.undo()
+    with DataManager(path) as dm:
+        assert {"m", "new"} <= {*dm.get_models()} and len(dm.get_model_requests("new")) == 1

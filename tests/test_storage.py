@@ -15,7 +15,7 @@ from interrupting import once_locked
 from test_backup import ROW, sound, start, writers
 
 import datamanager
-from datamanager import DataManager
+from datamanager import DataManager, InvalidDataError
 
 TIERS = [[1, 0, 0, 2.0, 8.0, True, 0.5]]
 
@@ -340,3 +340,19 @@ def test_other_processes_survive_a_vacuum(filled: DataManager, path: str) -> Non
             filled.vacuum()
     with DataManager(path) as dm:
         assert len(dm.get_model_requests("a")) == len(dm.get_model_requests("b"))
+
+
+def test_a_merge_that_is_not_wanted(dm: DataManager) -> None:
+    dm.add_model_request("a", [1, 1, 1, 0, 1])
+    dm.add_model_request("b", [2, 1, 1, 0, 1])
+    with pytest.raises(InvalidDataError, match=r"^there is a model 'b' already"):
+        dm.rename_model("a", "b", merge=False)
+    with pytest.raises(InvalidDataError, match=r"^there is a model 'b' already"), dm.batch():
+        dm.add_model_request("a", [3, 1, 1, 0, 1])
+        dm.rename_model("a", "b", merge=False)
+    assert [len(dm.get_model_requests(name)) for name in ("a", "b")] == [1, 1]
+    dm.rename_model("a", "a", merge=False)
+    dm.rename_model("a", "c", merge=False)
+    with dm.batch():
+        dm.rename_model("c", "b", merge=True)
+    assert dm.get_models() == ["b"] and len(dm.get_model_requests("b")) == 2

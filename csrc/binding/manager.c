@@ -377,14 +377,16 @@ static PyObject *model_delete(METHOD_ARGS)
 
 static PyObject *model_rename(METHOD_ARGS)
 {
-    static const arg_spec spec = {"rename_model", {"old_name", "new_name"}, 2, 2};
+    static const arg_spec spec = {"rename_model", {"old_name", "new_name", "merge"}, 2, 2};
     call c;
     dm_str old_name, new_name;
+    bool merge = true;
     if (call_begin_model(&c, &old_name, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[1], &new_name) < 0)
+        to_name(c.state, c.args[1], &new_name) < 0 ||
+        (c.args[2] != NULL && to_flag(c.state, c.args[2], "merge", &merge) < 0))
         return NULL;
     core_enter();
-    dm_status rc = dm_model_rename(c.core, old_name, new_name, &c.err);
+    dm_status rc = dm_model_rename(c.core, old_name, new_name, merge, &c.err);
     core_leave();
     return finish_none(&c, rc);
 }
@@ -533,10 +535,11 @@ static PyMethodDef manager_methods[] = {
     {"delete_model_tables", CALL(model_delete),
      "delete_model_tables($self, /, model_name)\n--\n\nDelete the model and all its records."},
     {"rename_model", CALL(model_rename),
-     "rename_model($self, /, old_name, new_name)\n--\n\nGive the model and all its records another "
-     "name. Where that is known already, the records of both come together under it; its prices "
-     "stay, unless it has none. Raises InvalidDataError where one of these prices would begin "
-     "inside a sum of the other's pruned requests or runs."},
+     "rename_model($self, /, old_name, new_name, *, merge=True)\n--\n\nGive the model and all its "
+     "records another name. Where that is known already, the records of both come together under "
+     "it; its prices stay, unless it has none. Raises InvalidDataError where merge is false and "
+     "the name is known, and where one of these prices would begin inside a sum of the other's "
+     "pruned requests or runs."},
     {"batch", manager_batch, METH_NOARGS,
      "batch($self, /)\n--\n\nA context in which this thread's writes become one transaction, all "
      "or nothing, made when it ends."},

@@ -138,7 +138,8 @@ dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transacti
         break;
     case DM__CHANGE_MODEL_RENAME:
         dm__conn_stoppable_set(conn, true); /* all rows move where both are known */
-        rc = dm__model_rename(conn, change->model, change->as.new_name, err);
+        rc = dm__model_rename(conn, change->model, change->as.rename.new_name,
+                              change->as.rename.merge, err);
         dm__conn_stoppable_set(conn, false);
         break;
     case DM__CHANGE_PROGRAM_START:
@@ -252,7 +253,7 @@ static dm__change *copy_prices(const dm__change *change)
 static dm_str *second_text(dm__change *change)
 {
     if (change->kind == DM__CHANGE_MODEL_RENAME)
-        return &change->as.new_name;
+        return &change->as.rename.new_name;
     return change->kind == DM__CHANGE_REQUEST_ADD ? &change->as.request.id : NULL;
 }
 

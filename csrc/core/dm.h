@@ -332,10 +332,11 @@ dm_status dm_model_register(dm_manager *m, const dm_str *names, size_t count,
 dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err) DM_CHECKED;
 
 /* The model and all its records get another name. Where that is known already, the records of both
- * come together under it: ids of the old go on behind those of the new, and prices stay those of
- * the new, unless it has none. DM_MODEL_NOT_FOUND; DM_INVALID where one of these prices would begin
- * inside what is kept of the other's pruned requests or runs. */
-dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name,
+ * come together under it, if `merge` is set (else DM_INVALID): ids of the old go on behind those of
+ * the new, and prices stay those of the new, unless it has none. DM_MODEL_NOT_FOUND; DM_INVALID
+ * where one of these prices would begin inside what is kept of the other's pruned requests or
+ * runs. */
+dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name, bool merge,
                           dm_error *err) DM_CHECKED;
 
 dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out,

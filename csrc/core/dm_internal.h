@@ -310,7 +310,7 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err) DM_CHECKED;
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
-dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name,
+dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name, bool merge,
                            dm_error *err) DM_CHECKED;
 bool dm__safe_name_ok(const char *safe, size_t length);
 /* The four tables of a model, as the manual gives them, and its billing row. Idempotent. Where the
@@ -570,7 +570,10 @@ typedef struct {
             const dm_str *names;
             size_t count;
         } models;
-        dm_str new_name;
+        struct {
+            dm_str new_name;
+            bool merge; /* also where there is a model of it */
+        } rename;
         double time_s;
         struct {
             dm_request row;

@@ -238,7 +238,14 @@ static dm_status models_join(dm__conn *conn, dm_str old_name, dm__model *from, d
     return rc == DM_OK ? dm__model_drop(conn, old_name, err) : rc;
 }
 
-dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name, dm_error *err)
+static dm_status merge_refused(dm_str name, dm_error *err)
+{
+    return dm__fail(err, DM_INVALID, "there is a model '%.*s' already",
+                    (int)(name.length < 100 ? name.length : 100), name.bytes);
+}
+
+dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name, bool merge,
+                           dm_error *err)
 {
     dm__model *from = NULL, *to = NULL;
     dm__conn_model_forget(conn, dm__conn_model_find(conn, old_name)); /* what is remembered may */
@@ -250,7 +257,7 @@ dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name, dm_
     if (rc == DM_OK && to == from)
         return DM_OK;
     if (rc == DM_OK)
-        return models_join(conn, old_name, from, to, err);
+        return merge ? models_join(conn, old_name, from, to, err) : merge_refused(new_name, err);
     if (rc != DM_MODEL_NOT_FOUND)
         return dm__model_find(conn, new_name, &to, err);
     /* Views and triggers are not ours, and what is wrong in them must not matter. */

@@ -32,10 +32,11 @@ dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err)
     return rc;
 }
 
-dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name, dm_error *err)
+dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name, bool merge,
+                          dm_error *err)
 {
     dm__change change = {
-        .kind = DM__CHANGE_MODEL_RENAME, .model = old_name, .as.new_name = new_name};
+        .kind = DM__CHANGE_MODEL_RENAME, .model = old_name, .as.rename = {new_name, merge}};
     dm_status rc = dm_model_name_check(new_name, err);
     return rc == DM_OK ? model_write(m, &change, err) : rc;
 }

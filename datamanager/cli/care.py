@@ -243,7 +243,7 @@ def _rename(options: Namespace) -> None:
             raise UsageError(
                 f"there is a model {options.new!r}: --merge puts the records of both together"
             )
-        dm.rename_model(options.old, options.new)
+        dm.rename_model(options.old, options.new, merge=options.merge)
     text = f"{options.old} is {options.new} now" + (", with the records of both" if merges else "")
     say(options, {"model": options.new, "merged": merges}, text)
 

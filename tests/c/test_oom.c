@@ -403,7 +403,7 @@ static void with_both(void)
 }
 static dm_status call_join(void)
 {
-    return dm_model_rename(m, DM_STR("new"), old_model, &err);
+    return dm_model_rename(m, DM_STR("new"), old_model, true, &err);
 }
 static void with_unnamed(void)
 {
@@ -415,7 +415,7 @@ static void with_unnamed(void)
 }
 static dm_status call_rename(void)
 {
-    return dm_model_rename(m, DM_STR("new"), DM_STR("renamed"), &err);
+    return dm_model_rename(m, DM_STR("new"), DM_STR("renamed"), false, &err);
 }
 static dm_status call_kept_runs(void)
 {

@@ -196,7 +196,7 @@ static dm_status run_delete(work *w)
 static dm_status run_rename(work *w)
 {
     dm_str from = any_model(w), to = any_model(w);
-    return dm_model_rename(w->m, from, to, &w->err);
+    return dm_model_rename(w->m, from, to, true, &w->err);
 }
 
 static dm_status run_vacuum(work *w)
