@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import random
+import re
 import signal
 import sqlite3
 import subprocess
@@ -415,7 +416,6 @@ def test_options_that_make_no_sense(dm: DataManager, options: Any, match: str) -
         dm.prune(**options)
 
 
-def test_nothing_is_kept(path: str) -> None:
 def test_no_part_of_a_batch(dm: DataManager) -> None:
     dm.add_model_requests("m", [[BEGIN + i, 1, 1, 0, 1] for i in range(5)])
     with dm.batch():
@@ -426,6 +426,7 @@ def test_no_part_of_a_batch(dm: DataManager) -> None:
     assert dm.prune(BEGIN + DAY, None).total.requests == 5
 
 
+def test_nothing_is_kept(path: str) -> None:
     with filled(path) as dm:
         dm.prune(BEGIN + 2 * DAY, tz="UTC")
         kept = dm.usage("m", start=BEGIN + DAY, strategy="volume")[0]
@@ -881,3 +882,21 @@ def test_a_run_that_ends_before_it_starts_stays(path: str, end: float, keep: Any
         assert [run.id for run in dm.get_program_runtime()] == [3, 2]
         assert [(f.table, f.row) for f in dm.check()] == [(f.table, f.row) for f in found]
         assert {(f.table, f.row) for f in found} == {(table, 2), ("program_runtime", 2)}
+
+
+@pytest.mark.parametrize(
+    ("before", "said"),
+    [
+        ("3m", "--before '3m' may be minutes or months: write 3min or 3mo"),
+        ("3 M ago", "write 3min or 3mo"),
+        ("3000", "is yet to come .*: write 3000d .* or 'now'"),
+        ("@1e18", r"is yet to come \(1e\+18\): write 'now'"),
+        ("2999-01-01", "is yet to come"),
+    ],
+)
+def test_command_refuses_what_may_mean_something_else(shop: Path, before: str, said: str) -> None:
+    for how in ("--yes", "--dry-run"):
+        done = run("prune", "--before", before, "--keep", "none", how, "--db", str(shop))
+        assert (done.returncode, done.stdout) == (2, "") and re.search(said, done.stderr)
+    for words in ("3min", "3mo", "now", "today", "2025"):
+        assert run("prune", "--before", words, "--dry-run", "--db", str(shop)).returncode == 0

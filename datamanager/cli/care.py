@@ -173,18 +173,42 @@ def _agreed(text: str) -> bool:
     return answer.strip().lower() in ("y", "yes")
 
 
+def _before(options: Namespace) -> float:
+    """What it says must not be taken for something that removes more."""
+    import re
+    import time
+
+    from datamanager.cli.moments import moment
+    from datamanager.tables import clock
+    from datamanager.windows import Zone
+
+    text = options.before
+    if found := re.fullmatch(r"([\d.]+) ?m(?: ago)?", text, re.I):
+        number = found[1]
+        raise UsageError(
+            f"--before {text!r} may be minutes or months: write {number}min or {number}mo"
+        )
+    before = moment(text, options.tz)
+    if before > time.time():
+        days = f" {text}d for so many days ago, or" if text.isdigit() else ""
+        when = clock(before, Zone(options.tz).tz)
+        raise UsageError(
+            f"--before {text!r} is yet to come ({when}): write{days} 'now' for all there is"
+        )
+    return before
+
+
 def _prune(options: Namespace) -> None:
     import sys
     from functools import partial
 
     from datamanager import Pruned
-    from datamanager.cli.moments import moment
     from datamanager.cli.output import Field, Listing, fields_of, show, values
     from datamanager.cli.terminal import meter_of_a_call
     from datamanager.tables import clock
     from datamanager.windows import Zone
 
-    before = moment(options.before, options.tz)
+    before = _before(options)
     keep = None if options.keep == "none" else options.keep
     asks = not options.yes and not options.dry_run
     if asks and not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
