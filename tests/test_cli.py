@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import stat
 import subprocess
 import sys
@@ -104,6 +105,14 @@ def test_adopt(tmp_path: Path) -> None:
     assert run("adopt", "--undo", str(tmp_path)).returncode == 0
     assert file.read_text() == "class Monitor:\n    pass\n"
     assert run("adopt", "--undo", str(tmp_path)).returncode == 3
+
+
+def test_adopt_of_an_empty_file(tmp_path: Path) -> None:
+    file = tmp_path / "monitoring.db"
+    file.touch()
+    done = run("adopt", str(file))
+    assert (done.returncode, done.stdout) == (5, "") and "is empty" in done.stderr
+    assert file.stat().st_size == 0 and os.listdir(tmp_path) == ["monitoring.db"]
 
 
 @pytest.mark.parametrize(

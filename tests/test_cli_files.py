@@ -124,12 +124,22 @@ def test_what_is_adopted(tmp_path: Path) -> None:
     refused(run("adopt", str(path)), 5, "not a database")
 
 
+WRITING = [["vacuum"], ["check", "--repair"], ["prices", "set", "m", "--hourly", "1", "--new"]]
+
+
+@pytest.mark.parametrize("command", [*READING, *WRITING], ids=" ".join)
+def test_an_empty_file_does_not_become_a_database(tmp_path: Path, command: list[str]) -> None:
+    path = tmp_path / "usage.db"
+    path.touch()
+    refused(run(*command, "--db", str(path)), 5, f"{path} is empty, and no database")
+    assert path.read_bytes() == b"" and [*tmp_path.iterdir()] == [path]
+
+
 @every_reading
-@pytest.mark.parametrize("make", [Path.touch, older], ids=["empty", "older"])
-def test_what_must_be_converted(tmp_path: Path, command: list[str], make: Make) -> None:
+def test_what_must_be_converted(tmp_path: Path, command: list[str]) -> None:
     """Reading changes nothing; the message names the command that may."""
     path = tmp_path / "usage.db"
-    make(path)
+    older(path)
     before = path.read_bytes()
     done = run(*command, "--db", str(path))
     refused(done, 6, f"'datamanager adopt {path}' does that")

@@ -8,7 +8,7 @@ from datamanager.cli.command import (
     add_models,
     add_output,
     add_zone,
-    existing,
+    database_at,
     naming,
     open_file,
     opened,
@@ -57,7 +57,7 @@ def _restore(options: Namespace) -> None:
     from datamanager.cli.output import say
     from datamanager.cli.terminal import meter_of_a_call
 
-    source, path = existing(options.backup), path_of(options)
+    source, path = database_at(options.backup), path_of(options)
     open_file(options, source).close()  # so that what is said of a file names the right one
     meter = meter_of_a_call("copied {done} of {total} pages")
     with naming(f"restoring {source} into {path}", path):

@@ -135,6 +135,15 @@ def existing(path: str, hint: str = "") -> str:
     return path
 
 
+def database_at(path: str, hint: str = "") -> str:
+    """The path, if there is something that is not empty: of that, opening would make one."""
+    from datamanager import ForeignDatabaseError
+
+    if os.path.isfile(existing(path, hint)) and os.path.getsize(path) == 0:
+        raise ForeignDatabaseError(f"{path} is empty, and no database")
+    return path
+
+
 def path_of(options: Namespace) -> str:
     """The file that the options, the environment or the default name."""
     named = options.db or os.environ.get("DATAMANAGER_DB")
@@ -180,7 +189,7 @@ def working_on(options: Namespace, path: str, *, write: bool = False) -> Iterato
 
 def opened(options: Namespace, *, write: bool = False) -> AbstractContextManager[DataManager]:
     """The database, which must be there."""
-    path = existing(path_of(options), " (--db FILE names another)")
+    path = database_at(path_of(options), " (--db FILE names another)")
     return working_on(options, path, write=write)
 
 

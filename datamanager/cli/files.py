@@ -11,6 +11,7 @@ from datamanager.cli.command import (
     add_output,
     add_window,
     add_zone,
+    database_at,
     existing,
     naming,
     opened,
@@ -120,7 +121,7 @@ def _import(options: Namespace) -> int:
     source, path = existing(options.source), path_of(options)
     form, columns = _format(options, source), _columns(options)
     if not options.new:
-        existing(path, " (--new makes one)")
+        database_at(path, " (--new makes one)")
     said_of_source = naming(source, path, (InvalidDataError,))
     with working_on(options, path, write=True) as dm, said_of_source:
         done = "{done} of {total} " + ("rows" if form == "parquet" else "bytes") + " read"
