@@ -90,6 +90,18 @@ def test_modes_whatever_the_umask(tmp_path: Path, umask: int) -> None:
     assert os.listdir(tmp_path) == ["usage.db"]
 
 
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077, 0o277, 0o777])
+def test_modes_of_folders_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        with DataManager(tmp_path / "a" / "b" / "usage.db") as dm:
+            dm.backup(tmp_path / "c" / "d" / "backup.db")
+    finally:
+        os.umask(before)
+    for folder in ("a", "a/b", "c", "c/d"):
+        assert stat.S_IMODE((tmp_path / folder).stat().st_mode) == 0o700
+
+
 def test_fifo(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(datamanager.CannotOpenError, match="is not a regular file"):

@@ -303,9 +303,9 @@ typedef struct {
 typedef struct dm_manager dm_manager;
 
 /* Open the database at `path` (UTF-8 or the system's bytes, terminated; a path, never a URI),
- * making it (0600) and its folders where they are missing and `read_only` is not set. ":memory:"
- * is a database private to this handle. Older layouts are adopted in one transaction. A file that
- * is not ours (DM_FOREIGN), newer (DM_NEWER), damaged (DM_DAMAGED), not a regular file or
+ * making it (0600) and its folders (0700) where they are missing and `read_only` is not set.
+ * ":memory:" is a database private to this handle. Older layouts are adopted in one transaction. A
+ * file that is not ours (DM_FOREIGN), newer (DM_NEWER), damaged (DM_DAMAGED), not a regular file or
  * hard-linked (DM_CANNOT_OPEN) is not touched. */
 dm_status dm_open(const char *path, const dm_options *options, dm_manager **manager_out,
                   dm_error *err) DM_CHECKED;
@@ -401,9 +401,9 @@ dm_status dm_pricing_set(dm_manager *m, dm_str model, const dm_price_change *cha
  * parent's alone; in the child writes go on without one. */
 
 dm_status dm_batch_begin(dm_manager *m, dm_error *err) DM_CHECKED;
-
 /* Whether this thread has a batch open here. */
 bool dm_in_batch(dm_manager *m);
+
 /* `*ids_out` becomes an array of `*count_out` elements, one a write in order (free it with
  * dm_ids_free); NULL and 0 for an inner batch or without `commit`. When a write fails at the end,
  * its error is reported, nothing of the batch is stored, and the batch is over all the same.

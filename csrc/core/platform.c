@@ -252,6 +252,23 @@ int dm__folder_sync(const char *path)
     return rc == EINVAL ? 0 : rc; /* a file system that cannot sync a folder */
 }
 
+/* 0700, whatever the umask; of one that is there, EEXIST. */
+static int folder_make(const char *path)
+{
+    struct stat made;
+    if (mkdir(path, 0700) != 0)
+        return errno;
+    /* By its name, as one without the owner's bits cannot be opened; but of no other: a link that
+     * has taken its place is not followed. */
+    if (lstat(path, &made) == 0 && (made.st_mode & 0777) != 0700 &&
+        fchmodat(AT_FDCWD, path, 0700, AT_SYMLINK_NOFOLLOW) != 0) {
+        int rc = errno;
+        (void)rmdir(path);
+        return rc;
+    }
+    return 0;
+}
+
 int dm__folders_create(const char *path)
 {
     size_t length = strlen(path);
@@ -264,10 +281,11 @@ int dm__folders_create(const char *path)
     for (char *slash = strchr(copy + (*copy == '/'), '/'); slash != NULL && rc == 0;
          slash = strchr(slash + 1, '/')) {
         *slash = '\0';
-        if (mkdir(copy, 0777) == 0)
+        rc = folder_make(copy);
+        if (rc == 0)
             rc = dm__folder_sync(copy); /* or a power cut takes it away with all that is in it */
-        else if (errno != EEXIST)
-            rc = errno;
+        else if (rc == EEXIST)
+            rc = 0;
         *slash = '/';
     }
     free(copy);

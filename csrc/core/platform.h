@@ -60,7 +60,8 @@ typedef struct {
 int dm__file_identify(const char *path, dm__file_id *id_out);
 int dm__link_identify(const char *path, dm__file_id *id_out); /* a link itself, not what it is to */
 int dm__file_create(const char *path); /* 0600, exclusively; EEXIST where it exists */
-/* The parents of `path`, as mkdir -p; EISDIR, and none, where it is a name of a folder itself. */
+/* The parents of `path`, as mkdir -p, those that are missing 0700; EISDIR, and none, where it is a
+ * name of a folder itself. */
 int dm__folders_create(const char *path);
 /* The absolute path without links, for free(); NULL with errno set. */
 char *dm__path_resolve(const char *path);
