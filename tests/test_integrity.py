@@ -150,6 +150,24 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
         "hourly_price must be a finite price",
         True,
     ),
+    "price by the hour beyond all": (
+        f"UPDATE {BILLING} SET hourly_price=1e27",
+        ("error", BILLING, None),
+        "hourly_price must be a price from 0 to 1e26, not 1e",
+        True,
+    ),
+    "price of a tier beyond all": (
+        f"UPDATE {TIER_TABLE} SET input_price_per_million=1e27 WHERE tier_index=1",
+        ("error", TIER_TABLE, 1),
+        "input_price_per_million must be a price from 0 to 1e26, not 1e",
+        True,
+    ),
+    "price of the history beyond all": (
+        f"UPDATE {CHANGES} SET hourly_price=1e27",
+        ("error", CHANGES, 1),
+        "hourly_price must be a price from 0 to 1e26, not 1e",
+        True,
+    ),
     "two billing rows": (
         f"INSERT INTO {BILLING} VALUES(1, 7.0)",
         ("warning", BILLING, None),

@@ -90,10 +90,13 @@ dm_status dm_timing_check(const dm_timing *timing, dm_error *err)
 dm_status dm__price_check(const char *field, double price, dm_error *err)
 {
     char text[32];
-    if (isfinite(price) && price >= 0)
+    if (price >= 0 && price <= DM_PRICE_MAX)
         return DM_OK;
-    return dm__fail(err, DM_INVALID, "%s must be a finite price of at least 0, not %s", field,
-                    number_text(price, text));
+    return dm__fail(err, DM_INVALID,
+                    isfinite(price) && price > 0
+                        ? "%s must be a price from 0 to 1e26, not %s"
+                        : "%s must be a finite price of at least 0, not %s",
+                    field, number_text(price, text));
 }
 
 dm_status dm__tier_index_check(int64_t tier_index, dm_error *err)

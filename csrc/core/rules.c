@@ -219,6 +219,12 @@ static dm_status tiers_audit(dm__audit *audit, const char *table, int64_t row_id
     return rc == DM_OK && sound && gaps ? gaps_audit(audit, table, row_id, tiers, count) : rc;
 }
 
+static dm_status hourly_audit(dm__audit *audit, const char *table, int64_t row_id, double price)
+{
+    return dm__found_error(audit, dm__price_check("hourly_price", price, audit->err), table,
+                           row_id);
+}
+
 static dm_status start_audit(dm__audit *audit, const dm__model *model,
                              const dm__price_change *change)
 {
@@ -242,6 +248,10 @@ static dm_status history_audit(dm__audit *audit, dm__model *model)
             rc = tiers_audit(audit, "datamanager_price_tiers", history.changes[i].id,
                              history.changes[i].tiers, history.changes[i].tier_count,
                              history.changes[i].tiers != now.tiers);
+    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
+        if (history.changes[i].id != 0)
+            rc = hourly_audit(audit, "datamanager_price_changes", history.changes[i].id,
+                              history.changes[i].hourly_price);
     for (size_t i = 0; i < history.count && rc == DM_OK; i++)
         rc = start_audit(audit, model, &history.changes[i]);
     dm__history_reset(&history);
@@ -273,6 +283,8 @@ static dm_status prices_audit(dm__audit *audit, dm__model *model, const char *bi
         rc = tiers_audit(audit, tier_table, DM_NO_ROW, billing.tiers, billing.tier_count, true);
     else
         rc = dm__found_error(audit, rc, tier_table, DM_NO_ROW);
+    if (rc == DM_OK)
+        rc = hourly_audit(audit, billing_table, DM_NO_ROW, billing.hourly_price);
     dm_billing_reset(&billing);
     return rc == DM_OK ? history_audit(audit, model) : rc;
 }
