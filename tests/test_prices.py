@@ -68,6 +68,30 @@ def test_a_later_run_is_use_too(dm: DataManager) -> None:
     assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [1.5, 2.5]
 
 
+def test_a_run_that_goes_on_is_use(path: str) -> None:
+    """The host says when a run has ended, and not before: what it has run for stays as it was."""
+    begin = time.time() - 3 * 86_400
+    with DataManager(path) as dm:
+        dm.set_pricing("m", hourly_price=1.0, use_tier_pricing=False)
+        dm.add_model_runtime_start("m", begin)
+        dm.set_pricing("m", hourly_price=2.0, effective_from=begin + 86_400)
+        dm.update_hourly_price("m", 10.0)
+        dm.update_hourly_price("m", 20.0)  # at once: the same change
+        assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [1.0, 2.0, 20.0]
+        edit(path, f"DELETE FROM datamanager_price_changes WHERE effective_from > {begin}")
+        edit(path, f"UPDATE datamanager_price_changes SET changed_at = {begin}")
+        dm.update_hourly_price("m", 3.0)
+        assert [tariff.hourly_price for tariff in dm.get_price_history("m")][0] == 1.0
+
+
+def test_a_request_at_the_moment_of_a_change_is_use(dm: DataManager) -> None:
+    dm.update_hourly_price("m", 1.0)
+    dm.update_hourly_price("m", 2.0, effective_from=PAST)
+    use(dm, PAST)
+    dm.update_hourly_price("m", 3.0)
+    assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [1.0, 2.0, 3.0]
+
+
 def test_the_past_and_the_future(dm: DataManager) -> None:
     dm.set_pricing("m", tiers=[LOW], hourly_price=1.0)
     dm.update_hourly_price("m", 9.0, effective_from=FUTURE)
@@ -271,6 +295,9 @@ def test_prices_go_with_the_model(dm: DataManager) -> None:
         ({"tiers": [LOW, [2, 5, 0, 1, 1, 0, 0]]}, "would overlap tier 1"),
         ({"tiers": [[1, 0, 9, -1, 1, 0, 0]]}, "input_price_per_million must be a finite price"),
         ({"hourly_price": float("nan")}, "hourly_price must be a finite price"),
+        ({"hourly_price": 1e27}, "hourly_price must be a price from 0 to 1e26, not 1e"),
+        ({"tiers": [[1, 0, 9, 1, 2e26, 0, 0]]}, "output_price_per_million .* 1e26, not 2e"),
+        ({"tiers": [[1, 0, 9, 1, 1, 1, 2e26]]}, "cache_hit_price_per_million .* 1e26, not 2e"),
         (
             {"strategy": "free"},
             "strategy must be 'graduated', .*, not 'free'",

@@ -2,7 +2,7 @@
  *
  * Changing prices. Every change goes into the history, at the moment from which it holds, and the
  * manual's tables are then made to show what holds now. Setting up is one change: it replaces the
- * one before it, from that one's beginning, as long as no request or run is later. */
+ * one before it, from that one's beginning, as long as nothing was used at it. */
 #include "kept.h"
 
 #include <string.h>
@@ -127,8 +127,11 @@ static dm_status foreign_change_keep(dm__history *history, dm_billing *billing, 
     return DM_OK;
 }
 
-static dm_status used_since(dm__conn *conn, dm__model *model, double time_s, bool *used_out,
-                            dm_error *err)
+/* A run that goes on is use only after a while: what is set up by several calls is one change. */
+#define SETTING_UP_S 60.0
+
+static dm_status used_since(dm__conn *conn, dm__model *model, double time_s, double now_s,
+                            bool *used_out, dm_error *err)
 {
     sqlite3_stmt *stmt = NULL;
     bool row = false;
@@ -136,6 +139,7 @@ static dm_status used_since(dm__conn *conn, dm__model *model, double time_s, boo
     if (rc != DM_OK)
         return rc;
     (void)sqlite3_bind_double(stmt, 1, time_s);
+    (void)sqlite3_bind_double(stmt, 2, now_s - SETTING_UP_S);
     rc = dm__stmt_step(conn, stmt, &row, err);
     if (rc == DM_OK)
         *used_out = sqlite3_column_int(stmt, 0) != 0;
@@ -156,7 +160,7 @@ static dm_status change_for_now(dm__conn *conn, dm__model *model, dm__history *h
                              err);
     bool used = true;
     dm_status rc = used_since(conn, model, isinf(latest->from_s) ? latest->made_s : latest->from_s,
-                              &used, err);
+                              now_s, &used, err);
     if (rc != DM_OK)
         return rc;
     if (used)
