@@ -118,6 +118,29 @@ def test_the_older_class_comes_back(path: str) -> None:
         assert dm.get_model_billing(NAMES[1]).hourly_price == 42.0
 
 
+def come_back(path: str, name: str, hourly_price: float = 0, by_tiers: int = 1) -> None:
+    """The older class is started: it makes its tables where they are missing, with its defaults."""
+    s = safe(name)
+    db = sqlite3.connect(path)
+    db.executescript(
+        f"CREATE TABLE {s}_hourly_price (id INTEGER PRIMARY KEY, hourly_price REAL);"
+        f"CREATE TABLE {s}_billing_method (id INTEGER PRIMARY KEY, use_tier_pricing BOOLEAN);"
+        f"INSERT INTO {s}_hourly_price VALUES (1, {hourly_price});"
+        f"INSERT INTO {s}_billing_method VALUES (1, {by_tiers});"
+        f"INSERT OR IGNORE INTO {s}_tier_pricing VALUES (1, 0, 32768, 0, 0, 0, 0)"
+    )
+    db.close()
+
+
+def test_what_the_older_class_begins_with_says_nothing(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing("m", hourly_price=2.5, use_tier_pricing=False)
+    come_back(path, "m")
+    with DataManager(path) as dm:
+        assert dm.get_price_history("m") == [Tariff(None, False, 2.5, "graduated", [])]
+        assert dm.get_model_billing("m") == datamanager.ModelBilling(False, 2.5, [])
+
+
 def test_values_that_are_not_there(path: str) -> None:
     """NULL says nothing, whatever table it is in: what a model begins with stays."""
     build_older(path)

@@ -138,6 +138,26 @@ def test_tiers_of_their_moment(dm: DataManager) -> None:
     assert dm.get_model_billing("m").tier_pricing == []
 
 
+FREE = TierPricing(1, 0, 32768, 0.0, 0.0, False, 0.0)
+
+
+def test_a_free_first_tier(path: str) -> None:
+    """It looks like the row that the older class begins with, and is a tier like any other."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[FREE, HIGH], strategy="volume")
+        dm.add_model_request("m", [FUTURE, 0, 1_000_000, 0, 0])
+        assert dm.usage("m")[0].cost == 0.0
+        assert dm.get_model_billing("m").tier_pricing == [FREE, HIGH]
+        assert len(dm.get_price_history("m")) == 1
+        assert dm.check() == []
+        dm.delete_tier_pricing("m", 1)
+        assert dm.get_model_billing("m").tier_pricing == [HIGH]
+        dm.add_tier_pricing("other", FREE)
+        dm.update_tier_pricing("other", FREE)
+        dm.delete_tier_pricing("other", 1)
+        assert dm.get_model_billing("other").tier_pricing == []
+
+
 def test_stored_and_shared(path: str) -> None:
     with DataManager(path) as dm:
         dm.set_pricing("m", tiers=[LOW, HIGH], strategy="cumulative", effective_from=PAST)

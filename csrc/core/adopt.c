@@ -14,17 +14,22 @@ static bool table_exists(dm__conn *conn, const char *safe, const char *suffix, c
     return dm__table_has_column(conn, table, column);
 }
 
-/* Move one value, if there is any, from its old table into the billing row; the old table goes. */
+/* Move one value, if there is any, from its old table into the billing row; the old table goes.
+ * Where we have kept prices already, that class has come back and made its tables again: what it
+ * begins with (`none`) says nothing then. */
 static dm_status value_move(dm__conn *conn, const char *safe, const char *suffix,
-                            const char *column, dm_error *err)
+                            const char *column, int none, dm_error *err)
 {
+    bool priced = false;
     if (!table_exists(conn, safe, suffix, column))
         return DM_OK;
-    dm_status rc =
-        dm__conn_exec(conn, err,
-                      "UPDATE \"%w_billing\" SET %s=coalesce((SELECT %s FROM \"%w%s\" ORDER BY id "
-                      "DESC LIMIT 1),%s)",
-                      safe, column, column, safe, suffix, column);
+    dm_status rc = dm__history_find_of(conn, safe, &priced, err);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(conn, err,
+                           "UPDATE \"%w_billing\" SET %s=coalesce((SELECT nullif(%s,%s) FROM"
+                           " \"%w%s\" ORDER BY id DESC LIMIT 1),%s)",
+                           safe, column, column, priced ? (none ? "1" : "0") : "NULL", safe, suffix,
+                           column);
     return rc == DM_OK ? dm__conn_exec(conn, err, "DROP TABLE \"%w%s\"", safe, suffix) : rc;
 }
 
@@ -48,9 +53,9 @@ static dm_status model_adopt(dm__conn *conn, const char *safe, dm_error *err)
 {
     dm_status rc = dm__model_tables_create(conn, safe, err);
     if (rc == DM_OK)
-        rc = value_move(conn, safe, "_hourly_price", "hourly_price", err);
+        rc = value_move(conn, safe, "_hourly_price", "hourly_price", 0, err);
     if (rc == DM_OK)
-        rc = value_move(conn, safe, "_billing_method", "use_tier_pricing", err);
+        rc = value_move(conn, safe, "_billing_method", "use_tier_pricing", 1, err);
     return rc == DM_OK ? tier_columns_add(conn, safe, err) : rc;
 }
 

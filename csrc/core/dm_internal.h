@@ -433,7 +433,7 @@ void dm__tier_bind(sqlite3_stmt *stmt, int first, const dm_tier *tier);
 /* May this tier come to, or change, those? */
 dm_status dm__tier_admit(const dm_tier *tiers, size_t count, const dm_tier *tier, dm_tier_mode mode,
                          dm_error *err) DM_CHECKED;
-/* `billing` is empty at first. Leaves the placeholder out. */
+/* `billing` is empty at first. Leaves the placeholder out, unless the history has such a tier. */
 dm_status dm__billing_read(dm__conn *conn, dm__model *model, dm_billing *billing,
                            dm_error *err) DM_CHECKED;
 dm_status dm__billing_write(dm__conn *conn, dm__model *model, bool use_tier_pricing,
@@ -480,6 +480,12 @@ extern const char *const dm__history_tables[2];
 dm_status dm__history_create(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* As dm__pair_find. */
 dm_status dm__history_find(dm__conn *conn, bool *there_out, dm_error *err) DM_CHECKED;
+/* Is there one of this model? */
+dm_status dm__history_find_of(dm__conn *conn, const char *safe, bool *there_out,
+                              dm_error *err) DM_CHECKED;
+/* Does a change set a tier that looks like the placeholder? Then it is one that is free. */
+dm_status dm__history_sets_placeholder(dm__conn *conn, const char *safe, bool *sets_out,
+                                       dm_error *err) DM_CHECKED;
 /* Is the tiers' table missing, and was it empty? That is so where no change sets tiers. */
 dm_status dm__history_tiers_needless(dm__conn *conn, bool *needless_out, dm_error *err) DM_CHECKED;
 dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;

@@ -62,6 +62,37 @@ dm_status dm__history_tiers_needless(dm__conn *conn, bool *needless_out, dm_erro
     return rc == DM_CORRUPT_DATA || rc == DM_DAMAGED ? DM_OK : rc;
 }
 
+dm_status dm__history_find_of(dm__conn *conn, const char *safe, bool *there_out, dm_error *err)
+{
+    int64_t there = 0;
+    *there_out = false;
+    dm_status rc = dm__history_find(conn, there_out, err);
+    if (rc != DM_OK || !*there_out)
+        return rc;
+    rc = dm__conn_integer(
+        conn, &there, err,
+        "SELECT EXISTS(SELECT 1 FROM datamanager_price_changes WHERE safe_name=%Q)", safe);
+    *there_out = there != 0;
+    return rc;
+}
+
+dm_status dm__history_sets_placeholder(dm__conn *conn, const char *safe, bool *sets_out,
+                                       dm_error *err)
+{
+    int64_t sets = 0;
+    dm_status rc = dm__table_find(conn, dm__history_tables[1], sets_out, err);
+    if (rc != DM_OK || !*sets_out)
+        return rc;
+    rc = dm__conn_integer(
+        conn, &sets, err,
+        "SELECT EXISTS(SELECT 1 FROM datamanager_price_tiers WHERE safe_name=%Q AND tier_index=1"
+        " AND start_tokens=0 AND end_tokens=32768 AND input_price_per_million=0 AND"
+        " output_price_per_million=0 AND NOT support_cache AND cache_hit_price_per_million=0)",
+        safe);
+    *sets_out = sets != 0;
+    return rc;
+}
+
 void dm__history_reset(dm__history *history)
 {
     for (size_t i = 0; i < history->count; i++)

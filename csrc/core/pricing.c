@@ -55,8 +55,11 @@ static dm_status tiers_read(dm__conn *conn, dm__model *model, dm_billing *billin
     dm_status rc = dm__model_stmt_get(conn, model, DM__STMT_TIERS, &stmt, err);
     while (rc == DM_OK && (rc = dm__stmt_step(conn, stmt, &more, err)) == DM_OK && more) {
         dm_tier tier = {0};
+        bool set = true;
         rc = dm__tier_read(table, stmt, 0, &tier, err);
-        if (rc != DM_OK || dm__tier_is_placeholder(&tier))
+        if (rc == DM_OK && dm__tier_is_placeholder(&tier)) /* or one that is free */
+            rc = dm__history_sets_placeholder(conn, model->safe, &set, err);
+        if (rc != DM_OK || !set)
             continue;
         if (dm__array_grow(&billing->tiers, &capacity, billing->tier_count, sizeof tier))
             billing->tiers[billing->tier_count++] = tier;

@@ -30,8 +30,12 @@ static const dm_tier *tier_find(const dm_tier *tiers, size_t count, int64_t tier
 static bool tables_show(const dm_billing *billing, const dm__tariff *tariff)
 {
     if (billing->use_tier_pricing != tariff->use_tier_pricing ||
-        billing->hourly_price != tariff->hourly_price || billing->tier_count != tariff->tier_count)
+        billing->hourly_price != tariff->hourly_price)
         return false;
+    for (size_t i = 0; i < billing->tier_count; i++) /* the older class may put its own there */
+        if (!dm__tier_is_placeholder(&billing->tiers[i]) &&
+            tier_find(tariff->tiers, tariff->tier_count, billing->tiers[i].tier_index) == NULL)
+            return false;
     for (size_t i = 0; i < tariff->tier_count; i++) {
         const dm_tier *shown =
             tier_find(billing->tiers, billing->tier_count, tariff->tiers[i].tier_index);
@@ -212,7 +216,7 @@ static dm_status tiers_edit(const dm__tariff *before, const dm__price_edit *edit
     for (size_t i = 0; i < count; i++) {
         if (edit->kind != DM__EDIT_SET && from[i].tier_index == edit->tier.tier_index)
             found = true;
-        else if (!dm__tier_is_placeholder(&from[i]))
+        else
             tiers[kept++] = from[i];
     }
     dm_status rc = DM_OK;
@@ -221,8 +225,7 @@ static dm_status tiers_edit(const dm__tariff *before, const dm__price_edit *edit
                       (long long)edit->tier.tier_index);
     if (edit->kind == DM__EDIT_TIER_PUT) {
         rc = dm__tier_admit(before->tiers, before->tier_count, &edit->tier, edit->mode, err);
-        if (!dm__tier_is_placeholder(&edit->tier))
-            tiers[kept++] = edit->tier;
+        tiers[kept++] = edit->tier;
     }
     if (rc != DM_OK) {
         dm__free(tiers);
