@@ -141,6 +141,20 @@ def test_what_the_older_class_begins_with_says_nothing(path: str) -> None:
         assert dm.get_model_billing("m") == datamanager.ModelBilling(False, 2.5, [])
 
 
+def test_what_the_older_class_has_set_holds_from_the_open(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing("m", hourly_price=1.0, use_tier_pricing=False)
+    come_back(path, "m", hourly_price=3600, by_tiers=0)
+    with DataManager(path) as dm:
+        history = dm.get_price_history("m")
+        assert [tariff.hourly_price for tariff in history] == [1.0, 3600.0]
+        assert dm.get_price_history("m") == history
+        end = (history[1].effective_from or 0) + 1
+        dm.add_model_runtime_start("m", end - 1)
+        dm.update_model_runtime_end("m", end)
+        assert dm.usage("m")[0].cost == 1.0
+
+
 def test_values_that_are_not_there(path: str) -> None:
     """NULL says nothing, whatever table it is in: what a model begins with stays."""
     build_older(path)

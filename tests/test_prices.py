@@ -225,6 +225,85 @@ def test_another_programs_change_is_todays_price(path: str) -> None:
         assert dm.usage("m", prices="current")[0].cost == 1.000008
 
 
+@pytest.mark.parametrize("ask", ["usage", "get_price_history", "get_model_billing", "open"])
+def test_another_programs_price_holds_from_when_it_is_seen(path: str, ask: str) -> None:
+    """The moment stays, or it would run ahead of all that is used."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 1e6, 0, False, 0)])
+        use(dm, OLD)
+        safe = dm.get_safe_model_name("m")
+    with contextlib.ExitStack() as stack:
+        dm = stack.enter_context(DataManager(path))
+        edit(path, f"UPDATE {safe}_tier_pricing SET input_price_per_million = 5e6")
+        if ask == "open":
+            dm.close()
+            dm = stack.enter_context(DataManager(path))
+        else:
+            getattr(dm, ask)("m")
+        use(dm, time.time())
+        assert dm.usage("m")[0].cost == 1.0 + 5.0
+        history = dm.get_price_history("m")
+        assert len(history) == 2
+        assert dm.get_price_history("m") == history
+    with DataManager(path, read_only=True) as dm:
+        assert dm.get_price_history("m") == history
+
+
+def test_a_reader_does_not_keep_another_programs_price(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.update_hourly_price("m", 1.0)
+        safe = dm.get_safe_model_name("m")
+    edit(path, f"UPDATE {safe}_billing SET hourly_price = 7.0")
+    with DataManager(path, read_only=True) as dm:
+        assert dm.get_model_billing("m").hourly_price == 7.0
+        assert dm.get_price_history("m") != dm.get_price_history("m")
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE {}_billing SET hourly_price = 1e27",
+        "UPDATE {}_tier_pricing SET start_tokens = 5 WHERE tier_index = 2",
+        "DELETE FROM {}_billing",
+    ],
+)
+def test_a_price_that_bills_nobody_is_not_kept(path: str, change: str) -> None:
+    """Once stored it would be in the way of every question; put right, all is as it was."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW, HIGH], hourly_price=1.0)
+        use(dm, OLD)
+        before, safe = dm.usage("m"), dm.get_safe_model_name("m")
+    edit(
+        path,
+        f"CREATE TABLE was AS SELECT * FROM {safe}_billing",
+        f"CREATE TABLE tier AS SELECT * FROM {safe}_tier_pricing",
+        change.format(safe),
+    )
+    with DataManager(path) as dm:
+        with contextlib.suppress(datamanager.CorruptDataError):
+            dm.usage("m")
+        edit(
+            path,
+            *(f"DELETE FROM {safe}_{name}" for name in ("billing", "tier_pricing")),
+            f"INSERT INTO {safe}_billing SELECT * FROM was",
+            f"INSERT INTO {safe}_tier_pricing SELECT * FROM tier",
+        )
+        assert dm.usage("m") == before
+        assert len(dm.get_price_history("m")) == 1
+
+
+@pytest.mark.parametrize("kind", ["billing", "tier_pricing"])
+def test_a_table_of_prices_that_got_lost_is_no_price(path: str, kind: str) -> None:
+    """The next write makes it again, and it shows what holds."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW, HIGH], hourly_price=1.0, use_tier_pricing=False)
+        safe = dm.get_safe_model_name("m")
+    edit(path, f"DROP TABLE {safe}_{kind}")
+    with DataManager(path) as dm:
+        use(dm, OLD)
+        assert dm.get_price_history("m") == [Tariff(None, False, 1.0, "graduated", [LOW, HIGH])]
+
+
 def test_a_price_comes_into_force(path: str) -> None:
     """Nothing is written at that moment: what holds is told from the history."""
     with DataManager(path) as dm:

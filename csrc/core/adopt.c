@@ -93,5 +93,5 @@ dm_status dm__schema_adopt(dm__conn *conn, dm_error *err)
     for (size_t i = 0; i < count && rc == DM_OK; i++)
         rc = model_adopt(conn, names[i].safe, err);
     dm__free(names);
-    return rc;
+    return rc == DM_OK ? dm__foreign_prices_store(conn, err) : rc;
 }

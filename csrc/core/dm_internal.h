@@ -12,7 +12,7 @@
  *   models rename runtime requests    what is stored: take a connection,
  *   request_ids eras timings          know no threads
  *   checksums
- *   history tariff pricing            prices over time
+ *   history tariff pricing foreign    prices over time
  *   money cost                        arithmetic
  *   packed kept keep prune            what is kept of what is removed
  *   cells usage performance span      questions over many rows,
@@ -203,6 +203,7 @@ typedef struct dm__conn {
     uint64_t clock;
     dm_durability durability; /* the value of PRAGMA synchronous now */
     bool query_only;          /* it refuses to write */
+    bool foreign_price;       /* a read has seen one that is not stored: see foreign.c */
     unsigned commits;         /* since they were last looked at */
     int log_frames;           /* in the write-ahead log after our last commit */
     int checkpoint_held;      /* of them, what the last checkpoint had to leave */
@@ -501,12 +502,25 @@ typedef struct {
 
 dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit *edit,
                           dm_error *err) DM_CHECKED;
+/* Make the tables show what holds now, where there is a history. */
+dm_status dm__prices_show(dm__conn *conn, dm__model *model, dm_error *err) DM_CHECKED;
 /* What holds now, also where the tables are behind; `billing` is empty at first. */
 dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing,
                           dm_error *err) DM_CHECKED;
+/* `*found_out` becomes true where the tables show what is not of the history; `store`: it is from
+ * now on, inside the caller's transaction. Not what nobody could be billed by. */
+dm_status dm__foreign_change_store(dm__conn *conn, dm__model *model, bool store, bool *found_out,
+                                   dm_error *err) DM_CHECKED;
 /* `tariffs` is emptied first. */
 dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs,
                            dm_error *err) DM_CHECKED;
+
+/* ---- foreign.c: what another program has put into the tables of prices ---- */
+
+/* Of all models; inside the caller's transaction. */
+dm_status dm__foreign_prices_store(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* The same in a transaction of its own, if there is anything. DM_BUSY: not by the deadline. */
+dm_status dm__foreign_prices_keep(dm__conn *conn, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 
 /* ---- feed.c: many rows into a model's table ---- */
 

@@ -169,6 +169,15 @@ static dm_status model_begin(dm__conn *conn, dm_str name, char safe[DM_SAFE_NAME
     return rc == DM_OK ? mapping_insert(conn, name, safe, err) : rc;
 }
 
+static bool has_prices(dm__conn *conn, const char *safe)
+{
+    char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_billing", safe);
+    bool billing = dm__table_has_column(conn, table, "hourly_price");
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_tier_pricing", safe);
+    return billing && dm__table_has_column(conn, table, "tier_index");
+}
+
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err)
 {
@@ -182,11 +191,16 @@ dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transa
     rc = mapping_find(conn, name, safe, &found, err);
     if (rc == DM_OK && !found)
         rc = model_begin(conn, name, safe, err);
+    bool lost = rc == DM_OK && found && !has_prices(conn, safe);
     if (rc == DM_OK) /* also where another program lost some of them */
         rc = dm__model_tables_create(conn, safe, err);
     if (rc == DM_OK)
         rc = tables_verify(conn, safe, err);
-    return rc == DM_OK ? dm__conn_model_remember(conn, name, safe, model_out, err) : rc;
+    if (rc == DM_OK)
+        rc = dm__conn_model_remember(conn, name, safe, model_out, err);
+    if (rc == DM_OK && lost) /* or what a table begins with would pass for new prices */
+        rc = dm__prices_show(conn, *model_out, err);
+    return rc;
 }
 
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)

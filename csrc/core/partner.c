@@ -86,6 +86,8 @@ static dm_status both_read(shared_read *shared, dm__conn *conn, dm__model_read *
         dm__thread_join(thread);
     }
     shared->conn->stop.over = NULL;
+    conn->foreign_price |= shared->conn->foreign_price;
+    shared->conn->foreign_price = false;
     dm__cond_destroy(&shared->wake);
     dm__mutex_destroy(&shared->lock);
     if (rc == DM_OK && stopped)

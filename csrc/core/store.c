@@ -11,6 +11,7 @@
 #define POOL_MAX                1000
 #define BUSY_TIMEOUT_DEFAULT_MS 30000
 #define CACHE_DEFAULT_BYTES     ((size_t)64 << 20)
+#define FOREIGN_WAIT_NS         (50 * DM__MS)
 
 dm__mutex dm__stores_lock = DM__MUTEX_INITIALIZER;
 dm__store *dm__stores;
@@ -111,24 +112,53 @@ static dm_status read_in_memory(dm_manager *m, dm__read_fn read, void *argument,
     return dm__submit(m->store, &job, err);
 }
 
+/* A question has seen a price that another program has set: from when that holds must not depend on
+ * when it is asked. Where it cannot be stored, the answer stands, and the next question tries. */
+static dm_status foreign_store(dm__conn *conn, void *deadline_ns, dm_error *err)
+{
+    return dm__foreign_prices_keep(conn, *(int64_t *)deadline_ns, err);
+}
+
+static bool foreign_stored(dm_manager *m)
+{
+    int64_t deadline_ns = dm__monotonic_ns() + FOREIGN_WAIT_NS;
+    dm__job job = {.deadline_ns = deadline_ns,
+                   .closed = &m->closed,
+                   .durability = m->durability,
+                   .heavy = true,
+                   .read = foreign_store,
+                   .read_argument = &deadline_ns};
+    return dm__submit(m->store, &job, NULL) == DM_OK;
+}
+
+static dm_status read_on_reader(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
+                                bool *foreign_out, dm_error *err)
+{
+    int64_t deadline_ns = dm__deadline_ns(m);
+    dm__conn *conn = NULL;
+    dm_status rc = dm__pool_get(m->store, deadline_ns, &conn, err);
+    if (rc != DM_OK)
+        return rc;
+    conn->foreign_price = false;
+    rc = read_repeating(conn, snapshot, read, argument, deadline_ns, err);
+    *foreign_out = rc == DM_OK && conn->foreign_price && !m->store->read_only;
+    dm__pool_put(m->store, conn,
+                 rc == DM_IO || rc == DM_DAMAGED || !sqlite3_get_autocommit(conn->db));
+    return rc;
+}
+
 dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument, dm_error *err)
 {
     dm_status rc = dm__enter(m, err);
     if (rc != DM_OK)
         return rc;
-    if (m->store->in_memory) {
+    bool foreign = false;
+    if (m->store->in_memory)
         rc = read_in_memory(m, read, argument, err);
-        goto done;
-    }
-    int64_t deadline_ns = dm__deadline_ns(m);
-    dm__conn *conn = NULL;
-    rc = dm__pool_get(m->store, deadline_ns, &conn, err);
-    if (rc != DM_OK)
-        goto done;
-    rc = read_repeating(conn, snapshot, read, argument, deadline_ns, err);
-    dm__pool_put(m->store, conn,
-                 rc == DM_IO || rc == DM_DAMAGED || !sqlite3_get_autocommit(conn->db));
-done:
+    else
+        rc = read_on_reader(m, snapshot, read, argument, &foreign, err);
+    if (foreign && foreign_stored(m)) /* answered again, so that all answers are the same */
+        rc = read_on_reader(m, snapshot, read, argument, &foreign, err);
     dm__leave(m);
     return rc;
 }
@@ -305,14 +335,25 @@ static dm_status store_prepare_once(const dm__store *store, dm__conn *conn, dm__
     return rc;
 }
 
+/* What cannot be stored now, whyever, is stored after the first question. */
+static void foreign_keep_now(dm__conn *conn)
+{
+    dm_status rc = dm__foreign_prices_keep(conn, dm__monotonic_ns() + FOREIGN_WAIT_NS, NULL);
+    (void)rc;
+}
+
 static dm_status store_probe_and_prepare(const dm__store *store, dm__conn *conn, dm_error *err)
 {
     dm__file_kind kind;
     dm_status rc = dm__schema_probe(conn, &kind, err);
     /* A backup, or what another program has switched, has no log. */
     if (rc == DM_OK && kind == DM__FILE_OURS && !store->in_memory &&
-        sqlite3_db_readonly(conn->db, "main") == 0)
-        return dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
+        sqlite3_db_readonly(conn->db, "main") == 0) {
+        rc = dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
+        if (rc == DM_OK && !store->read_only)
+            foreign_keep_now(conn);
+        return rc;
+    }
     if (rc != DM_OK || kind == DM__FILE_OURS)
         return rc;
     if (store->read_only)

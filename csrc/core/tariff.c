@@ -112,10 +112,11 @@ static bool tables_are_ours(const dm__history *history, const dm_billing *billin
 }
 
 /* What another program has put into the tables counts from now: since when, we cannot know. */
-static dm_status foreign_change_keep(dm__history *history, dm_billing *billing, double now_s,
-                                     dm_error *err)
+static dm_status foreign_change_keep(dm__history *history, const dm_billing *billing, double now_s,
+                                     bool *found_out, dm_error *err)
 {
-    if (tables_are_ours(history, billing, now_s))
+    *found_out = !tables_are_ours(history, billing, now_s);
+    if (!*found_out)
         return DM_OK;
     dm__price_change *change = NULL;
     dm_status rc = change_insert(history, now_s, now_s, &change, err);
@@ -129,6 +130,16 @@ static dm_status foreign_change_keep(dm__history *history, dm_billing *billing, 
     change->use_tier_pricing = billing->use_tier_pricing;
     change->hourly_price = billing->hourly_price;
     return DM_OK;
+}
+
+/* Could anybody be billed by it? */
+static bool billing_is_sound(const dm_billing *billing)
+{
+    bool sound = dm__price_check("hourly_price", billing->hourly_price, NULL) == DM_OK;
+    for (size_t i = 0; i < billing->tier_count && sound; i++)
+        sound = dm_tier_check(&billing->tiers[i], NULL) == DM_OK &&
+                dm__tier_admit(billing->tiers, i, &billing->tiers[i], DM_TIER_ADD, NULL) == DM_OK;
+    return sound;
 }
 
 /* A run that goes on is use only after a while: what is set up by several calls is one change. */
@@ -196,6 +207,32 @@ static dm_status changes_admit(dm__conn *conn, const dm__model *model, const dm_
     for (size_t i = 0; i < history->count && rc == DM_OK; i++)
         if (history->changes[i].id > last_id)
             rc = dm__kept_price_admit(conn, model, history->changes[i].from_s, model, err);
+    return rc;
+}
+
+dm_status dm__foreign_change_store(dm__conn *conn, dm__model *model, bool store, bool *found_out,
+                                   dm_error *err)
+{
+    bool found = false;
+    int64_t rows = 0;
+    dm__history history = {0};
+    dm_billing billing = {0};
+    dm_status rc = dm__history_read(conn, model, &history, err);
+    int64_t last_id = last_change_id(&history);
+    if (rc == DM_OK)
+        rc = dm__billing_read(conn, model, &billing, err);
+    if (rc == DM_OK && last_id > 0 && billing_is_sound(&billing))
+        rc = foreign_change_keep(&history, &billing, dm__realtime_s(), &found, err);
+    if (rc == DM_OK && found) /* a row that got lost says nothing */
+        rc = dm__conn_integer(conn, &rows, err, "SELECT count(*) FROM \"%w_billing\"", model->safe);
+    found &= rows > 0;
+    if (rc == DM_OK && found)
+        rc = changes_admit(conn, model, &history, last_id, err);
+    if (rc == DM_OK && found && store)
+        rc = dm__history_write(conn, model, &history, err);
+    *found_out |= rc == DM_OK && found;
+    dm_billing_reset(&billing);
+    dm__history_reset(&history);
     return rc;
 }
 
@@ -271,12 +308,13 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
     dm__history history = {0};
     dm_billing billing = {0};
     dm__price_change *change = NULL;
+    bool foreign = false;
     dm_status rc = dm__history_read(conn, model, &history, err);
     int64_t last_id = last_change_id(&history);
     if (rc == DM_OK)
         rc = dm__billing_read(conn, model, &billing, err);
     if (rc == DM_OK && history.count > 0)
-        rc = foreign_change_keep(&history, &billing, now_s, err);
+        rc = foreign_change_keep(&history, &billing, now_s, &foreign, err);
     if (rc == DM_OK)
         rc = change_for(conn, model, &history, edit->change.effective_from_s, now_s, &change, err);
     if (rc == DM_OK)
@@ -294,6 +332,22 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
     return rc;
 }
 
+dm_status dm__prices_show(dm__conn *conn, dm__model *model, dm_error *err)
+{
+    dm__history history = {0};
+    dm_billing billing = {0};
+    dm_status rc = dm__history_read(conn, model, &history, err);
+    if (rc == DM_OK && last_change_id(&history) > 0)
+        rc = dm__billing_read(conn, model, &billing, err);
+    if (rc == DM_OK && last_change_id(&history) > 0) {
+        dm__tariff now = dm__history_at(&history, dm__realtime_s());
+        rc = tables_update(conn, model, &billing, &now, err);
+    }
+    dm_billing_reset(&billing);
+    dm__history_reset(&history);
+    return rc;
+}
+
 /* ---- reading ---- */
 
 dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing, dm_error *err)
@@ -303,7 +357,9 @@ dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing,
     dm_status rc = dm__billing_read(conn, model, billing, err);
     if (rc == DM_OK)
         rc = dm__history_read(conn, model, &history, err);
-    if (rc == DM_OK && history.count > 0 && tables_are_ours(&history, billing, now_s)) {
+    bool ours = rc != DM_OK || tables_are_ours(&history, billing, now_s);
+    conn->foreign_price |= history.count > 0 && !ours && billing_is_sound(billing);
+    if (rc == DM_OK && history.count > 0 && ours) {
         dm__tariff now = dm__history_at(&history, now_s);
         dm_tier *tiers = dm__array_copy(now.tiers, now.tier_count, sizeof *tiers);
         if (tiers == NULL) {
@@ -344,12 +400,14 @@ dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs
 {
     dm__history history = {0};
     dm_billing billing = {0};
+    bool foreign = false;
     dm_tariffs_reset(tariffs);
     dm_status rc = dm__history_read(conn, model, &history, err);
     if (rc == DM_OK && history.count > 0)
         rc = dm__billing_read(conn, model, &billing, err);
     if (rc == DM_OK && history.count > 0) /* today's prices are those that the tables show */
-        rc = foreign_change_keep(&history, &billing, dm__realtime_s(), err);
+        rc = foreign_change_keep(&history, &billing, dm__realtime_s(), &foreign, err);
+    conn->foreign_price |= foreign && billing_is_sound(&billing);
     if (rc != DM_OK)
         goto done;
     tariffs->tariffs = dm__calloc(history.count + 1, sizeof *tariffs->tariffs);
