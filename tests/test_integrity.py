@@ -833,6 +833,38 @@ def test_a_view_in_a_tables_place_is_left(path: str) -> None:
         assert {f.table for f in done if not f.repaired} == {f"{SAFE}_requests", f"{SAFE}_runtime"}
 
 
+def adopt_prices(path: str) -> None:
+    """Prices in the tables alone, as after an adoption, and then a change through us."""
+    build(path)
+    alter(path, "DROP TABLE datamanager_price_changes", "DROP TABLE datamanager_price_tiers")
+    with DataManager(path) as dm:
+        dm.update_hourly_price(NAME, 0.7)
+
+
+@pytest.mark.parametrize(
+    "loss",
+    ["DELETE FROM {safe}_billing", "DROP TABLE {safe}_billing", "DROP TABLE {safe}_tier_pricing"],
+)
+def test_prices_come_back_where_they_began_in_the_tables(path: str, loss: str) -> None:
+    adopt_prices(path)
+    with DataManager(path) as dm:
+        before = dm.get_model_billing(NAME), dm.get_price_history(NAME)
+        assert (before[0].use_tier_pricing, before[0].hourly_price) == (False, 0.7)
+        alter(path, loss)
+        assert [f.repaired for f in dm.check(repair=True)] == [True]
+        assert (dm.get_model_billing(NAME), dm.get_price_history(NAME)) == before
+        assert dm.check() == []
+
+
+def test_tiers_of_the_change_that_was_in_the_tables(path: str) -> None:
+    adopt_prices(path)
+    alter(path, "UPDATE datamanager_price_tiers SET start_tokens=900 WHERE tier_index=2")
+    with DataManager(path) as dm:
+        (found,) = dm.check()
+        assert (found.severity, found.table, found.row) == ("error", "datamanager_price_tiers", 0)
+        assert "overlap" in found.text
+
+
 def test_repairing_needs_a_handle_that_writes(path: str) -> None:
     build(path)
     with DataManager(path, read_only=True) as reader:

@@ -447,7 +447,7 @@ dm_status dm__tier_remove(dm__conn *conn, dm__model *model, int64_t tier_index,
 /* ---- history.c tariff.c: prices over time ---- */
 
 typedef struct {
-    int64_t id;    /* by model; 0: not stored */
+    int64_t id;    /* by model */
     double from_s; /* -INFINITY: since ever */
     double made_s; /* when it was last changed */
     unsigned sets; /* DM_PRICE_… */
@@ -461,6 +461,7 @@ typedef struct {
 typedef struct {
     dm__price_change *changes; /* by from_s, then by id */
     size_t count;
+    bool stored; /* else they are what the manual's tables say */
 } dm__history;
 
 /* All that holds at a moment; the tiers are the history's. */

@@ -239,7 +239,8 @@ done:
 dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *history, dm_error *err)
 {
     dm_status rc = stored_read(conn, model, history, err);
-    if (rc == DM_OK && history->count == 0)
+    history->stored = history->count > 0;
+    if (rc == DM_OK && !history->stored)
         rc = tables_read(conn, model, history, err);
     return rc;
 }

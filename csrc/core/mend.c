@@ -32,7 +32,7 @@ static dm_status prices_mend(dm__audit *audit, dm__model *model, bool billing, b
     dm__history history = {0};
     dm_status rc = dm__history_read(audit->conn, model, &history, audit->err);
     dm__tariff now = dm__history_at(&history, dm_now_s());
-    bool known = rc == DM_OK && history.count > 0 && history.changes[0].id != 0;
+    bool known = rc == DM_OK && history.stored;
     if (known && billing)
         rc = dm__billing_write(audit->conn, model, now.use_tier_pricing, now.hourly_price,
                                audit->err);

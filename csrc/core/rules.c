@@ -243,11 +243,10 @@ static dm_status history_audit(dm__audit *audit, dm__model *model)
     if (rc == DM_OK)
         rc = dm__history_read(audit->conn, model, &history, audit->err);
     dm__tariff now = dm__history_at(&history, dm_now_s());
-    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
-        if (history.changes[i].id != 0) /* else they are those of the model's own table */
-            rc = tiers_audit(audit, "datamanager_price_tiers", history.changes[i].id,
-                             history.changes[i].tiers, history.changes[i].tier_count,
-                             history.changes[i].tiers != now.tiers);
+    for (size_t i = 0; history.stored && i < history.count && rc == DM_OK; i++)
+        rc = tiers_audit(audit, "datamanager_price_tiers", history.changes[i].id,
+                         history.changes[i].tiers, history.changes[i].tier_count,
+                         history.changes[i].tiers != now.tiers);
     for (size_t i = 0; i < history.count && rc == DM_OK; i++)
         if (history.changes[i].id != 0)
             rc = hourly_audit(audit, "datamanager_price_changes", history.changes[i].id,
