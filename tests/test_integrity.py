@@ -515,6 +515,35 @@ def forget_an_entry(path: str, index: str = "sqlite_autoindex_model_name_mapping
     damage(path, forget)
 
 
+@pytest.mark.parametrize(
+    ("table", "row", "index"),
+    [
+        (IDS, "request_id='first'", f"sqlite_autoindex_{SAFE}_request_ids_1"),
+        ("model_name_mapping", "original_name='other'", "sqlite_autoindex_model_name_mapping_1"),
+    ],
+)
+def test_what_only_an_index_still_holds_is_left(
+    path: str, table: str, row: str, index: str
+) -> None:
+    """The table's page is one that never had the row: a write that was lost."""
+    build(path)
+    with DataManager(path) as dm:
+        dm.add_model_request(NAME, ROW, request_id="second")
+    before, page = bytearray(Path(path).read_bytes()), root_page(path, table)
+    alter(path, "PRAGMA journal_mode=DELETE", f"DELETE FROM {table} WHERE {row}")
+    part = slice(page * 4096 - 4096, page * 4096)
+    before[part] = Path(path).read_bytes()[part]
+    Path(path).write_bytes(before)
+    with DataManager(path) as dm:
+        done = dm.check(repair=True)
+        assert not any(f.repaired for f in done)
+        (why,) = [f for f in done if "not built anew" in f.text and f"index {index} " in f.text]
+        assert (why.severity, why.table) == ("error", table.replace("{safe}", SAFE))
+        assert why.text.startswith(f"the index {index} has 1 entry whose row is missing")
+        assert dm.add_model_request(NAME, ROW, request_id="first") == 501
+        assert dm.check(repair=True) == done
+
+
 # what only the program that made it can read; its name in the finding; is it found by the quick
 # check; do a backup and a restore of it ask for it? Who only reads needs no rules.
 FOREIGN = {

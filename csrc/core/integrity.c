@@ -100,7 +100,7 @@ dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn e
 
 /* ---- the file ---- */
 
-/* Indexes hold nothing of their own. SQLite says it so: "row 3 missing from index i". */
+/* What may be built anew. SQLite says it so: "row 3 missing from index i". */
 static dm_status damaged_index_note(dm__audit *audit, const char *text)
 {
     dm__index_name index;

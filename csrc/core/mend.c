@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Mending what can be mended without losing anything: tables and rows that are missing are made
- * again, prices from the history; indexes are built anew from the rows. One transaction. */
+ * again, prices from the history; indexes are built anew from the rows, if they know of no others.
+ * One transaction. */
 #include "dm_internal.h"
 
 #include <stdio.h>
@@ -143,12 +144,52 @@ static dm_status shared_table_mend(dm__audit *audit, const void *argument)
 
 /* ---- one after the other ---- */
 
+/* Where a write of the table's page was lost, its index may be the last that knows of a row. */
+static dm_status lone_entries_count(dm__audit *audit, const char *index, const char *table,
+                                    int64_t *count)
+{
+    return dm__conn_integer(audit->conn, count, audit->err,
+                            "SELECT count(*) FROM \"%w\" AS entry INDEXED BY \"%w\" WHERE NOT"
+                            " EXISTS(SELECT 1 FROM \"%w\" AS row NOT INDEXED"
+                            " WHERE row._rowid_=entry._rowid_)",
+                            table, index, table);
+}
+
+static dm_status lone_entries_look(dm__audit *audit, const char *index, int64_t *count)
+{
+    static const char sql[] = "SELECT tbl_name FROM sqlite_schema WHERE type='index' AND name=?1";
+    sqlite3_stmt *stmt = NULL;
+    bool row = false;
+    int code = sqlite3_prepare_v2(audit->conn->db, sql, -1, &stmt, NULL);
+    dm_status rc = code == SQLITE_OK ? DM_OK : dm__sql_failed(audit->conn, code, sql, audit->err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_text(stmt, 1, index, -1, SQLITE_STATIC);
+        rc = dm__stmt_step(audit->conn, stmt, &row, audit->err);
+    }
+    const char *table = rc == DM_OK && row ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
+    if (rc == DM_OK && row && table == NULL)
+        rc = dm__no_memory(audit->err);
+    if (table != NULL)
+        rc = lone_entries_count(audit, index, table, count);
+    if (rc == DM_OK && *count > 0)
+        rc = dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW,
+                       "the index %.100s has %lld %s missing in the table: not built anew, it may"
+                       " be all that is left of them",
+                       index, (long long)*count,
+                       *count == 1 ? "entry whose row is" : "entries whose rows are");
+    (void)sqlite3_finalize(stmt);
+    return rc;
+}
+
 static dm_status index_mend(dm__audit *audit, const void *index)
 {
     char text[sizeof((dm_finding *)NULL)->text];
+    int64_t lone_entries = 0;
     (void)snprintf(text, sizeof text, "the index %s was damaged: built anew", (const char *)index);
-    dm_status rc =
-        dm__conn_exec(audit->conn, audit->err, "REINDEX main.\"%w\"", (const char *)index);
+    dm_status rc = lone_entries_look(audit, index, &lone_entries);
+    if (rc != DM_OK || lone_entries > 0)
+        return rc;
+    rc = dm__conn_exec(audit->conn, audit->err, "REINDEX main.\"%w\"", (const char *)index);
     return rc == DM_OK ? mended(audit, NULL, text) : rc;
 }
 
