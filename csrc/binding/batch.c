@@ -8,6 +8,8 @@
 typedef struct {
     PyObject_HEAD manager_object *manager;
     PyObject *ids; /* None until the batch has been stored */
+    bool entered;
+    uint64_t level; /* what it has begun; while it is entered */
 } batch_object;
 
 PyObject *batch_new(module_state *state, manager_object *manager)
@@ -33,13 +35,20 @@ static PyObject *batch_enter(PyObject *object, PyObject *none)
     batch_object *self = (batch_object *)object;
     dm_error err;
     dm_manager *core = manager_core(self->manager);
+    module_state *state = state_of_type(Py_TYPE(object));
     if (core == NULL)
         return NULL;
+    if (self->entered) {
+        PyErr_SetString(state->error, "the batch is entered already: each `with` needs its own");
+        return NULL;
+    }
+    self->entered = true; /* before another thread can come */
     core_enter();
-    dm_status rc = dm_batch_begin(core, &err);
+    dm_status rc = dm_batch_begin(core, &self->level, &err);
     core_leave();
+    self->entered = rc == DM_OK;
     if (rc != DM_OK)
-        return raise_error(state_of_type(Py_TYPE(object)), rc, &err);
+        return raise_error(state, rc, &err);
     return Py_NewRef(object);
 }
 
@@ -90,8 +99,10 @@ static PyObject *batch_exit(PyObject *object, PyObject *args)
     if (core == NULL || !PyArg_ParseTuple(args, "|OOO:__exit__", &type, &value, &trace))
         return NULL;
     bool commit = type == Py_None;
+    uint64_t level = self->entered ? self->level : 0; /* 0 is none */
+    self->entered = false;
     core_enter();
-    dm_status rc = dm_batch_end(core, commit, &ids, &count, &err);
+    dm_status rc = dm_batch_end(core, level, commit, &ids, &count, &err);
     core_leave();
     if (rc == DM_OK && commit) {
         PyObject *list = ids_list(ids, count);

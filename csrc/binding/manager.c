@@ -8,6 +8,16 @@
 
 /* ---- close ---- */
 
+/* Who has ended no batch has been told of no error. Not a ResourceWarning: that is not shown. */
+static int writes_lost_warn(size_t dropped)
+{
+    return dropped == 0
+               ? 0
+               : PyErr_WarnFormat(PyExc_RuntimeWarning, 1,
+                                  "closed with a batch open: its writes were dropped, %zu of them",
+                                  dropped);
+}
+
 static PyObject *manager_close(PyObject *self, PyObject *none)
 {
     (void)none;
@@ -18,9 +28,9 @@ static PyObject *manager_close(PyObject *self, PyObject *none)
         return NULL;
     }
     core_enter();
-    dm_close(core);
+    size_t dropped = dm_close(core);
     core_leave();
-    if (PyErr_Occurred()) /* Ctrl-C */
+    if (PyErr_Occurred() || writes_lost_warn(dropped) < 0) /* Ctrl-C */
         return NULL;
     Py_RETURN_NONE;
 }
@@ -50,12 +60,15 @@ static void core_free(dm_manager *core)
     PyObject *type, *value, *trace;
     PyErr_Fetch(&type, &value, &trace);
     core_enter();
+    size_t dropped = dm_close(core);
     dm_free(core);
     core_leave();
     if (PyErr_Occurred()) {
         PyErr_Clear();
         PyErr_SetInterrupt();
     }
+    if (writes_lost_warn(dropped) < 0)
+        PyErr_WriteUnraisable(NULL);
     PyErr_Restore(type, value, trace);
 }
 

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
  * Batches: the writes of one thread, kept as values until the outermost batch ends, then one job.
- * No connection and no lock is held while the caller's code runs. */
+ * No connection and no lock is held while the caller's code runs.
+ *
+ * Who ends a level names it. Another thread may do so, or a coroutine that shares the thread: then
+ * nobody can tell any more whose writes are whose, and the batch goes as a whole. All of this is
+ * done under the store's lock, as it may be another thread's batch. */
 #include "dm_store.h"
 
 #include <string.h>
@@ -29,7 +33,7 @@ static void batch_free(dm__batch *batch)
     dm__free(batch);
 }
 
-dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error *err)
+static dm_status batch_add(dm__batch *batch, dm__change *change, dm_error *err)
 {
     if (batch->count == batch->capacity) {
         size_t capacity = batch->capacity * 2 + 16;
@@ -39,11 +43,25 @@ dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error 
         batch->changes = changes;
         batch->capacity = capacity;
     }
-    dm__change *copy = dm__change_copy(change);
+    batch->changes[batch->count++] = change;
+    return DM_OK;
+}
+
+dm_status dm__batch_append(dm_manager *m, const dm__change *change, dm_error *err)
+{
+    dm__change *copy = dm__change_copy(change); /* may be long: without the lock */
     if (copy == NULL)
         return dm__no_memory(err);
-    batch->changes[batch->count++] = copy;
-    return DM_OK;
+    dm__mutex_lock(&m->store->lock);
+    dm__batch *batch = dm__batch_of_thread(m);
+    dm_status rc = batch != NULL ? batch_add(batch, copy, err)
+                                 : dm__fail(err, DM_MISUSE,
+                                            "another thread has just ended the "
+                                            "batch of this write");
+    dm__mutex_unlock(&m->store->lock);
+    if (rc != DM_OK)
+        dm__free(copy);
+    return rc;
 }
 
 static void batch_unlink(dm_manager *m, dm__batch *batch)
@@ -54,26 +72,29 @@ static void batch_unlink(dm_manager *m, dm__batch *batch)
     *link = batch->next;
 }
 
-void dm__batches_drop(dm_manager *m)
+size_t dm__batches_drop(dm_manager *m)
 {
+    size_t dropped = 0;
     while (m->batches != NULL) {
         dm__batch *batch = m->batches;
         m->batches = batch->next;
+        dropped += batch->count;
         batch_free(batch);
     }
+    return dropped;
 }
 
-static dm_status batch_push(dm__batch *batch, dm_error *err)
+static dm_status batch_push(dm__batch *batch, uint64_t level, dm_error *err)
 {
-    size_t *marks = dm__realloc(batch->marks, (batch->depth + 1) * sizeof *marks);
+    dm__batch_mark *marks = dm__realloc(batch->marks, (batch->depth + 1) * sizeof *marks);
     if (marks == NULL)
         return dm__no_memory(err);
     batch->marks = marks;
-    batch->marks[batch->depth++] = batch->count;
+    batch->marks[batch->depth++] = (dm__batch_mark){level, batch->count};
     return DM_OK;
 }
 
-dm_status dm_batch_begin(dm_manager *m, dm_error *err)
+dm_status dm_batch_begin(dm_manager *m, uint64_t *level_out, dm_error *err)
 {
     dm_status rc = dm__enter(m, err);
     if (rc != DM_OK)
@@ -83,7 +104,9 @@ dm_status dm_batch_begin(dm_manager *m, dm_error *err)
     bool added = batch == NULL;
     if (added && (batch = dm__calloc(1, sizeof *batch)) != NULL)
         batch->thread_serial = dm__thread_serial();
-    rc = batch == NULL ? dm__no_memory(err) : batch_push(batch, err);
+    rc = batch == NULL ? dm__no_memory(err) : batch_push(batch, m->batch_levels + 1, err);
+    if (rc == DM_OK)
+        *level_out = ++m->batch_levels;
     if (added && rc == DM_OK) {
         batch->next = m->batches;
         m->batches = batch;
@@ -143,31 +166,67 @@ static dm_status batch_write(dm_manager *m, dm__batch *batch, dm_ids **ids_out, 
     return DM_OK;
 }
 
-dm_status dm_batch_end(dm_manager *m, bool commit, dm_ids **ids_out, size_t *count_out,
-                       dm_error *err)
+/* Whoever's it is; NULL where it was ended or dropped. */
+static dm__batch *batch_of_level(dm_manager *m, uint64_t level)
 {
+    for (dm__batch *batch = m->batches; batch != NULL; batch = batch->next)
+        for (unsigned i = 0; i < batch->depth; i++)
+            if (batch->marks[i].level == level)
+                return batch;
+    return NULL;
+}
+
+/* End the level. An outermost one leaves its batch to the caller, who is then the only one to have
+ * it. With the store's lock held. */
+static dm_status level_end(dm_manager *m, uint64_t level, bool commit, dm__batch **ended_out,
+                           dm_error *err)
+{
+    dm__batch *batch = batch_of_level(m, level);
+    if (batch == NULL)
+        return dm__fail(err, DM_MISUSE,
+                        "no batch open here: what was begun has been ended or dropped already, or "
+                        "is from before a fork, and the parent's");
+    bool own = batch->thread_serial == dm__thread_serial();
+    if (!own || batch->marks[batch->depth - 1].level != level) {
+        dm_status rc = dm__fail(
+            err, DM_MISUSE,
+            own ? "a batch was ended before one that was begun inside it: all of it was dropped, "
+                  "writes: %zu (it must not span an await or a yield)"
+                : "a batch was ended by another thread than the one that began it, and to which it "
+                  "belongs: all of it was dropped, writes: %zu",
+            batch->count);
+        batch_unlink(m, batch);
+        batch_free(batch);
+        return rc;
+    }
+    batch->depth--;
+    if (!commit)
+        batch_cut(batch, batch->marks[batch->depth].count);
+    if (batch->depth == 0) {
+        batch_unlink(m, batch);
+        *ended_out = batch;
+    }
+    return DM_OK;
+}
+
+dm_status dm_batch_end(dm_manager *m, uint64_t level, bool commit, dm_ids **ids_out,
+                       size_t *count_out, dm_error *err)
+{
+    dm__batch *ended = NULL;
     dm_status rc = dm__enter(m, err);
     if (rc != DM_OK)
         return rc;
     dm__mutex_lock(&m->store->lock);
-    dm__batch *batch = dm__batch_of_thread(m);
-    bool outermost = batch != NULL && --batch->depth == 0;
-    if (outermost)
-        batch_unlink(m, batch);
+    rc = level_end(m, level, commit, &ended, err);
     dm__mutex_unlock(&m->store->lock);
-    if (batch == NULL) {
-        rc = dm__fail(err, DM_MISUSE,
-                      "this thread has no batch open here; one from before a fork is its parent's");
-    } else if (outermost && commit) {
-        rc = batch_write(m, batch, ids_out, count_out, err);
-    } else {
-        if (!commit)
-            batch_cut(batch, batch->marks[batch->depth]);
+    if (rc == DM_OK && ended != NULL && commit) {
+        rc = batch_write(m, ended, ids_out, count_out, err);
+    } else if (rc == DM_OK) {
         *ids_out = NULL;
         *count_out = 0;
     }
-    if (outermost)
-        batch_free(batch);
+    if (ended != NULL)
+        batch_free(ended);
     dm__leave(m);
     return rc;
 }

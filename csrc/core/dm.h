@@ -311,11 +311,12 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
                   dm_error *err) DM_CHECKED;
 
 /* Close the handle: calls inside finish or get DM_CLOSED, later ones get DM_CLOSED; open batches
- * are dropped. The store's last close writes the log back and leaves one self-contained file,
- * unless another process has it open. Errors of that are not reported: everything acknowledged
- * is already durable. Must not be called from a stop hook. Where that ends the wait for the calls
- * inside, the handle is closed, but the rest is left to the next dm_close or to dm_free. */
-void dm_close(dm_manager *manager);
+ * are dropped, and how many writes were in them is returned. The store's last close writes the log
+ * back and leaves one self-contained file, unless another process has it open. Errors of that are
+ * not reported: everything acknowledged is already durable. Must not be called from a stop hook.
+ * Where that ends the wait for the calls inside, the handle is closed, but the rest is left to the
+ * next dm_close or to dm_free. */
+size_t dm_close(dm_manager *manager);
 
 /* Close and release the memory. */
 void dm_free(dm_manager *manager);
@@ -400,16 +401,18 @@ dm_status dm_pricing_set(dm_manager *m, dm_str model, const dm_price_change *cha
  * it with `commit` hands its writes to the outer one, without drops them. After a fork it is the
  * parent's alone; in the child writes go on without one. */
 
-dm_status dm_batch_begin(dm_manager *m, dm_error *err) DM_CHECKED;
+/* `*level_out` is by what it is ended; never 0, and not that of another batch of the handle. */
+dm_status dm_batch_begin(dm_manager *m, uint64_t *level_out, dm_error *err) DM_CHECKED;
 /* Whether this thread has a batch open here. */
 bool dm_in_batch(dm_manager *m);
 
 /* `*ids_out` becomes an array of `*count_out` elements, one a write in order (free it with
  * dm_ids_free); NULL and 0 for an inner batch or without `commit`. When a write fails at the end,
  * its error is reported, nothing of the batch is stored, and the batch is over all the same.
- * DM_MISUSE where this thread has no batch. */
-dm_status dm_batch_end(dm_manager *m, bool commit, dm_ids **ids_out, size_t *count_out,
-                       dm_error *err) DM_CHECKED;
+ * DM_MISUSE where it is not open; and where it is another thread's, or one inside it is still open:
+ * then all of it is dropped, from the outermost on. */
+dm_status dm_batch_end(dm_manager *m, uint64_t level, bool commit, dm_ids **ids_out,
+                       size_t *count_out, dm_error *err) DM_CHECKED;
 void dm_ids_free(dm_ids *ids);
 
 /* ---- reads: each sees one moment of the database; not what this thread's batch holds ---- */

@@ -82,11 +82,16 @@ typedef struct dm__store {
     int64_t checkpoint_held_pages;
 } dm__store;
 
+typedef struct {
+    uint64_t level; /* by which it is ended */
+    size_t count;   /* of the writes before it */
+} dm__batch_mark;
+
 typedef struct dm__batch {
     struct dm__batch *next;
     uint64_t thread_serial; /* not pthread_self(): that of a thread that has ended comes again */
     unsigned depth;
-    size_t *marks; /* where each inner batch begins */
+    dm__batch_mark *marks; /* one a level, the outermost first */
     dm__change **changes;
     size_t count, capacity;
 } dm__batch;
@@ -104,6 +109,7 @@ struct dm_manager {
      * it at the gate. */
     bool within;
     dm__batch *batches;
+    uint64_t batch_levels; /* begun so far */
 };
 
 /* Enter a handle: DM_CLOSED, DM_FORKED. Every success needs one dm__leave. */
@@ -172,10 +178,11 @@ void dm__counters_fold(dm__counters *sum, dm__counters *counters);
 void dm__lend(dm__store *store, dm__conn *conn);
 void dm__lend_end(dm__store *store, dm__conn *conn);
 
-/* batch.c; with the store's lock held */
+/* batch.c; but for the second with the store's lock held */
 dm__batch *dm__batch_of_thread(dm_manager *m);
-dm_status dm__batch_append(dm__batch *batch, const dm__change *change, dm_error *err) DM_CHECKED;
-void dm__batches_drop(dm_manager *m);
+/* To the batch of this thread. */
+dm_status dm__batch_append(dm_manager *m, const dm__change *change, dm_error *err) DM_CHECKED;
+size_t dm__batches_drop(dm_manager *m); /* how many writes were in them */
 
 /* backup.c */
 /* SQLite has put the file beside a database that is open here: closing a descriptor of it drops

@@ -37,7 +37,7 @@ static void handle_after_fork(dm_manager *m)
         return;
     m->fork_generation = m->store->fork_generation;
     m->inside = 0;
-    dm__batches_drop(m);
+    (void)dm__batches_drop(m);
 }
 
 dm_status dm__enter(dm_manager *m, dm_error *err)
@@ -232,19 +232,19 @@ static dm_status write_now(dm_manager *m, dm__change *change, dm_error *err)
     return dm__submit(m->store, &job, err);
 }
 
-static dm__batch *batch_of_thread(dm_manager *m)
+static bool thread_has_batch(dm_manager *m)
 {
     dm__mutex_lock(&m->store->lock);
-    dm__batch *batch = m->batches == NULL ? NULL : dm__batch_of_thread(m);
+    bool has = m->batches != NULL && dm__batch_of_thread(m) != NULL;
     dm__mutex_unlock(&m->store->lock);
-    return batch;
+    return has;
 }
 
 bool dm_in_batch(dm_manager *m)
 {
     if (dm__enter(m, NULL) != DM_OK)
         return false;
-    bool in_batch = batch_of_thread(m) != NULL;
+    bool in_batch = thread_has_batch(m);
     dm__leave(m);
     return in_batch;
 }
@@ -255,10 +255,10 @@ dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
     if (rc != DM_OK)
         return rc;
     change->ids = (dm_ids){0};
-    dm__batch *batch = batch_of_thread(m);
+    bool in_batch = thread_has_batch(m);
     rc = dm__writable(m, err);
-    if (rc == DM_OK && batch != NULL) /* only this thread touches it while we are inside */
-        rc = dm__batch_append(batch, change, err);
+    if (rc == DM_OK && in_batch)
+        rc = dm__batch_append(m, change, err);
     else if (rc == DM_OK)
         rc = write_now(m, change, err);
     dm__leave(m);
@@ -656,10 +656,11 @@ static void store_disconnect(dm__store *store)
     dm__cond_broadcast(&store->changed);
 }
 
-void dm_close(dm_manager *m)
+size_t dm_close(dm_manager *m)
 {
+    size_t dropped = 0;
     if (m == NULL || store_usable(m->store, NULL) != DM_OK)
-        return;
+        return 0;
     dm__store *store = m->store;
     dm__mutex_lock(&store->lock);
     handle_after_fork(m);
@@ -670,18 +671,19 @@ void dm_close(dm_manager *m)
         stopped = dm__cond_wait_slice(&store->changed, &store->lock, INT64_MAX, &stop);
     if (!stopped && !m->let_go) {
         m->let_go = true;
-        dm__batches_drop(m);
+        dropped = dm__batches_drop(m);
         if (--store->open_handles == 0)
             store_disconnect(store);
     }
     dm__mutex_unlock(&store->lock);
+    return dropped;
 }
 
 void dm_free(dm_manager *m)
 {
     if (m == NULL)
         return;
-    dm_close(m);
+    (void)dm_close(m);
     dm__store_release(m->store);
     dm__free(m);
 }

@@ -204,13 +204,14 @@ static dm_status call_batch_once(void)
 {
     dm_ids *ids = NULL;
     size_t count = 77;
-    dm_status rc = dm_batch_begin(m, &err);
+    uint64_t level = 0;
+    dm_status rc = dm_batch_begin(m, &level, &err);
     if (rc != DM_OK)
         return rc;
     rc = call_requests_add_once();
     if (rc == DM_OK)
         rc = call_request_add_once();
-    dm_status ended = dm_batch_end(m, rc == DM_OK, &ids, &count, &err);
+    dm_status ended = dm_batch_end(m, level, rc == DM_OK, &ids, &count, &err);
     if (ended == DM_OK && rc == DM_OK)
         CHECK_INT(ids[0].row_ids[2], ids[1].first_id);
     dm_ids_free(ids);
@@ -257,7 +258,8 @@ static dm_status call_batch(void)
     int64_t id = 0;
     dm_ids *ids = NULL;
     size_t count = 77;
-    dm_status rc = dm_batch_begin(m, &err);
+    uint64_t level = 0;
+    dm_status rc = dm_batch_begin(m, &level, &err);
     if (rc != DM_OK)
         return rc;
     rc = dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err);
@@ -265,7 +267,7 @@ static dm_status call_batch(void)
         rc = dm_model_start(m, DM_STR("new"), 7, &id, &err);
     if (rc == DM_OK)
         rc = call_requests_add();
-    dm_status ended = dm_batch_end(m, rc == DM_OK, &ids, &count, &err);
+    dm_status ended = dm_batch_end(m, level, rc == DM_OK, &ids, &count, &err);
     if (ended == DM_OK && rc == DM_OK)
         CHECK_INT(count, 3);
     dm_ids_free(ids);

@@ -64,26 +64,38 @@ static void test_batches(void)
     int64_t id = -1;
     dm_ids *ids = NULL;
     size_t count = 0;
+    uint64_t level = 0, inner = 0;
     size_t before = request_count(m, DM_STR("m"));
-    CHECK_STATUS(dm_batch_end(m, true, &ids, &count, &err), DM_MISUSE);
-    CHECK_OK(dm_batch_begin(m, &err));
+    CHECK_STATUS(dm_batch_end(m, level, true, &ids, &count, &err), DM_MISUSE);
+    CHECK_OK(dm_batch_begin(m, &level, &err));
     CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
     CHECK_INT(id, 0);
-    CHECK_OK(dm_batch_begin(m, &err));
+    CHECK_OK(dm_batch_begin(m, &inner, &err));
     CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
-    CHECK_OK(dm_batch_end(m, false, &ids, &count, &err)); /* drops its own only */
+    CHECK_OK(dm_batch_end(m, inner, false, &ids, &count, &err)); /* drops its own only */
     CHECK_INT(request_count(m, DM_STR("m")), before);
-    CHECK_OK(dm_batch_end(m, true, &ids, &count, &err));
+    CHECK_OK(dm_batch_end(m, level, true, &ids, &count, &err));
     CHECK_INT(count, 1);
     CHECK_INT(ids[0].count, 1);
     dm_ids_free(ids);
     CHECK_INT(request_count(m, DM_STR("m")), before + 1);
     /* One that fails at the end takes the whole batch with it. */
-    CHECK_OK(dm_batch_begin(m, &err));
+    CHECK_OK(dm_batch_begin(m, &level, &err));
     CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
     CHECK_OK(dm_tier_delete(m, DM_STR("m"), 9, NAN, &err));
-    CHECK_STATUS(dm_batch_end(m, true, &ids, &count, &err), DM_TIER_NOT_FOUND);
+    CHECK_STATUS(dm_batch_end(m, level, true, &ids, &count, &err), DM_TIER_NOT_FOUND);
     CHECK_INT(request_count(m, DM_STR("m")), before + 1);
+    /* One that ends before what is inside it goes as a whole, and nothing is left open. */
+    CHECK_OK(dm_batch_begin(m, &level, &err));
+    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
+    CHECK_OK(dm_batch_begin(m, &inner, &err));
+    CHECK_STATUS(dm_batch_end(m, level, true, &ids, &count, &err), DM_MISUSE);
+    CHECK_STATUS(dm_batch_end(m, inner, true, &ids, &count, &err), DM_MISUSE);
+    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
+    CHECK_INT(request_count(m, DM_STR("m")), before + 2);
+    CHECK_OK(dm_batch_begin(m, &level, &err));
+    CHECK_OK(dm_request_add(m, DM_STR("m"), &request, NULL, &id, &err));
+    CHECK_INT(dm_close(m), 1);
     dm_free(m);
 }
 

@@ -60,10 +60,11 @@ static void add_batch(dm_manager *m, bool commit)
     dm_request one = {5, 1, 2, 3, 4};
     dm_ids *ids = NULL;
     size_t count = 0;
-    expect(dm_batch_begin(m, &err), DM_OK, &err);
+    uint64_t level = 0;
+    expect(dm_batch_begin(m, &level, &err), DM_OK, &err);
     expect(dm_request_add(m, DM_STR("m"), &one, NULL, &id, &err), DM_OK, &err);
     expect(dm_model_start(m, DM_STR("m"), 5, &id, &err), DM_OK, &err);
-    dm_status rc = dm_batch_end(m, commit, &ids, &count, &err);
+    dm_status rc = dm_batch_end(m, level, commit, &ids, &count, &err);
     expect(rc, DM_OK, &err);
     if (rc == DM_OK && commit) {
         atomic_fetch_add(&requests_stored, 1);

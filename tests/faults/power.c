@@ -136,12 +136,13 @@ static void add_batch(dm_manager *m)
     int64_t id, first = atomic_fetch_add(&next_serial, ROWS);
     dm_ids *ids = NULL;
     size_t count;
-    dm_status rc = dm_batch_begin(m, &err);
+    uint64_t level = 0;
+    dm_status rc = dm_batch_begin(m, &level, &err);
     for (int64_t i = 0; i < ROWS && rc == DM_OK; i++) {
         dm_request one = {5, first + i, first, ROWS, 0};
         rc = dm_request_add(m, i % 2 ? DM_STR("a") : DM_STR("b"), &one, NULL, &id, &err);
     }
-    dm_status ended = dm_batch_end(m, rc == DM_OK, &ids, &count, &err);
+    dm_status ended = dm_batch_end(m, level, rc == DM_OK, &ids, &count, &err);
     dm_ids_free(ids);
     if (rc == DM_OK && ended == DM_OK)
         acknowledge(first, ROWS);

@@ -129,7 +129,8 @@ static dm_status run_batch(work *w)
     int64_t id;
     dm_ids *ids = NULL;
     size_t count = 0;
-    dm_status rc = dm_batch_begin(w->m, &w->err);
+    uint64_t level = 0;
+    dm_status rc = dm_batch_begin(w->m, &level, &w->err);
     if (rc != DM_OK)
         return rc;
     rc = run_request(w);
@@ -138,7 +139,7 @@ static dm_status run_batch(work *w)
     if (rc == DM_OK)
         rc = dm_model_start(w->m, any_model(w), (double)w->serial, &id, &w->err);
     dm_error ended_err;
-    dm_status ended = dm_batch_end(w->m, rc == DM_OK, &ids, &count, &ended_err);
+    dm_status ended = dm_batch_end(w->m, level, rc == DM_OK, &ids, &count, &ended_err);
     dm_ids_free(ids);
     if (rc == DM_OK && ended != DM_OK)
         w->err = ended_err;
