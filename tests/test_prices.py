@@ -81,7 +81,7 @@ def test_a_run_that_goes_on_is_use(path: str) -> None:
         edit(path, f"DELETE FROM datamanager_price_changes WHERE effective_from > {begin}")
         edit(path, f"UPDATE datamanager_price_changes SET changed_at = {begin}")
         dm.update_hourly_price("m", 3.0)
-        assert [tariff.hourly_price for tariff in dm.get_price_history("m")][0] == 1.0
+        assert dm.get_price_history("m")[0].hourly_price == 1.0
 
 
 def test_a_request_at_the_moment_of_a_change_is_use(dm: DataManager) -> None:
