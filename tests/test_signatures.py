@@ -92,7 +92,7 @@ SIGNATURES = {
         "tz: 'str | tzinfo | None' = None, "
         "progress: 'Callable[[int, int], object] | None' = None) -> 'PrunedTable'"
     ),
-    "rename_model": "(self, /, old_name, new_name)",
+    "rename_model": "(self, /, old_name, new_name, *, merge=True)",
     "get_orphaned_models": "(self, configured: 'Iterable[str]') -> 'list[str]'",
     "backup": "(self, /, dest, progress=None, *, overwrite=False)",
     "export": (
