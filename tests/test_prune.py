@@ -622,6 +622,20 @@ def test_what_breaks_the_rules_is_named(path: str, text: str, found: str) -> Non
         assert wrong(dm, quick=True) == []
 
 
+@pytest.mark.parametrize(
+    "text", ["input_tokens=-9223372036854775807-1", "packed=substr(packed,2)", "prompt_n='x'"]
+)
+def test_a_sum_that_breaks_the_rules_takes_no_more(path: str, text: str) -> None:
+    with DataManager(path) as dm:
+        dm.add_model_requests("m", [[BEGIN + i, 5, 5, 0, 5] for i in range(9)])
+        dm.prune(BEGIN + DAY, tz="UTC")
+        other_program(path, f"UPDATE datamanager_usage_sums SET {text}")
+        dm.add_model_request("m", [BEGIN + 10, 5, 5, 0, 5])
+        with pytest.raises(datamanager.CorruptDataError, match="datamanager_usage_sums row 1"):
+            dm.prune(BEGIN + DAY, tz="UTC")
+        assert len(dm.get_model_requests("m")) == 1
+
+
 def test_sums_of_nobody_are_named(path: str) -> None:
     with filled(path, 500) as dm:
         dm.prune(BEGIN + 3 * DAY, tz="UTC")

@@ -30,17 +30,38 @@ dm_status dm__keeper_begin(dm__keeper *keeper, dm__conn *conn, dm__model *model,
     keeper->packed = dm__malloc(DM__KEPT_ROWS * DM__PACKED_ROW_MAX);
     if (keeper->packed == NULL)
         return dm__no_memory(err);
-    return model == NULL ? DM_OK : dm__tariffs_read(conn, model, &keeper->tariffs, err);
+    if (model == NULL)
+        return DM_OK;
+    return dm__request_columns_alloc(&keeper->rows, DM__KEPT_ROWS)
+               ? dm__tariffs_read(conn, model, &keeper->tariffs, err)
+               : dm__no_memory(err);
 }
 
 void dm__keeper_reset(dm__keeper *keeper)
 {
     dm_tariffs_reset(&keeper->tariffs);
+    dm_request_columns_reset(&keeper->rows);
     dm__free(keeper->packed);
     keeper->packed = NULL;
 }
 
 /* ---- requests ---- */
+
+/* The stored part is to go on: one that is not as it should be would spoil what joins it. */
+static dm_status part_take(dm__keeper *keeper, sqlite3_stmt *stmt, dm_error *err)
+{
+    dm__kept_part part = {.rows = keeper->rows};
+    dm_status rc = dm__kept_part_read(stmt, &part, err);
+    if (rc != DM_OK)
+        return rc;
+    keeper->id = sqlite3_column_int64(stmt, 0);
+    keeper->first_s = part.first_s;
+    keeper->count = (size_t)part.count;
+    keeper->size = (size_t)sqlite3_column_bytes(stmt, 8);
+    memcpy(keeper->sums, part.sums, sizeof keeper->sums);
+    memcpy(keeper->packed, sqlite3_column_blob(stmt, 8), keeper->size);
+    return DM_OK;
+}
 
 /* The part before a request, where the request may join it; else nothing is read. */
 static dm_status part_resume(dm__keeper *keeper, double time_s, dm_error *err)
@@ -59,16 +80,8 @@ static dm_status part_resume(dm__keeper *keeper, double time_s, dm_error *err)
     if (rc == DM_OK && found && count < DM__KEPT_ROWS && size <= count * DM__PACKED_ROW_MAX &&
         sqlite3_column_double(stmt, 2) <= time_s &&
         sqlite3_column_double(stmt, 9) == keeper->bucket_s && one_tariff(keeper, first_s, time_s) &&
-        !(first_s <= keeper->stays_s && keeper->stays_s <= time_s)) {
-        keeper->id = sqlite3_column_int64(stmt, 0);
-        keeper->first_s = first_s;
-        keeper->count = count;
-        keeper->size = size;
-        for (int i = 0; i < 4; i++)
-            keeper->sums[i] = sqlite3_column_int64(stmt, 4 + i);
-        if (size > 0)
-            memcpy(keeper->packed, sqlite3_column_blob(stmt, 8), size);
-    }
+        !(first_s <= keeper->stays_s && keeper->stays_s <= time_s))
+        rc = part_take(keeper, stmt, err);
     dm__stmt_put(stmt);
     return rc;
 }

@@ -82,7 +82,8 @@ typedef struct {
     double bucket_s, first_s, last_s;
     double next_s; /* where the part after it begins */
     size_t count, size;
-    uint8_t *packed; /* room for DM__KEPT_ROWS */
+    uint8_t *packed;         /* room for DM__KEPT_ROWS */
+    dm_request_columns rows; /* the same, to read a stored part before it goes on */
 } dm__keeper;
 
 /* `model` NULL: the program. To be reset also after a failure. */
