@@ -268,6 +268,23 @@ def test_joined_where_others_have_begun_anew(dm: DataManager, path: str, known: 
     assert row.duration_max == (1.0 if known else None) and dm.check() == []
 
 
+def test_joined_from_where_others_have_begun_anew(dm: DataManager, path: str) -> None:
+    """What they left of rows that they dropped does not meet the rows that come afterwards."""
+    dm.add_model_requests("old", [ROW] * 3, request_ids=["x", "y", "z"])
+    dm.add_model_request("old", ROW, duration=5.0)
+    table = f"{dm.get_safe_model_name('old')}_requests"
+    with closing(sqlite3.connect(path)) as file, file:
+        (sql,) = file.execute("SELECT sql FROM sqlite_schema WHERE name = ?", [table]).fetchone()
+        file.execute(f"DROP TABLE {table}")
+        file.execute(sql)
+    dm.add_model_requests("new", [ROW] * 2)
+    dm.rename_model("old", "new")
+    assert dm.check() == []
+    dm.add_model_requests("new", [ROW] * 5)
+    assert dm.add_model_requests("new", [ROW] * 3, request_ids=["x", "y", "z"]) == [8, 9, 10]
+    assert dm.performance("new")[0].duration_max is None
+
+
 def test_deleted(dm: DataManager, path: str) -> None:
     dm.add_model_request("m", ROW, request_id="a")
     dm.delete_model_tables("m")

@@ -88,7 +88,7 @@ static dm_status model_move(dm__conn *conn, const char *from, dm_str name, dm_er
 /* ---- two become one ---- */
 
 /* What stands beside rows that are yet to come is left from rows that others have dropped, and must
- * not meet those that come in now. */
+ * not meet those that come in now, or later. */
 static dm_status left_forget(dm__conn *conn, const char *safe, int64_t last_id, dm_error *err)
 {
     dm_status rc = DM_OK;
@@ -168,6 +168,8 @@ static dm_status requests_join(dm__conn *conn, dm__model *from, dm__model *to, d
         rc = dm__fail_sqlite(err, conn->db, SQLITE_FULL, "number the requests of both");
     if (rc == DM_OK)
         rc = left_forget(conn, to->safe, behind, err);
+    if (rc == DM_OK)
+        rc = left_forget(conn, from->safe, last_id, err);
     if (rc == DM_OK)
         rc = rows_join(conn, from->safe, to->safe, behind, err);
     return rc == DM_OK ? dm__row_ids_reserve(conn, to->safe, behind + last_id, err) : rc;
