@@ -116,6 +116,7 @@ typedef enum {
     DM__STMT_PROGRAM_RUN_END,
     DM__STMT_PROGRAM_RUNS,
     DM__STMT_PROGRAM_RUN_DELETE, /* as it was, and unless it is the newest */
+    DM__STMT_PRICED,             /* a row, if there is a change */
     DM__STMT_PRICE_CHANGES,
     DM__STMT_PRICE_CHANGE_PUT,
     DM__STMT_PRICE_TIER_PUT,

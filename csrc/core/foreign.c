@@ -52,7 +52,10 @@ dm_status dm__foreign_prices_store(dm__conn *conn, dm_error *err)
 dm_status dm__foreign_prices_keep(dm__conn *conn, int64_t deadline_ns, dm_error *err)
 {
     bool found = false;
-    dm_status rc = models_keep(conn, false, &found, err);
+    dm_status rc = dm__stmt_exec(conn, DM__STMT_BEGIN, err);
+    if (rc == DM_OK)
+        rc = models_keep(conn, false, &found, err);
+    dm__rollback(conn);
     if (rc != DM_OK || !found)
         return rc;
     rc = dm__begin_waiting(conn, deadline_ns, err);

@@ -64,15 +64,17 @@ dm_status dm__history_tiers_needless(dm__conn *conn, bool *needless_out, dm_erro
 
 dm_status dm__history_find_of(dm__conn *conn, const char *safe, bool *there_out, dm_error *err)
 {
-    int64_t there = 0;
+    sqlite3_stmt *stmt = NULL;
     *there_out = false;
     dm_status rc = dm__history_find(conn, there_out, err);
     if (rc != DM_OK || !*there_out)
         return rc;
-    rc = dm__conn_integer(
-        conn, &there, err,
-        "SELECT EXISTS(SELECT 1 FROM datamanager_price_changes WHERE safe_name=%Q)", safe);
-    *there_out = there != 0;
+    rc = dm__stmt_get(conn, DM__STMT_PRICED, &stmt, err);
+    if (rc != DM_OK)
+        return rc;
+    (void)sqlite3_bind_text(stmt, 1, safe, -1, SQLITE_STATIC);
+    rc = dm__stmt_step(conn, stmt, there_out, err);
+    dm__stmt_put(stmt);
     return rc;
 }
 

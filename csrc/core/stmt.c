@@ -43,6 +43,7 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_PROGRAM_RUN_DELETE] =
         "DELETE FROM program_runtime WHERE id=?1 AND start_time=?2 AND end_time=?3"
         " AND id<(SELECT max(id) FROM program_runtime)",
+    [DM__STMT_PRICED] = "SELECT 1 FROM datamanager_price_changes WHERE safe_name=?1 LIMIT 1",
     [DM__STMT_PRICE_CHANGES] =
         "SELECT c.change_id,c.effective_from,c.changed_at,c.use_tier_pricing,c.hourly_price,"
         "c.strategy,c.sets_tiers,t.tier_index,t.start_tokens,t.end_tokens,"
