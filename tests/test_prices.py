@@ -410,3 +410,45 @@ def test_refused(dm: DataManager, options: dict[str, Any], message: str) -> None
     with pytest.raises((datamanager.InvalidDataError, datamanager.TierExistsError), match=message):
         dm.set_pricing("m", **options)
     assert dm.get_models() == []
+
+
+def test_how_many_tiers_there_may_be(path: str) -> None:
+    """So that a small file cannot ask for any time and memory. A price that changes keeps them."""
+    tiers: list[Any] = [[i, i * 10, i * 10 + 10, 1.0, 1.0, False, None] for i in range(1001)]
+    with DataManager(path) as dm:
+        with pytest.raises(datamanager.InvalidDataError, match="at most 1000, not 1001"):
+            dm.set_pricing("m", tiers=tiers)
+        dm.set_pricing("m", tiers=tiers[:1000], effective_from=1.0)
+        with pytest.raises(datamanager.InvalidDataError, match="at most 1000, not 1001"):
+            dm.add_tier_pricing("m", tiers[1000], effective_from=2.0)
+        safe = dm.get_safe_model_name("m")
+        more = f"SELECT '{safe}',id+1,id+1,0,NULL,0.0,NULL,0 FROM n"
+        edit(
+            path,
+            "WITH RECURSIVE n(id) AS (SELECT 1 UNION ALL SELECT id+1 FROM n WHERE id<299)"
+            f" INSERT INTO datamanager_price_changes {more}",
+        )
+        history = dm.get_price_history("m")
+        assert len(history) == 301 and history[1].tier_pricing == history[300].tier_pricing
+        with pytest.raises(datamanager.InvalidDataError, match="have 301000 tiers in all"):
+            dm.set_pricing("m", hourly_price=1.0, effective_from=5000.0)
+        dm.set_pricing("m", hourly_price=1.0, effective_from=300.0)
+        edit(path, f"INSERT INTO datamanager_price_changes VALUES('{safe}',999,9,0,NULL,0,NULL,0)")
+        with pytest.raises(datamanager.CorruptDataError, match="have 301000 tiers in all"):
+            dm.usage("m")
+
+
+def test_tariffs_that_share_their_tiers(dm: DataManager) -> None:
+    """What is paid is of the tariff, also where another between them has other tiers, or none."""
+    dm.set_pricing("m", tiers=[LOW], effective_from=10.0)
+    dm.set_pricing("m", strategy="volume", effective_from=20.0)
+    dm.set_pricing("m", tiers=[], effective_from=30.0)
+    dm.set_pricing("m", hourly_price=1.0, effective_from=40.0)
+    dm.set_pricing("m", tiers=[LOW, HIGH], effective_from=50.0)
+    assert [t.tier_pricing for t in dm.get_price_history("m")] == [
+        [], [LOW], [LOW], [], [], [LOW, HIGH]
+    ]  # fmt: skip
+    for at in (5.0, 15.0, 25.0, 35.0, 45.0, 55.0):
+        dm.add_model_request("m", [at, 1_000_000, 0, 0, 1_000_000])
+    invoice = dm.invoice("m", start=0.0, end=100.0, tz="UTC")
+    assert invoice.total == dm.usage("m", start=0.0, end=100.0, tz="UTC")[0].cost > 0

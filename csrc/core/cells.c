@@ -8,7 +8,8 @@
 void dm__cells_reset(dm__cells *usage)
 {
     for (size_t i = 0; i < usage->tariff_count; i++)
-        dm__free(usage->tariffs[i].slices);
+        if (i == 0 || usage->tariffs[i].slices != usage->tariffs[i - 1].slices)
+            dm__free(usage->tariffs[i].slices);
     dm__free(usage->tariffs);
     dm__free(usage->tariff_from_s);
     dm__free(usage->buckets);
@@ -19,19 +20,20 @@ void dm__cells_reset(dm__cells *usage)
 
 /* ---- tariffs ---- */
 
-/* Tiers that overlap were not stored through us: the file is to blame, so the model is named. */
-static dm_status tariff_make(dm__cell_tariff *out, const dm_tariff *from,
+/* Tiers that overlap were not stored through us: the file is to blame, so the model is named. Those
+ * that go on are those of the tariff before: a small file may have many changes of many tiers. */
+static dm_status tariff_make(dm__cell_tariff *out, const dm_tariff *from, bool go_on,
                              const dm_usage_query *query, const dm__model *model, dm_error *err)
 {
     dm_error why = {0};
     out->by_tiers = from->use_tier_pricing;
     out->strategy = query->strategy != NULL ? *query->strategy : from->strategy;
-    out->slices = dm__calloc(from->tier_count + 1, sizeof *out->slices);
+    out->slices = go_on ? out[-1].slices : dm__calloc(from->tier_count + 1, sizeof *out->slices);
     if (out->slices == NULL)
         return dm__no_memory(err);
     out->slice_count = from->tier_count;
     dm_status rc = dm_price_parse("hourly_price", from->hourly_price, &out->hourly_price, &why);
-    if (rc == DM_OK)
+    if (rc == DM_OK && !go_on)
         rc = dm_price_slices(from->tiers, from->tier_count, out->slices, &why);
     return rc == DM_OK ? rc
                        : dm__fail(err, DM_CORRUPT_DATA, "prices of %s: %s", model->safe, why.text);
@@ -73,7 +75,9 @@ static dm_status tariffs_make(dm__conn *conn, dm__model *model, dm__cells *usage
     for (size_t i = 0; i < count && rc == DM_OK; i++) {
         usage->tariff_count++;
         usage->tariff_from_s[i] = i == 0 ? -INFINITY : history.tariffs[i].from_s;
-        rc = tariff_make(&usage->tariffs[i], &history.tariffs[first + i], usage->query, model, err);
+        const dm_tariff *from = &history.tariffs[first + i];
+        bool go_on = i > 0 && from->tiers == from[-1].tiers;
+        rc = tariff_make(&usage->tariffs[i], from, go_on, usage->query, model, err);
         usage->cumulative |=
             usage->tariffs[i].by_tiers && usage->tariffs[i].strategy == DM_STRATEGY_CUMULATIVE;
     }

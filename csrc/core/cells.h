@@ -24,7 +24,7 @@ typedef struct {
     bool by_tiers;
     dm_strategy strategy;
     dm_amount hourly_price;
-    dm_price_slice *slices;
+    dm_price_slice *slices; /* may be those of the tariff before it */
     size_t slice_count;
 } dm__cell_tariff;
 

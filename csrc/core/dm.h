@@ -178,7 +178,7 @@ typedef struct {
     bool use_tier_pricing;
     double hourly_price;
     dm_strategy strategy;
-    dm_tier *tiers; /* by tier_index */
+    dm_tier *tiers; /* by tier_index; may be those of the tariff before it */
     size_t tier_count;
 } dm_tariff;
 

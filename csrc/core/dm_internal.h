@@ -474,9 +474,16 @@ typedef struct {
     size_t tier_count;
 } dm__tariff;
 
+/* What a file may hold of them, that a question about it takes bounded time and memory: tiers of
+ * one tariff, and of all of them, where each change has those that hold from it on, and counts as
+ * one. */
+#define DM__TIERS_MAX         1000
+#define DM__HISTORY_TIERS_MAX 300000
+
 /* `history` is empty at first, and to be reset afterwards in any case. */
 dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *history,
                            dm_error *err) DM_CHECKED;
+/* DM_INVALID where that is more than a file may hold. */
 dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history *history,
                             dm_error *err) DM_CHECKED;
 extern const char *const dm__history_tables[2];
@@ -493,6 +500,9 @@ dm_status dm__history_sets_placeholder(dm__conn *conn, const char *safe, bool *s
 dm_status dm__history_tiers_needless(dm__conn *conn, bool *needless_out, dm_error *err) DM_CHECKED;
 dm_status dm__history_forget(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
 dm__tariff dm__history_at(const dm__history *history, double time_s);
+/* Into `tariff`, which holds until then, all changes of the moment of change `*next`; `*next`
+ * becomes the one after them. */
+void dm__history_step(const dm__history *history, size_t *next, dm__tariff *tariff);
 void dm__history_reset(dm__history *history);
 
 typedef struct {

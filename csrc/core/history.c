@@ -105,21 +105,48 @@ void dm__history_reset(dm__history *history)
 
 /* ---- what holds ---- */
 
+void dm__history_step(const dm__history *history, size_t *next, dm__tariff *tariff)
+{
+    double from_s = history->changes[*next].from_s;
+    for (; *next < history->count && history->changes[*next].from_s == from_s; ++*next) {
+        const dm__price_change *change = &history->changes[*next];
+        if (change->sets & DM_PRICE_METHOD)
+            tariff->use_tier_pricing = change->use_tier_pricing;
+        if (change->sets & DM_PRICE_HOURLY)
+            tariff->hourly_price = change->hourly_price;
+        if (change->sets & DM_PRICE_STRATEGY)
+            tariff->strategy = change->strategy;
+        if (change->sets & DM_PRICE_TIERS)
+            tariff->tiers = change->tiers, tariff->tier_count = change->tier_count;
+    }
+}
+
 dm__tariff dm__history_at(const dm__history *history, double time_s)
 {
     dm__tariff tariff = {.use_tier_pricing = true, .strategy = DM_STRATEGY_GRADUATED};
-    for (size_t i = 0; i < history->count && history->changes[i].from_s <= time_s; i++) {
-        const dm__price_change *change = &history->changes[i];
-        if (change->sets & DM_PRICE_METHOD)
-            tariff.use_tier_pricing = change->use_tier_pricing;
-        if (change->sets & DM_PRICE_HOURLY)
-            tariff.hourly_price = change->hourly_price;
-        if (change->sets & DM_PRICE_STRATEGY)
-            tariff.strategy = change->strategy;
-        if (change->sets & DM_PRICE_TIERS)
-            tariff.tiers = change->tiers, tariff.tier_count = change->tier_count;
-    }
+    for (size_t i = 0; i < history->count && history->changes[i].from_s <= time_s;)
+        dm__history_step(history, &i, &tariff);
     return tariff;
+}
+
+static dm_status size_check(const dm__history *history, dm_error *err)
+{
+    size_t hold = 0, sum = 0;
+    for (size_t i = 0; i < history->count; i++) {
+        const dm__price_change *change = &history->changes[i];
+        if (change->sets & DM_PRICE_TIERS)
+            hold = change->tier_count;
+        if (hold > DM__TIERS_MAX)
+            return dm__fail(err, DM_INVALID, "tiers must be at most %d, not %zu", DM__TIERS_MAX,
+                            hold);
+        sum += hold > 0 ? hold : 1;
+    }
+    return sum <= DM__HISTORY_TIERS_MAX
+               ? DM_OK
+               : dm__fail(err, DM_INVALID,
+                          "%zu price changes have %zu tiers in all, with those that go on: at most"
+                          " %d can be kept",
+                          history->count, sum, DM__HISTORY_TIERS_MAX);
 }
 
 /* ---- rows ---- */
@@ -240,10 +267,13 @@ done:
 
 dm_status dm__history_read(dm__conn *conn, dm__model *model, dm__history *history, dm_error *err)
 {
+    dm_error why = {0};
     dm_status rc = stored_read(conn, model, history, err);
     history->stored = history->count > 0;
     if (rc == DM_OK && !history->stored)
         rc = tables_read(conn, model, history, err);
+    if (rc == DM_OK && size_check(history, &why) != DM_OK)
+        rc = dm__fail(err, DM_CORRUPT_DATA, "prices of %s: %s", model->safe, why.text);
     return rc;
 }
 
@@ -290,7 +320,9 @@ dm_status dm__history_write(dm__conn *conn, dm__model *model, const dm__history 
                             dm_error *err)
 {
     bool there = false;
-    dm_status rc = dm__history_find(conn, &there, err);
+    dm_status rc = size_check(history, err);
+    if (rc == DM_OK)
+        rc = dm__history_find(conn, &there, err);
     if (rc == DM_OK && !there)
         rc = dm__history_create(conn, err);
     if (rc == DM_OK)

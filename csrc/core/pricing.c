@@ -61,7 +61,9 @@ static dm_status tiers_read(dm__conn *conn, dm__model *model, dm_billing *billin
             rc = dm__history_sets_placeholder(conn, model->safe, &set, err);
         if (rc != DM_OK || !set)
             continue;
-        if (dm__array_grow(&billing->tiers, &capacity, billing->tier_count, sizeof tier))
+        if (billing->tier_count == DM__TIERS_MAX)
+            rc = dm__fail(err, DM_CORRUPT_DATA, "%s has more than %d tiers", table, DM__TIERS_MAX);
+        else if (dm__array_grow(&billing->tiers, &capacity, billing->tier_count, sizeof tier))
             billing->tiers[billing->tier_count++] = tier;
         else
             rc = dm__no_memory(err);

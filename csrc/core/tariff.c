@@ -103,9 +103,10 @@ static bool tables_are_ours(const dm__history *history, const dm_billing *billin
         since_s = fmax(since_s, fmin(history->changes[i].made_s, now_s));
     dm__tariff then = dm__history_at(history, since_s);
     bool ours = tables_show(billing, &then);
-    for (size_t i = 0; i < history->count && !ours; i++) {
+    then = dm__history_at(history, NAN);
+    for (size_t i = 0; i < history->count && !ours;) {
         double from_s = history->changes[i].from_s;
-        then = dm__history_at(history, from_s);
+        dm__history_step(history, &i, &then);
         ours = from_s > since_s && from_s <= now_s && tables_show(billing, &then);
     }
     return ours;
@@ -376,15 +377,18 @@ dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing,
 void dm_tariffs_reset(dm_tariffs *tariffs)
 {
     for (size_t i = 0; i < tariffs->count; i++)
-        dm__free(tariffs->tariffs[i].tiers);
+        if (i == 0 || tariffs->tariffs[i].tiers != tariffs->tariffs[i - 1].tiers)
+            dm__free(tariffs->tariffs[i].tiers);
     dm__free(tariffs->tariffs);
     *tariffs = (dm_tariffs){0};
 }
 
+/* `go_on`: its tiers are those of the one before it. */
 static dm_status tariff_append(dm_tariffs *tariffs, const dm__tariff *tariff, double from_s,
-                               dm_error *err)
+                               bool go_on, dm_error *err)
 {
-    dm_tier *tiers = dm__array_copy(tariff->tiers, tariff->tier_count, sizeof *tiers);
+    dm_tier *tiers = go_on ? tariffs->tariffs[tariffs->count - 1].tiers
+                           : dm__array_copy(tariff->tiers, tariff->tier_count, sizeof *tiers);
     if (tiers == NULL)
         return dm__no_memory(err);
     tariffs->tariffs[tariffs->count++] = (dm_tariff){.from_s = from_s,
@@ -415,12 +419,15 @@ dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs
         rc = dm__no_memory(err);
         goto done;
     }
-    for (size_t i = 0; i <= history.count && rc == DM_OK; i++) {
-        double from_s = i == 0 ? -INFINITY : history.changes[i - 1].from_s;
-        dm__tariff tariff = dm__history_at(&history, from_s);
-        /* The first stands for "since ever", also where a change holds since ever. */
-        if (i == 0 || tariffs->tariffs[tariffs->count - 1].from_s < from_s)
-            rc = tariff_append(tariffs, &tariff, from_s, err);
+    /* The first stands for "since ever", also where a change holds since ever. */
+    dm__tariff tariff = dm__history_at(&history, -INFINITY);
+    rc = tariff_append(tariffs, &tariff, -INFINITY, false, err);
+    for (size_t i = 0; i < history.count && rc == DM_OK;) {
+        double from_s = history.changes[i].from_s;
+        const dm_tier *before = tariff.tiers;
+        dm__history_step(&history, &i, &tariff);
+        if (from_s > -INFINITY)
+            rc = tariff_append(tariffs, &tariff, from_s, tariff.tiers == before, err);
     }
 done:
     dm_billing_reset(&billing);

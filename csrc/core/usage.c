@@ -350,16 +350,20 @@ static void slice_tokens_add(dm_slice_tokens *sum, const dm_slice_tokens *tokens
     sum->output += tokens->output;
 }
 
-/* What each slice of the tariff was paid for, in all cells; `parts` has room for all slices. */
-static dm_status tariff_parts(const dm__cells *usage, size_t tariff_at, dm_usage_part *parts,
-                              size_t *count, dm_error *err)
+/* What each slice of the tariff was paid for, in all cells, which are those from `*next` on;
+ * `parts` has room for all slices. */
+static dm_status tariff_parts(const dm__cells *usage, size_t tariff_at, const dm__cell **next,
+                              dm_usage_part *parts, size_t *count, dm_error *err)
 {
     const dm__cell_tariff *t = &usage->tariffs[tariff_at];
+    const dm__cell *first = *next;
     dm_status rc = DM_OK;
+    while (*next < usage->cells + usage->cell_count && (*next)->tariff == t)
+        ++*next;
     for (size_t s = 0; s < t->slice_count && t->by_tiers && rc == DM_OK; s++) {
         dm_usage_part part = {.from_s = usage->tariff_from_s[tariff_at], .slice = t->slices[s]};
-        for (const dm__cell *at = usage->cells; at < usage->cells + usage->cell_count; at++)
-            if (at->bucket != NULL && at->tariff == t)
+        for (const dm__cell *at = first; at < *next; at++)
+            if (at->bucket != NULL)
                 slice_tokens_add(&part.tokens, &at->counts[s]);
         if (part.tokens.input + part.tokens.cache_hit + part.tokens.output == 0)
             continue;
@@ -380,13 +384,14 @@ static dm_status parts_store(const dm__cells *usage, size_t model, model_parts *
     size_t slices = 0;
     for (size_t i = 0; i < usage->tariff_count; i++)
         slices += usage->tariffs[i].slice_count;
+    const dm__cell *next = usage->cells;
     dm__free(out->parts); /* of a first try */
     *out = (model_parts){.parts = dm__malloc((slices + 1) * sizeof *out->parts)};
     if (out->parts == NULL)
         return dm__no_memory(err);
     dm_status rc = DM_OK;
     for (size_t i = 0; i < usage->tariff_count && rc == DM_OK; i++)
-        rc = tariff_parts(usage, i, out->parts, &out->count, err);
+        rc = tariff_parts(usage, i, &next, out->parts, &out->count, err);
     for (size_t i = 0; i < out->count; i++)
         out->parts[i].model = model;
     return rc;

@@ -198,6 +198,9 @@ dm_status dm_pricing_set(dm_manager *m, dm_str model, const dm_price_change *cha
     dm_status rc = DM_OK;
     if (change->sets & DM_PRICE_HOURLY)
         rc = dm__price_check("hourly_price", change->hourly_price, err);
+    if (rc == DM_OK && change->tier_count > DM__TIERS_MAX)
+        rc = dm__fail(err, DM_INVALID, "tiers must be at most %d, not %zu", DM__TIERS_MAX,
+                      change->tier_count);
     for (size_t i = 0; (change->sets & DM_PRICE_TIERS) && i < change->tier_count && rc == DM_OK;
          i++) {
         rc = dm_tier_check(&change->tiers[i], err);

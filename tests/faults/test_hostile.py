@@ -153,6 +153,19 @@ def rewritten(pragma: str) -> list[str]:
     return ["PRAGMA journal_mode=DELETE", f"PRAGMA {pragma}", "VACUUM"]
 
 
+def prices(changes: int, tiers: int) -> list[str]:
+    """A change that sets tiers, and others after it, in which they go on."""
+    return [
+        "DELETE FROM datamanager_price_changes",
+        "DELETE FROM datamanager_price_tiers",
+        f"INSERT INTO datamanager_price_changes VALUES('{SAFE}',1,NULL,0,1,0,'graduated',1)",
+        f"{ENDLESS} INSERT INTO datamanager_price_tiers"
+        f" SELECT '{SAFE}',1,x,x-1,x,1.0,1.0,0,0.0 FROM n LIMIT {tiers}",
+        f"{ENDLESS} INSERT INTO datamanager_price_changes"
+        f" SELECT '{SAFE}',x+1,x,0,NULL,0.0,NULL,0 FROM n LIMIT {changes}",
+    ]
+
+
 BY_SQL: dict[str, list[str]] = {
     "trigger on insert": [trigger("AFTER INSERT", R)],
     "trigger before insert": [trigger("BEFORE INSERT", R)],
@@ -211,6 +224,13 @@ BY_SQL: dict[str, list[str]] = {
     "last of all ids": [f'INSERT INTO "{R}" VALUES(9223372036854775807,1,1,1,1,1)'],
     "endless price": [f'UPDATE "{SAFE}_billing" SET hourly_price=9e999'],
     "tiers of text": [f"UPDATE \"{SAFE}_tier_pricing\" SET start_tokens='a',end_tokens=x'ff'"],
+    "many prices of many tiers": prices(4000, 4000),
+    "as many prices of as many tiers as there may be": prices(2900, 100),
+    "prices for each hour of years": prices(50_000, 1),
+    "many tiers": [
+        f'{ENDLESS} INSERT INTO "{SAFE}_tier_pricing"'
+        " SELECT x+9,x*9,x*9+9,1,1,0,0 FROM n LIMIT 50000"
+    ],
     "huge name": name("hex(zeroblob(20000000))"),
     "name that is no text": name("CAST(x'fffe' AS TEXT)"),
     "name with NUL": name("CAST(x'610062' AS TEXT)"),
