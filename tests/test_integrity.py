@@ -816,6 +816,25 @@ def test_one_table_of_two_is_missing(path: str, missing: str, other: str, kind: 
         dm.usage()
 
 
+@pytest.mark.parametrize(
+    ("table", "first"),
+    [("datamanager_usage_sums", "first_request"), ("datamanager_uptime_sums", "start_time")],
+)
+def test_a_sum_that_begins_before_its_bucket(path: str, table: str, first: str) -> None:
+    """Every question refuses it."""
+    with DataManager(path) as dm:
+        dm.add_model_requests(NAME, [[90_000.0, *ROW[1:]], [90_001.0, *ROW[1:]]])
+        dm.add_model_runtime_start(NAME, 90_000.0)
+        dm.update_model_runtime_end(NAME, 90_010.0)
+        dm.add_model_runtime_start(NAME, 200_000.0)
+        dm.prune(180_000.0, tz="UTC")
+        assert dm.check() == []
+        alter(path, f"UPDATE {table} SET {first}=1000")
+        (found,) = dm.check()
+        assert (found.severity, found.table, found.row) == ("error", table, 1)
+        assert f"{first} 1000 must not be before bucket_start 90000" in found.text
+
+
 def test_tiers_that_no_change_set_are_made_again(path: str) -> None:
     with DataManager(path) as dm:
         dm.set_pricing(NAME, hourly_price=1.0, effective_from=100.0)

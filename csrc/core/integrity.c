@@ -277,12 +277,30 @@ static dm_status sums_unnamed(dm__audit *audit, sqlite3_stmt *stmt, const char *
                      (const char *)sqlite3_column_text(stmt, 1));
 }
 
+/* No question could part what lies before its bucket. */
+static dm_status bucket_audit(dm__audit *audit, sqlite3_stmt *stmt, int column, const char *table,
+                              const char *first, double first_s)
+{
+    dm__row row = {stmt, table, sqlite3_column_int64(stmt, 0)};
+    double bucket_s = 0;
+    if (sqlite3_column_type(stmt, column) == SQLITE_NULL) /* of one run: the others refuse it */
+        return DM_OK;
+    dm_status rc = dm__row_time(&row, column, &bucket_s, audit->err);
+    if (rc == DM_OK && first_s < bucket_s)
+        rc = dm__fail(audit->err, DM_CORRUPT_DATA,
+                      "%s row %lld: %s %.15g must not be before bucket_start %.15g", table,
+                      (long long)row.row_id, first, first_s, bucket_s);
+    return rc;
+}
+
 static dm_status part_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
 {
     dm__kept_part part = {0};
     dm_status rc = dm__request_columns_alloc(&part.rows, DM__KEPT_ROWS)
                        ? dm__kept_part_read(stmt, &part, audit->err)
                        : dm__no_memory(audit->err);
+    if (rc == DM_OK)
+        rc = bucket_audit(audit, stmt, 9, table, "first_request", part.first_s);
     dm_request_columns_reset(&part.rows);
     return dm__found_error(audit, rc, table, sqlite3_column_int64(stmt, 0));
 }
@@ -290,13 +308,16 @@ static dm_status part_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char
 static dm_status kept_run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
 {
     dm_kept_run run;
-    return dm__found_error(audit, dm__kept_run_read(stmt, &run, audit->err), table,
-                           sqlite3_column_int64(stmt, 0));
+    dm_status rc = dm__kept_run_read(stmt, &run, audit->err);
+    if (rc == DM_OK)
+        rc = bucket_audit(audit, stmt, 5, table, "start_time", run.start_time_s);
+    return dm__found_error(audit, rc, table, sqlite3_column_int64(stmt, 0));
 }
 
 static dm_status sums_audit(dm__audit *audit)
 {
-    static const char *const columns[] = {DM__KEPT_PART_COLUMNS, DM__KEPT_RUN_COLUMNS};
+    static const char *const columns[] = {DM__KEPT_PART_COLUMNS ",bucket_start",
+                                          DM__KEPT_RUN_COLUMNS ",bucket_start"};
     static const dm__audit_row_fn each[] = {part_audit_row, kept_run_audit_row};
     bool usable[2];
     dm_status rc = pair_audit(audit, dm__kept_tables, LOST, usable);
