@@ -241,7 +241,7 @@ def test_what_is_refused(live: DataManager, source: Path, path: str, tmp_path: P
 
 
 def test_a_refused_source_changes_nothing(source: Path, tmp_path: Path) -> None:
-    """A file of the older layout would be adopted, an empty one would get its tables."""
+    """An empty file would get its tables."""
     content = bytearray(source.read_bytes())
     content[4096 * 9 : 4096 * 10] = b"\xff" * 4096
     source.write_bytes(content)
@@ -254,6 +254,58 @@ def test_a_refused_source_changes_nothing(source: Path, tmp_path: Path) -> None:
             restore(source, dest)
         assert before == (dest.read_bytes() if dest.exists() else None)
     assert sorted(os.listdir(tmp_path)) == ["empty.db", "older.db", "source.db"]
+
+
+def test_the_older_layout_is_not_touched(source: Path, tmp_path: Path) -> None:
+    """It would be converted before anything else, also by a restore that is then stopped."""
+    older = tmp_path / "older.db"
+    build_older(str(older))
+    before = older.read_bytes()
+    with pytest.raises(datamanager.ReadOnlyError, match=r"older\.db has the older layout"):
+        restore(source, older)
+    assert older.read_bytes() == before
+    assert sorted(os.listdir(tmp_path)) == ["older.db", "source.db"]
+    DataManager(older).close()
+    assert restore(source, older)
+    with DataManager(older) as dm:
+        holds_new(dm)
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_another_encoding(live: DataManager, path: str, tmp_path: Path, encoding: str) -> None:
+    """Connections keep the encoding that they have found."""
+    other = tmp_path / "other.db"
+    with closing(sqlite3.connect(other)) as connection:
+        connection.execute(f"PRAGMA encoding='{encoding}'")
+        connection.execute("CREATE TABLE program_runtime(id, start_time, end_time)")
+    with DataManager(other) as dm:
+        dm.add_model_request("c", ROW)
+    with pytest.raises(datamanager.InvalidDataError, match="src is in UTF-16 and dest in UTF-8"):
+        restore(other, path)
+    holds_old(live)
+    assert live.add_model_request("a", ROW) == 1001
+    assert kept_in(tmp_path) == []
+    assert restore(other, tmp_path / "new.db") is None
+    assert restore(other, tmp_path / "new.db")
+    with DataManager(tmp_path / "new.db") as dm:
+        assert dm.get_models() == ["c"]
+
+
+def test_writing_in_progress(live: DataManager, source: Path, path: str) -> None:
+    """The restore has the writers' turn; to wait for that here would be to wait for oneself."""
+    seen = []
+
+    def progress(done: int, total: int) -> None:
+        with pytest.raises(datamanager.DataManagerError, match="in the midst of"):
+            live.add_model_request("a", ROW)
+        with pytest.raises(datamanager.DataManagerError, match="in the midst of"):
+            live.vacuum()
+        seen.append(live.usage().total.requests)
+
+    assert restore(source, path, progress)
+    assert set(seen) == {2000}
+    holds_new(live)
+    assert live.add_model_request("c", ROW) == 2001
 
 
 def test_a_damaged_file_is_put_aside(source: Path, path: str, tmp_path: Path) -> None:

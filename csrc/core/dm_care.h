@@ -29,8 +29,9 @@ dm_status dm_backup(dm_manager *m, const char *dest, bool overwrite, const dm_pr
  * transaction: every handle, in any process, sees all of the one or all of the other. What was
  * there is kept in a file beside it, whose name `*kept_out` becomes (for dm_text_free; NULL where
  * there was no database). `src` is checked first: DM_FOREIGN, DM_NEWER, DM_DAMAGED, DM_READ_ONLY. A
- * `dest` that cannot be opened because it is damaged is put aside with its log, and the handles on
- * it get DM_MOVED. */
+ * `dest` of the older layout is refused too (DM_READ_ONLY), and one of another encoding
+ * (DM_INVALID); one that cannot be opened because it is damaged is put aside with its log, and the
+ * handles on it get DM_MOVED. `progress` must not write to `dest` (DM_MISUSE). */
 dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
                      const dm_progress *progress, char **kept_out, dm_error *err) DM_CHECKED;
 

@@ -63,9 +63,10 @@ typedef struct dm__store {
     int log_bearable;    /* frames from which on readers are waited for, to begin it again */
     dm__job *queue_head, *queue_tail;
     unsigned queued;
-    bool led;            /* some thread leads */
-    unsigned expected;   /* callers of the latest group and those queued behind it */
-    dm__cond *lingering; /* of the leader that waits for them to come again */
+    bool led;               /* some thread leads */
+    uint64_t leader_serial; /* of the one that works; it must not wait for its own turn */
+    unsigned expected;      /* callers of the latest group and those queued behind it */
+    dm__cond *lingering;    /* of the leader that waits for them to come again */
     int64_t moved_check_ns;
     bool moved;
 

@@ -95,6 +95,7 @@ static void store_reset(dm__store *store)
     store->lingering = NULL;
     store->lent = NULL;
     store->led = false;
+    store->leader_serial = 0;
     if (store->state != DM__STORE_OPEN) /* who was opening or closing it is not here either */
         store->state = DM__STORE_CLOSED;
     dm__cond_init(&store->changed); /* those who waited on it are not here */

@@ -220,6 +220,50 @@ static dm_status source_open(const char *src, const char *dest, int64_t busy_tim
     return dm_open(src, &options, from_out, err);
 }
 
+/* ---- to where ---- */
+
+static dm_status encoding_read(dm__conn *conn, int64_t *out, dm_error *err)
+{
+    return dm__conn_integer(conn, out, err,
+                            "SELECT (encoding='UTF-16le')+2*(encoding='UTF-16be') FROM"
+                            " pragma_encoding");
+}
+
+/* Opening the older layout would convert it, though nothing may come of the restore. And SQLite
+ * does not expect the encoding of a database to change under its connections: they would fail. */
+static dm_status dest_admit(restore_job *job, dm__conn *source, dm__conn *dest, dm_error *err)
+{
+    dm__file_kind kind;
+    int64_t from = 0, to = 0;
+    dm_status rc = dm__schema_probe(dest, &kind, err);
+    if (rc == DM_OK && kind == DM__FILE_OLDER)
+        return dm__fail(err, DM_READ_ONLY, "%s has the older layout: open it once for writing",
+                        job->dest);
+    if (rc == DM_OK)
+        rc = encoding_read(dest, &to, err);
+    if (rc == DM_OK)
+        rc = encoding_read(source, &from, err);
+    if (rc == DM_OK && from != to)
+        rc = dm__fail(err, DM_INVALID,
+                      "src is in %s and dest in %s, which those who have it open could not follow: "
+                      "restore to where no file is",
+                      from == 0 ? "UTF-8" : "UTF-16", to == 0 ? "UTF-8" : "UTF-16");
+    return rc;
+}
+
+/* What opening it will tell is left to that. */
+static dm_status dest_look(dm__conn *source, void *argument, dm_error *err)
+{
+    restore_job *job = argument;
+    dm__conn *dest = NULL;
+    dm_status rc = dm__conn_open(job->path, false, dm__deadline_ns(job->from), &dest, err);
+    if (rc == DM_OK)
+        rc = dest_admit(job, source, dest, err);
+    dm__conn_close(dest, false);
+    return rc == DM_FOREIGN || rc == DM_NEWER || rc == DM_DAMAGED || rc == DM_CANNOT_OPEN ? DM_OK
+                                                                                          : rc;
+}
+
 /* Where there is something: open it, or, where its damage forbids that, name where it goes. */
 static dm_status dest_open(restore_job *job, int64_t busy_timeout_ms, dm_error *err)
 {
@@ -231,6 +275,8 @@ static dm_status dest_open(restore_job *job, int64_t busy_timeout_ms, dm_error *
         return dm__fail_system(err, job->dest, errno);
     dm_options options = {.busy_timeout_ms = busy_timeout_ms};
     dm_status rc = dm__dest_name_check(job->path, err);
+    if (rc == DM_OK && id.is_regular && id.links == 1) /* a fork waits for what reads the source */
+        rc = dm__read_aside(job->from, dest_look, job, err);
     if (rc == DM_OK)
         rc = dm_open(job->path, &options, &job->to, err);
     return rc == DM_DAMAGED ? kept_choose(job, err) : rc;
@@ -243,7 +289,7 @@ dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
     dm_status rc = source_open(src, dest, busy_timeout_ms, &job.from, err);
     if (rc == DM_OK)
         rc = dm__read_aside(job.from, source_verify, &job, err);
-    if (rc == DM_OK) /* opened for writing: an older one is adopted, an empty one gets tables */
+    if (rc == DM_OK) /* opened for writing: an empty one gets tables */
         rc = dest_open(&job, busy_timeout_ms, err);
     if (rc == DM_OK && job.to != NULL)
         rc = dm__write_alone(job.to, restore_live, &job, err);

@@ -338,6 +338,7 @@ static void queue_remove(dm__store *store, dm__job *job)
 
 static void lead_pass(dm__store *store)
 {
+    store->leader_serial = 0;
     store->led = store->queue_head != NULL;
     if (store->led) {
         store->queue_head->leads = true;
@@ -372,6 +373,7 @@ static dm__job *group_take(dm__store *store)
         store->queue_tail = NULL;
     last->next = NULL;
     store->queued -= count;
+    store->leader_serial = dm__thread_serial();
     for (dm__job *job = group; job != NULL; job = job->next)
         job->state = DM__JOB_TAKEN;
     return group;
@@ -477,8 +479,14 @@ static void job_wait(dm__store *store, dm__job *job, dm__stop *stop)
 dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err)
 {
     dm__stop stop = {0};
-    dm__cond_init(&job->wake);
     dm__mutex_lock(&store->lock);
+    if (store->leader_serial == dm__thread_serial()) {
+        dm__mutex_unlock(&store->lock);
+        return dm__fail(err, DM_MISUSE,
+                        "this thread is in the midst of a restore into the same database, for "
+                        "which writes have to wait");
+    }
+    dm__cond_init(&job->wake);
     queue_append(store, job);
     store->write_waits += store->led && !job->looks;
     if (!store->led)

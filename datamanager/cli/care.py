@@ -13,6 +13,7 @@ from datamanager.cli.command import (
     open_file,
     opened,
     path_of,
+    telling_adopt,
 )
 from datamanager.cli.errors import UNUSABLE, WARNED, UsageError
 
@@ -60,7 +61,7 @@ def _restore(options: Namespace) -> None:
     source, path = database_at(options.backup), path_of(options)
     open_file(options, source).close()  # so that what is said of a file names the right one
     meter = meter_of_a_call("copied {done} of {total} pages")
-    with naming(f"restoring {source} into {path}", path):
+    with naming(f"restoring {source} into {path}", path), telling_adopt(path):
         kept = restore(source, path, meter, busy_timeout=options.wait)
     done = f"{path} holds what {source} holds"
     text = done if kept is None else f"{done}; what it held before is in {kept}"

@@ -164,17 +164,25 @@ def naming(what: str, path: str, kinds: tuple[type[Exception], ...] = ()) -> Ite
         raise
 
 
+@contextmanager
+def telling_adopt(path: str) -> Iterator[None]:
+    """What must be converted first is refused with the command for it."""
+    from datamanager import ReadOnlyError
+
+    try:
+        yield
+    except ReadOnlyError as error:
+        if not hasattr(error, "sqlite_errorcode"):
+            error.args = (f"{error}: 'datamanager adopt {path}' does that",)
+        raise
+
+
 def open_file(options: Namespace, path: str, *, write: bool = False) -> DataManager:
     """The database at the path, for reading unless ``write`` is set."""
-    from datamanager import DataManager, ReadOnlyError
+    from datamanager import DataManager
 
-    with naming(path, path):
-        try:
-            return DataManager(path, read_only=not write, busy_timeout=options.wait)
-        except ReadOnlyError as error:
-            if not hasattr(error, "sqlite_errorcode"):
-                error.args = (f"{error}: 'datamanager adopt {path}' does that",)
-            raise
+    with naming(path, path), telling_adopt(path):
+        return DataManager(path, read_only=not write, busy_timeout=options.wait)
 
 
 @contextmanager
