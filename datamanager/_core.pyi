@@ -755,7 +755,13 @@ class Manager:
         strategy: _Strategy | None,
         current_prices: bool,
         counts_only: bool = False,
-    ) -> tuple[list[UsageRow], list[tuple[str, float | None, CostSlice]]] | None: ...
+    ) -> (
+        tuple[
+            list[UsageRow],
+            list[tuple[str, float | None, CostSlice | tuple[float, float, Decimal]]],
+        ]
+        | None
+    ): ...
     def _prune(
         self,
         models: Sequence[str] | None,

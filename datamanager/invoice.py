@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-import time
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
 from datamanager.tables import Table
-from datamanager.usage import UsageTable, sum_exact, tariff_at, usage
+from datamanager.usage import UsageTable, sum_exact, usage
 from datamanager.windows import Zone
 
 if TYPE_CHECKING:
@@ -17,13 +16,13 @@ if TYPE_CHECKING:
 
     from datamanager._core import CostSlice, Tariff, UsageRow
     from datamanager.manager import DataManager
-    from datamanager.usage import Prices, Strategy
+    from datamanager.usage import Hours, Prices, Strategy
 
 Window = tuple[float | None, float | None]
 
 
 class InvoiceLine(NamedTuple):
-    """The tokens that paid the prices of one tier, or (with no tier) the hours of a model."""
+    """The tokens that paid the prices of one tier, or (with no tier) seconds at an hourly price."""
 
     model: str
     since: float | None  # when the tariff began to hold, epoch seconds; None: ever
@@ -36,8 +35,8 @@ class InvoiceLine(NamedTuple):
     input_price_per_million: float | None
     output_price_per_million: float | None
     cache_hit_price_per_million: float | None
-    runtime_seconds: float | None
-    hourly_price: float | None  # None too where it changed within the window
+    runtime_seconds: float | None  # that were billed by the hour
+    hourly_price: float | None
     cost: float
     cost_exact: Decimal
 
@@ -71,11 +70,6 @@ def _of_tokens(model: str, since: float | None, part: CostSlice) -> InvoiceLine:
     return _line(model, since=since, **values)
 
 
-def _price_of_hours(tariffs: Iterable[Tariff]) -> float | None:
-    prices = {tariff.hourly_price for tariff in tariffs if not tariff.use_tier_pricing}
-    return prices.pop() if len(prices) == 1 else None
-
-
 def applied(history: list[Tariff], window: Window) -> Iterator[Tariff]:
     """Those that held within the window."""
     start = -math.inf if window[0] is None else window[0]
@@ -87,14 +81,22 @@ def applied(history: list[Tariff], window: Window) -> Iterator[Tariff]:
             yield tariff
 
 
-def _of_hours(row: UsageRow, price: float | None) -> InvoiceLine:
-    return _line(
-        str(row.model),
-        runtime_seconds=row.runtime_seconds,
-        hourly_price=price,
-        cost=row.runtime_cost,
-        cost_exact=row.runtime_cost_exact,
-    )
+def _of_hours(row: UsageRow, hours: list[tuple[float | None, Hours]]) -> Iterator[InvoiceLine]:
+    """The row's cost is rounded once; what the lines' own rounding leaves is in the largest."""
+    costs = [cost for _, (_, _, cost) in hours]
+    if costs:
+        largest = costs.index(max(costs))
+        others = costs[:largest] + costs[largest + 1 :]
+        costs[largest] = sum_exact([row.runtime_cost_exact, *map(Decimal.copy_negate, others)])
+    for (since, (seconds, price, _)), exact in zip(hours, costs, strict=True):
+        yield _line(
+            str(row.model),
+            since=since,
+            runtime_seconds=seconds,
+            hourly_price=price,
+            cost=float(exact),
+            cost_exact=exact,
+        )
 
 
 def usage_and_invoice(
@@ -108,12 +110,15 @@ def usage_and_invoice(
 ) -> tuple[UsageTable, Invoice]:
     """Both of one moment, so that they agree while others write."""
     rows, parts = usage(dm, models, window, None, None, tz, strategy, prices, billing_anchor)
-    lines = []
+    lines: list[InvoiceLine] = []
     for row in rows:
-        lines += [_of_tokens(*part) for part in parts if part[0] == row.model]
-        if row.runtime_cost_exact:
-            history = dm.get_price_history(str(row.model))
-            now = tariff_at(history, time.time())
-            held = [now] if prices == "current" else applied(history, window)
-            lines.append(_of_hours(row, _price_of_hours(held)))
+        hours: list[tuple[float | None, Hours]] = []
+        for model, since, paid in parts:
+            if model != row.model:
+                continue
+            if isinstance(paid, tuple):
+                hours.append((since, paid))
+            else:
+                lines.append(_of_tokens(model, since, paid))
+        lines += _of_hours(row, hours)
     return UsageTable(rows, Zone(tz).tz), Invoice(lines)

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 Strategy = Literal["graduated", "volume", "cumulative"]
 Prices = Literal["historical", "current"]
 Moment = float | datetime
-Part = tuple[str, float | None, CostSlice]  # model, since when its tariff held, what was paid
+Hours = tuple[float, float, Decimal]  # seconds, hourly price, cost
+# The model, since when its tariff held, what was paid.
+Part = tuple[str, float | None, CostSlice | Hours]
 
 _EXACT = Context(prec=60)  # more digits than 128 bits have
 _COUNT_MAX = 2**63 - 1

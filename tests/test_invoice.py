@@ -6,9 +6,11 @@ import random
 from datetime import date
 from decimal import Decimal
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
+import datamanager.invoice
 from datamanager import DataManager, ModelNotFoundError
 
 BEGIN, DAYS = 1_759_276_800, 90  # 2025-10-01T00:00:00Z
@@ -67,7 +69,10 @@ def test_the_sum_is_that_of_usage(dm: DataManager, seed: int) -> None:
                 hours = [line for line in lines if line.tier_index is None]
                 assert sum(line.cost_exact for line in lines) == row.cost_exact
                 assert sum(line.cost_exact for line in hours) == row.runtime_cost_exact
-                assert [line.runtime_seconds for line in hours] in ([], [row.runtime_seconds])
+                seconds = [line.runtime_seconds or 0 for line in hours]
+                assert sum(seconds) <= row.runtime_seconds * (1 + 1e-12)
+                for line, paid in zip(hours, seconds, strict=True):
+                    assert line.cost == pytest.approx(paid * (line.hourly_price or 0) / 3600)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -109,12 +114,52 @@ def test_hours(dm: DataManager) -> None:
     (line,) = dm.invoice()
     assert (line.runtime_seconds, line.hourly_price, line.cost_exact) == (7200, 2.5, 5)
     dm.update_hourly_price("m", 3.5, effective_from=BEGIN + 3600)
-    (line,) = dm.invoice()
-    assert (line.hourly_price, line.cost_exact) == (None, 6)
+    lines = [(line.since, line.runtime_seconds, line.hourly_price) for line in dm.invoice()]
+    assert lines == [(None, 3600, 2.5), (BEGIN + 3600, 3600, 3.5)]
+    assert [line.cost_exact for line in dm.invoice()] == [Decimal("2.5"), Decimal("3.5")]
     (line,) = dm.invoice(start=BEGIN + 3600)
     assert (line.hourly_price, line.cost_exact) == (3.5, Decimal("3.5"))
     (line,) = dm.invoice(end=BEGIN + 3600)
     assert (line.hourly_price, line.cost_exact) == (2.5, Decimal("2.5"))
+
+
+def test_hours_that_were_billed_otherwise(dm: DataManager) -> None:
+    """Three by tiers, one by the hour: it alone is on the line."""
+    dm.set_pricing("m", tiers=[[1, 0, 0, 1, 1, False, None]], hourly_price=0.5)
+    dm.add_model_runtime_start("m", BEGIN)
+    dm.update_model_runtime_end("m", BEGIN + 4 * 3600)
+    dm.set_pricing("m", use_tier_pricing=False, effective_from=BEGIN + 3 * 3600)
+    (line,) = dm.invoice("m")
+    assert (line.runtime_seconds, line.hourly_price, line.cost) == (3600, 0.5, 0.5)
+
+
+def test_hours_that_are_rounded(dm: DataManager) -> None:
+    """Each line is a third and the total two: their last digits are not those of the sum."""
+    dm.set_pricing("m", hourly_price=1e-12, use_tier_pricing=False)
+    dm.update_hourly_price("m", 1e-12, effective_from=BEGIN + 1200)
+    dm.add_model_runtime_start("m", BEGIN)
+    dm.update_model_runtime_end("m", BEGIN + 2400)
+    invoice = dm.invoice("m")
+    assert invoice.total == dm.usage("m").total.cost_exact == Decimal("1e-12")
+    assert [line.cost_exact for line in invoice] == [Decimal("1e-12"), 0]
+
+
+def test_a_model_that_goes_meanwhile(
+    dm: DataManager, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that an invoice says is of the moment of its usage."""
+    real = datamanager.invoice.usage
+
+    def usage(*arguments: Any) -> Any:
+        found = real(*arguments)
+        with DataManager(path) as other:
+            other.delete_model_tables("m")
+        return found
+
+    test_hours(dm)
+    monkeypatch.setattr("datamanager.invoice.usage", usage)
+    assert dm.invoice().total == 6
+    assert dm.get_models() == []
 
 
 def test_nothing_to_pay(dm: DataManager) -> None:

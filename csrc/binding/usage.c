@@ -72,15 +72,23 @@ static PyObject *usage_list(module_state *state, const dm_usage *usage, const ro
 
 /* ---- parts ---- */
 
-/* A list of (model, since when its tariff held or None, CostSlice). */
+/* A CostSlice, or (seconds, hourly price, exact cost). */
+static PyObject *part_new(module_state *state, const dm_usage_part *part)
+{
+    if (!part->by_hour)
+        return cost_slice_new(state, &part->slice, &part->tokens, part->cost);
+    return Py_BuildValue("(ddN)", part->runtime_s, dm_price_to_double(part->hourly_price),
+                         decimal_new(state, part->cost));
+}
+
+/* A list of (model, since when its tariff held or None, what was paid). */
 static PyObject *part_list(module_state *state, const dm_usage *usage, const row_labels *labels)
 {
     PyObject *list = PyList_New((Py_ssize_t)usage->part_count);
     for (size_t i = 0; list != NULL && i < usage->part_count; i++) {
         const dm_usage_part *part = &usage->parts[i];
-        PyObject *row = Py_BuildValue(
-            "(NNN)", row_label(labels->models, part->model), number_or_none(part->from_s),
-            cost_slice_new(state, &part->slice, &part->tokens, part->cost));
+        PyObject *row = Py_BuildValue("(NNN)", row_label(labels->models, part->model),
+                                      number_or_none(part->from_s), part_new(state, part));
         if (row == NULL)
             Py_CLEAR(list);
         else

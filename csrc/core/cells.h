@@ -26,12 +26,13 @@ typedef struct {
     dm_amount hourly_price;
     dm_price_slice *slices; /* may be those of the tariff before it */
     size_t slice_count;
+    dm_runtime_sum seconds, runtime; /* that were billed by the hour, in all buckets */
 } dm__cell_tariff;
 
 typedef struct {
     double from_s, to_s;
     dm__bucket_sums *bucket;
-    const dm__cell_tariff *tariff;
+    dm__cell_tariff *tariff;
     bool begins_period;
     dm_slice_tokens *counts; /* one for each slice of the tariff */
 } dm__cell;

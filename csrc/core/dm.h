@@ -561,21 +561,25 @@ typedef struct {
     dm_amount runtime_cost; /* while it was billed by the hour; rounded to 1e-12 */
 } dm_usage_row;
 
-/* The tokens, of all buckets, that paid the prices of one tier while one tariff held. */
+/* The tokens, of all buckets, that paid the prices of one tier while one tariff held; or the
+ * seconds that paid its hourly price. */
 typedef struct {
     size_t model;
     double from_s; /* since when the tariff held; -INFINITY: ever */
     dm_price_slice slice;
     dm_slice_tokens tokens;
     dm_amount cost;
+    bool by_hour; /* then these two instead, and `cost` is rounded to 1e-12 */
+    double runtime_s;
+    dm_amount hourly_price;
 } dm_usage_part;
 
 typedef struct {
     dm_model_names models; /* in the order asked for, or of registration */
     dm_usage_row *rows;    /* a row for each model and bucket, models first */
     size_t row_count;
-    dm_usage_part *parts; /* by model, time and tier, where there are tokens; a model's token costs
-                             are the sum of its parts */
+    dm_usage_part *parts; /* by model, time and tier, where there are tokens, or seconds that cost
+                             something; a model's token costs are the sum of its parts */
     size_t part_count;
 } dm_usage;
 

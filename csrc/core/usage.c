@@ -238,9 +238,14 @@ static dm_status seconds_add(dm__cell *at, double from_s, double to_s, dm_error 
         return DM_OK;
     if (dm_runtime_add(&at->bucket->seconds, from_s, to_s, 1, NULL) != DM_OK)
         at->bucket->beyond_s += to_s - from_s;
-    return at->tariff->by_tiers
-               ? DM_OK
-               : dm_runtime_add(&at->bucket->runtime, from_s, to_s, at->tariff->hourly_price, err);
+    dm__cell_tariff *t = at->tariff;
+    if (t->by_tiers)
+        return DM_OK;
+    dm_status rc = dm_runtime_add(&at->bucket->runtime, from_s, to_s, t->hourly_price, err);
+    if (rc == DM_OK && t->hourly_price != 0)
+        rc = dm_runtime_add(&t->runtime, from_s, to_s, t->hourly_price, err);
+    return rc == DM_OK && t->hourly_price != 0 ? dm_runtime_add(&t->seconds, from_s, to_s, 1, err)
+                                               : rc;
 }
 
 static dm_status run_add(dm__cells *usage, const dm_run *run, dm_error *err)
@@ -350,8 +355,8 @@ static void slice_tokens_add(dm_slice_tokens *sum, const dm_slice_tokens *tokens
     sum->output += tokens->output;
 }
 
-/* What each slice of the tariff was paid for, in all cells, which are those from `*next` on;
- * `parts` has room for all slices. */
+/* What each slice of the tariff was paid for, or its hours, in all of its cells, which are those from
+ * `*next` on; `parts` has room. */
 static dm_status tariff_parts(const dm__cells *usage, size_t tariff_at, const dm__cell **next,
                               dm_usage_part *parts, size_t *count, dm_error *err)
 {
@@ -370,6 +375,15 @@ static dm_status tariff_parts(const dm__cells *usage, size_t tariff_at, const dm
         rc = dm_cost_sum(&part.slice, 1, &part.tokens, &part.cost, err);
         parts[(*count)++] = part;
     }
+    if (rc == DM_OK && !t->by_tiers && t->hourly_price != 0) {
+        dm_usage_part part = {.from_s = usage->tariff_from_s[tariff_at],
+                              .by_hour = true,
+                              .hourly_price = t->hourly_price,
+                              .runtime_s = dm_runtime_seconds(&t->seconds)};
+        rc = dm_runtime_cost(&t->runtime, &part.cost, err);
+        if (part.runtime_s > 0)
+            parts[(*count)++] = part;
+    }
     return rc;
 }
 
@@ -383,7 +397,7 @@ static dm_status parts_store(const dm__cells *usage, size_t model, model_parts *
 {
     size_t slices = 0;
     for (size_t i = 0; i < usage->tariff_count; i++)
-        slices += usage->tariffs[i].slice_count;
+        slices += usage->tariffs[i].slice_count + 1;
     const dm__cell *next = usage->cells;
     dm__free(out->parts); /* of a first try */
     *out = (model_parts){.parts = dm__malloc((slices + 1) * sizeof *out->parts)};

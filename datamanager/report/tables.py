@@ -135,8 +135,8 @@ def latency(report: Report, t: Texts) -> Grid:
 def _item(report: Report, line: InvoiceLine, t: Texts) -> str:
     if line.tier_index is None:
         hours = f"{(line.runtime_seconds or 0) / 3600:,.4f} {t['hours']}"
-        held = t["prices_changed"] if line.hourly_price is None else price(line.hourly_price)
-        return f"{hours} × {held}" if line.hourly_price is not None else f"{hours} ({held})"
+        since = f" ({t['since']} {name_of(report, line.since)})" if line.since else ""
+        return f"{hours} × {price(line.hourly_price or 0)}{since}"
     parts = [
         (line.input_tokens, line.input_price_per_million, t["in_short"]),
         (line.cache_hit_tokens, line.cache_hit_price_per_million, t["hit_short"]),

@@ -52,7 +52,6 @@ _ROWS: dict[str, tuple[str, str]] = {
     "hit_short": ("hits", "命中"),
     "out_short": ("out", "输出"),
     "since": ("since", "自"),
-    "prices_changed": ("prices changed within", "期间价格有变动"),
     "amount": ("Amount", "金额"),
     "total": ("Total", "合计"),
     "prices": ("Prices applied", "所用价格"),
