@@ -127,6 +127,7 @@ typedef struct {
     dm__index_name *indexes;       /* that are damaged */
     size_t index_count, index_capacity;
     bool seen;
+    sqlite3_stmt *keep; /* while declarations are read */
     char declared[DM__DECLARATION_SIZE];
     const char *like; /* the table among `ours` that one is compared with */
     int64_t deadline_ns;
@@ -148,6 +149,8 @@ dm_status dm__audit_each(dm__audit *audit, const char *table, dm__audit_row_fn e
                          const char *format, ...) DM_CHECKED;
 
 /* shape.c */
+/* First, once there are `ours`. */
+dm_status dm__declarations_read(dm__audit *audit) DM_CHECKED;
 /* Is `table` as `like` is among `ours`? `usable` becomes false where it cannot be read. */
 dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like,
                           bool *usable) DM_CHECKED;

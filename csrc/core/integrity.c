@@ -359,6 +359,8 @@ static dm_status rules_audit(dm__audit *audit)
     bool usable = true;
     dm_status rc = model_conn_open(audit);
     if (rc == DM_OK)
+        rc = dm__declarations_read(audit);
+    if (rc == DM_OK)
         rc = dm__audit_each(audit, NULL, object_finding,
                             "SELECT type,name,tbl_name FROM sqlite_schema WHERE"
                             " type IN ('trigger','view') ORDER BY name");

@@ -151,13 +151,54 @@ static void declaration_read(const char *sql, char text[DM__DECLARATION_SIZE])
     text[size] = '\0';
 }
 
-/* The schema is searched once for each table: that takes longer the more of them there are. */
-static dm_status declaration_note(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+static dm_status declaration_keep(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
 {
     (void)table;
-    audit->seen = true;
-    declaration_read((const char *)sqlite3_column_text(stmt, 0), audit->declared);
-    return DM_OK;
+    (void)sqlite3_bind_value(audit->keep, 1, sqlite3_column_value(stmt, 0));
+    (void)sqlite3_bind_value(audit->keep, 2, sqlite3_column_value(stmt, 1));
+    int code = sqlite3_step(audit->keep);
+    (void)sqlite3_reset(audit->keep);
+    return code == SQLITE_DONE
+               ? DM_OK
+               : dm__fail_sqlite(audit->err, audit->ours->db, code, "compare the tables");
+}
+
+/* SQLite has no index of its schema, and a search for each table of many models takes long: they go
+ * into one among `ours`, once. */
+dm_status dm__declarations_read(dm__audit *audit)
+{
+    dm_status rc = dm__conn_exec(audit->ours, audit->err,
+                                 "CREATE TABLE declarations(name TEXT PRIMARY KEY COLLATE NOCASE,"
+                                 " sql TEXT) WITHOUT ROWID");
+    if (rc != DM_OK)
+        return rc;
+    int code =
+        sqlite3_prepare_v2(audit->ours->db, "INSERT OR IGNORE INTO declarations VALUES(?1,?2)", -1,
+                           &audit->keep, NULL);
+    rc = code == SQLITE_OK
+             ? dm__audit_each(audit, NULL, declaration_keep, "SELECT name,sql FROM sqlite_schema")
+             : dm__fail_sqlite(audit->err, audit->ours->db, code, "compare the tables");
+    (void)sqlite3_finalize(audit->keep);
+    audit->keep = NULL;
+    return rc;
+}
+
+static dm_status declaration_find(dm__audit *audit, const char *table, bool *found)
+{
+    sqlite3_stmt *stmt = NULL;
+    int code = sqlite3_prepare_v2(audit->ours->db, "SELECT sql FROM declarations WHERE name=?1", -1,
+                                  &stmt, NULL);
+    dm_status rc = code == SQLITE_OK
+                       ? DM_OK
+                       : dm__fail_sqlite(audit->err, audit->ours->db, code, "compare the tables");
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_text(stmt, 1, table, -1, SQLITE_STATIC);
+        rc = dm__stmt_step(audit->ours, stmt, found, audit->err);
+    }
+    if (rc == DM_OK && *found)
+        declaration_read((const char *)sqlite3_column_text(stmt, 0), audit->declared);
+    (void)sqlite3_finalize(stmt);
+    return rc;
 }
 
 static dm_status declaration_audit(dm__audit *audit, const char *table)
@@ -219,12 +260,10 @@ static dm_status columns_audit(dm__audit *audit, const char *table, bool *usable
 
 dm_status dm__table_audit(dm__audit *audit, const char *table, const char *like, bool *usable)
 {
-    audit->seen = false;
+    bool found = false;
     audit->like = like;
-    dm_status rc =
-        dm__audit_each(audit, table, declaration_note,
-                       "SELECT sql FROM sqlite_schema WHERE name=%Q COLLATE NOCASE", table);
-    if (rc == DM_OK && !audit->seen) {
+    dm_status rc = declaration_find(audit, table, &found);
+    if (rc == DM_OK && !found) {
         *usable = false;
         audit->mend_models = true;
         return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW, "the table is missing");
