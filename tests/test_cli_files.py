@@ -124,10 +124,7 @@ def test_what_is_adopted(tmp_path: Path) -> None:
     refused(run("adopt", str(path)), 5, "not a database")
 
 
-WRITING = [["vacuum"], ["check", "--repair"], ["prices", "set", "m", "--hourly", "1", "--new"]]
-
-
-@pytest.mark.parametrize("command", [*READING, *WRITING], ids=" ".join)
+@every_command
 def test_an_empty_file_does_not_become_a_database(tmp_path: Path, command: list[str]) -> None:
     path = tmp_path / "usage.db"
     path.touch()
