@@ -355,9 +355,8 @@ static void slice_tokens_add(dm_slice_tokens *sum, const dm_slice_tokens *tokens
     sum->output += tokens->output;
 }
 
-/* What each slice of the tariff was paid for, or its hours, in all of its cells, which are those
- * from
- * `*next` on; `parts` has room. */
+/* What each slice of the tariff was paid for, or its hours, in all of its cells, which begin with
+ * `*next`; `parts` has room. */
 static dm_status tariff_parts(const dm__cells *usage, size_t tariff_at, const dm__cell **next,
                               dm_usage_part *parts, size_t *count, dm_error *err)
 {
