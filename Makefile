@@ -85,7 +85,7 @@ faults-long: faults ## the same for a night
 soak: build ## four processes, eight threads each, every operation, for DM_SECONDS (30; 1800 to be sure)
 	$(PY) tests/faults/soak.py
 
-asan: build ## everything under AddressSanitizer and UndefinedBehaviorSanitizer
+asan: build ## all but the command line under AddressSanitizer and UndefinedBehaviorSanitizer
 	@scripts/ctest gcc asan "$(CFLAGS_C) -fsanitize=address,undefined -fno-sanitize-recover=all" "$(LIBS)" $(CTESTS)
 	@scripts/asan $(PY)
 
@@ -112,7 +112,7 @@ format: build | deps-ci ## format all code
 	$(VENV)/bin/ruff check --fix datamanager tests bench examples scripts setup.py
 	clang-format -i csrc/*/*.[ch] tests/c/*.[ch] tests/faults/*.[ch] bench/c/*.c
 
-sdist-check: build ## the sdist installs in a clean venv and works; make asan runs all of its tests
+sdist-check: build ## the sdist installs in a clean venv and works; make asan runs its tests
 	@scripts/sdist-check $(PYTHON) $(abspath $(PY))
 
 clean: ## remove what was built, but not .venv
