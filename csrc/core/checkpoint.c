@@ -38,7 +38,7 @@ static int mode_is_wal(void *is_wal, int count, char **values, char **names)
 }
 
 /* Another program can do without one while we have no connection. The question has the connection
- * read, so that it has that shared memory: without it SQLite before 3.38 would crash at a lock. */
+ * read, so that it has that shared memory: without it SQLite 3.34 would crash at a lock. */
 static dm_status log_find(dm__conn *writer, bool *there, dm_error *err)
 {
     int code = sqlite3_exec(writer->db, "PRAGMA journal_mode", mode_is_wal, there, NULL);

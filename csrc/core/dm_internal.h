@@ -179,8 +179,7 @@ typedef struct dm__model {
     uint64_t hash;
     uint64_t used; /* the connection's clock when last found, for eviction */
     char safe[DM_SAFE_NAME_SIZE];
-    /* How often its insert had been prepared again when has_checksums was found out; -1: not yet.
-     */
+    /* How often its insert had been prepared again when has_checksums was found; -1: not yet. */
     int insert_prepared;
     bool has_checksums;
     sqlite3_stmt *stmts[DM__MODEL_STMT_COUNT];
