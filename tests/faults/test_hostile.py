@@ -94,13 +94,16 @@ def sql(path: Path, *statements: str) -> None:
 
 
 def canaries(path: Path) -> int | None:
-    """What the statements of the file have left; None where not even that can be read."""
+    """What the statements of the file have left; None where not even that can be read.
+
+    What has got there otherwise, from a table of the same page, is no such number.
+    """
     with (
         contextlib.suppress(sqlite3.Error),
         closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as db,
     ):
         db.execute("PRAGMA writable_schema=ON")  # a schema that is broken elsewhere is read, too
-        return int(db.execute("SELECT count(*) FROM canary").fetchone()[0])
+        return int(db.execute("SELECT count(*) FROM canary WHERE x=271828").fetchone()[0])
     return None
 
 
@@ -116,7 +119,7 @@ ENDLESS = "WITH RECURSIVE n(x) AS (SELECT 1 UNION ALL SELECT x+1 FROM n)"
 
 
 def trigger(when: str, table: str) -> str:
-    return f'CREATE TRIGGER t {when} ON "{table}" BEGIN INSERT INTO canary VALUES(1); END'
+    return f'CREATE TRIGGER t {when} ON "{table}" BEGIN INSERT INTO canary VALUES(271828); END'
 
 
 def instead_of_requests(sql: str) -> list[str]:
@@ -235,7 +238,7 @@ BY_SQL: dict[str, list[str]] = {
     "name that is no text": name("CAST(x'fffe' AS TEXT)"),
     "name with NUL": name("CAST(x'610062' AS TEXT)"),
     "empty name": name("''", "''"),
-    "SQL for a safe name": name("'evil'", "'x\"; INSERT INTO canary VALUES(1); --'"),
+    "SQL for a safe name": name("'evil'", "'x\"; INSERT INTO canary VALUES(271828); --'"),
     "schema for a safe name": name("'evil'", "'sqlite_master'"),
     "two models of one table": name("'twin'", f"'{SAFE.upper()}'"),
     "unknown collation": schema("sql=replace(sql,'timestamp REAL','timestamp REAL COLLATE evil')"),
@@ -276,7 +279,7 @@ def log_of_another(path: Path) -> None:
     with closing(sqlite3.connect(other, isolation_level=None)) as db:
         db.execute("PRAGMA journal_mode=WAL")
         db.execute("CREATE TABLE canary(x)")
-        db.execute("INSERT INTO canary VALUES(1)")
+        db.execute("INSERT INTO canary VALUES(271828)")
         Path(f"{path}-wal").write_bytes(Path(f"{other}-wal").read_bytes())
 
 
