@@ -225,12 +225,59 @@ static dm_status hourly_audit(dm__audit *audit, const char *table, int64_t row_i
                            row_id);
 }
 
-static dm_status start_audit(dm__audit *audit, const dm__model *model,
-                             const dm__price_change *change)
+/* Changes that begin inside what is kept of pruned time, of which no question can be answered. */
+typedef struct {
+    dm__audit *audit;
+    const dm__model *model;
+    const dm__history *history;
+    const dm__price_change *told; /* the last of them */
+} starts;
+
+/* Is there one after first_s and not after last_s? */
+static dm_status start_look(starts *all, double first_s, double last_s)
 {
-    return dm__found_error(
-        audit, dm__kept_price_admit(audit->conn, model, change->from_s, model, audit->err),
-        "datamanager_price_changes", change->id);
+    const dm__history *history = all->history;
+    size_t low = 0, high = history->count;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (history->changes[middle].from_s <= last_s)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    const dm__price_change *change = low == 0 ? NULL : &history->changes[low - 1];
+    if (change == NULL || change->from_s <= first_s || change == all->told)
+        return DM_OK;
+    all->told = change;
+    return dm__found_error(all->audit,
+                           dm__kept_price_admit(all->audit->conn, all->model, change->from_s,
+                                                all->model, all->audit->err),
+                           "datamanager_price_changes", change->id);
+}
+
+static dm_status part_start_look(void *argument, const dm__kept_part *part, dm_error *err)
+{
+    (void)err; /* is that of the audit */
+    return start_look(argument, part->first_s, part->last_s);
+}
+
+static dm_status run_start_look(void *argument, const dm_kept_run *run, dm_error *err)
+{
+    (void)err;
+    return run->runs == 1 /* kept as it was, and may be parted */
+               ? DM_OK
+               : start_look(argument, run->start_time_s, nextafter(run->end_time_s, 0));
+}
+
+static dm_status starts_audit(dm__audit *audit, const dm__model *model, const dm__history *history)
+{
+    starts all = {audit, model, history, NULL};
+    dm_status rc = dm__kept_parts_each(audit->conn, model->safe, -INFINITY, INFINITY, false,
+                                       part_start_look, &all, audit->err);
+    if (rc == DM_OK)
+        rc = dm__kept_runs_each(audit->conn, model->safe, run_start_look, &all, audit->err);
+    return rc == DM_CORRUPT_DATA ? DM_OK
+                                 : rc; /* of sums that are not sound the sums' audit tells */
 }
 
 static dm_status history_audit(dm__audit *audit, dm__model *model)
@@ -251,8 +298,8 @@ static dm_status history_audit(dm__audit *audit, dm__model *model)
         if (history.changes[i].id != 0)
             rc = hourly_audit(audit, "datamanager_price_changes", history.changes[i].id,
                               history.changes[i].hourly_price);
-    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
-        rc = start_audit(audit, model, &history.changes[i]);
+    if (rc == DM_OK)
+        rc = starts_audit(audit, model, &history);
     dm__history_reset(&history);
     return dm__found_error(audit, rc, "datamanager_price_changes", DM_NO_ROW);
 }
