@@ -292,6 +292,80 @@ def test_a_price_that_bills_nobody_is_not_kept(path: str, change: str) -> None:
         assert len(dm.get_price_history("m")) == 1
 
 
+def test_a_clock_that_is_set_back_changes_no_cost(path: str) -> None:
+    """What the tables show is then of a change that is yet to come, and still ours."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 1e6, 0, False, 0)])
+        use(dm, FUTURE - 1)
+        dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 1e7, 0, False, 0)], effective_from=FUTURE)
+        use(dm, FUTURE)
+        safe, history = dm.get_safe_model_name("m"), dm.get_price_history("m")
+        # As the file is where that change was made at its moment, with the clock there.
+        edit(
+            path,
+            f"UPDATE datamanager_price_changes SET changed_at={FUTURE} WHERE effective_from > 0",
+            f"UPDATE {safe}_tier_pricing SET input_price_per_million = 1e7",
+        )
+        assert dm.usage("m")[0].cost == 1.0 + 10.0
+        assert dm.get_model_billing("m").tier_pricing == history[0].tier_pricing
+        assert dm.get_price_history("m") == history
+    with DataManager(path) as dm:
+        assert dm.get_price_history("m") == history
+        dm.update_hourly_price("m", 2.0)
+        assert dm.usage("m")[0].cost == 1.0 + 10.0
+    with DataManager(path) as dm:  # its tables show what held then
+        assert len(dm.get_price_history("m")) == 3
+        assert dm.get_model_billing("m").hourly_price == 2.0
+
+
+def first_set_by_another(path: str, dm: DataManager) -> str:
+    """Then the history is one change, of number 0."""
+    dm.add_model_requests("m", [])
+    safe = dm.get_safe_model_name("m")
+    edit(path, f"INSERT INTO {safe}_tier_pricing VALUES (1, 0, 0, 1e6, 0, 0, 0)")
+    dm.update_hourly_price("m", 0.5)
+    assert len(dm.get_price_history("m")) == 1
+    return safe
+
+
+def test_another_program_sets_the_first_price_and_the_next(path: str) -> None:
+    with DataManager(path) as dm:
+        safe = first_set_by_another(path, dm)
+        use(dm, OLD)
+        edit(path, f"UPDATE {safe}_tier_pricing SET input_price_per_million = 1e7")
+        history = dm.get_price_history("m")
+        assert len(history) == 2
+        assert dm.get_price_history("m") == history
+        use(dm, FUTURE)
+        assert dm.usage("m")[0].cost == 1.0 + 10.0
+        edit(path, f"DROP TABLE {safe}_tier_pricing")
+    with DataManager(path) as dm:
+        use(dm, OLD)  # makes the table again
+        assert dm.get_model_billing("m").tier_pricing == history[1].tier_pricing
+        assert dm.get_price_history("m") == history
+
+
+def test_check_reads_the_change_of_number_0(path: str) -> None:
+    with DataManager(path) as dm:
+        safe = first_set_by_another(path, dm)
+        edit(path, "UPDATE datamanager_price_changes SET hourly_price = 1e27")
+        edit(path, f"UPDATE {safe}_billing SET hourly_price = 1e27")
+        tables = [finding.table for finding in dm.check()]
+        assert tables == [f"{safe}_billing", "datamanager_price_changes"]
+
+
+def test_a_row_of_prices_that_got_lost_is_no_price(path: str) -> None:
+    """By tiers and 0 per hour are what stands for it, and nobody has set them."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW], hourly_price=5.0, use_tier_pricing=False)
+        use(dm, FUTURE)
+        edit(path, f"DELETE FROM {dm.get_safe_model_name('m')}_billing")
+        assert dm.get_model_billing("m") == datamanager.ModelBilling(False, 5.0, [LOW])
+        dm.set_pricing("m", tiers=[HIGH])
+        assert dm.get_model_billing("m") == datamanager.ModelBilling(False, 5.0, [HIGH])
+        assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [5.0, 5.0]
+
+
 @pytest.mark.parametrize("kind", ["billing", "tier_pricing"])
 def test_a_table_of_prices_that_got_lost_is_no_price(path: str, kind: str) -> None:
     """The next write makes it again, and it shows what holds."""

@@ -294,10 +294,9 @@ static dm_status history_audit(dm__audit *audit, dm__model *model)
         rc = tiers_audit(audit, "datamanager_price_tiers", history.changes[i].id,
                          history.changes[i].tiers, history.changes[i].tier_count,
                          history.changes[i].tiers != now.tiers);
-    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
-        if (history.changes[i].id != 0)
-            rc = hourly_audit(audit, "datamanager_price_changes", history.changes[i].id,
-                              history.changes[i].hourly_price);
+    for (size_t i = 0; history.stored && i < history.count && rc == DM_OK; i++)
+        rc = hourly_audit(audit, "datamanager_price_changes", history.changes[i].id,
+                          history.changes[i].hourly_price);
     if (rc == DM_OK)
         rc = starts_audit(audit, model, &history);
     dm__history_reset(&history);

@@ -94,31 +94,35 @@ static dm_status change_insert(dm__history *history, double from_s, double made_
     return DM_OK;
 }
 
-/* Tables that show what held at some moment since our last change are only behind; otherwise
- * another program has changed them. */
+/* When the tables were last made to show what holds. */
+static double last_shown_s(const dm__history *history)
+{
+    double shown_s = -INFINITY;
+    for (size_t i = 0; i < history->count; i++)
+        shown_s = fmax(shown_s, history->changes[i].made_s);
+    return shown_s;
+}
+
+/* Tables that show what held at some moment since then are only behind, and what holds now is ours
+ * in any case: the clock may have been set back. Otherwise another program has changed them. */
 static bool tables_are_ours(const dm__history *history, const dm_billing *billing, double now_s)
 {
-    double since_s = -INFINITY;
-    for (size_t i = 0; i < history->count; i++)
-        since_s = fmax(since_s, fmin(history->changes[i].made_s, now_s));
-    dm__tariff then = dm__history_at(history, since_s);
-    bool ours = tables_show(billing, &then);
+    double shown_s = last_shown_s(history);
+    dm__tariff then = dm__history_at(history, shown_s), now = dm__history_at(history, now_s);
+    bool ours = tables_show(billing, &then) || tables_show(billing, &now);
     then = dm__history_at(history, NAN);
     for (size_t i = 0; i < history->count && !ours;) {
         double from_s = history->changes[i].from_s;
         dm__history_step(history, &i, &then);
-        ours = from_s > since_s && from_s <= now_s && tables_show(billing, &then);
+        ours = from_s > shown_s && from_s <= now_s && tables_show(billing, &then);
     }
     return ours;
 }
 
 /* What another program has put into the tables counts from now: since when, we cannot know. */
 static dm_status foreign_change_keep(dm__history *history, const dm_billing *billing, double now_s,
-                                     bool *found_out, dm_error *err)
+                                     dm__price_change **change_out, dm_error *err)
 {
-    *found_out = !tables_are_ours(history, billing, now_s);
-    if (!*found_out)
-        return DM_OK;
     dm__price_change *change = NULL;
     dm_status rc = change_insert(history, now_s, now_s, &change, err);
     if (rc != DM_OK)
@@ -130,7 +134,31 @@ static dm_status foreign_change_keep(dm__history *history, const dm_billing *bil
     change->sets = DM_PRICE_METHOD | DM_PRICE_HOURLY | DM_PRICE_TIERS;
     change->use_tier_pricing = billing->use_tier_pricing;
     change->hourly_price = billing->hourly_price;
+    *change_out = change;
     return DM_OK;
+}
+
+/* What the tables say, and the history with what another program has put into them, which is its
+ * change `*foreign_out`, or none. A billing row that got lost says nothing. */
+static dm_status prices_read(dm__conn *conn, dm__model *model, double now_s, dm__history *history,
+                             dm_billing *billing, dm__price_change **foreign_out, dm_error *err)
+{
+    int64_t rows = 0;
+    dm_status rc = dm__history_read(conn, model, history, err);
+    if (rc == DM_OK)
+        rc = dm__billing_read(conn, model, billing, err);
+    if (rc == DM_OK && history->stored && !tables_are_ours(history, billing, now_s))
+        rc = dm__conn_integer(conn, &rows, err, "SELECT count(*) FROM \"%w_billing\"", model->safe);
+    return rc == DM_OK && rows > 0 ? foreign_change_keep(history, billing, now_s, foreign_out, err)
+                                   : rc;
+}
+
+static dm_status prices_store(dm__conn *conn, dm__model *model, const dm__history *history,
+                              const dm_billing *billing, double now_s, dm_error *err)
+{
+    dm_status rc = dm__history_write(conn, model, history, err);
+    dm__tariff now = dm__history_at(history, now_s);
+    return rc == DM_OK ? tables_update(conn, model, billing, &now, err) : rc;
 }
 
 /* Could anybody be billed by it? */
@@ -200,37 +228,19 @@ static dm_status change_for(dm__conn *conn, dm__model *model, dm__history *histo
     return change_insert(history, from_s, now_s, change_out, err);
 }
 
-/* Of changes that were not there before; those that were stay what they are. */
-static dm_status changes_admit(dm__conn *conn, const dm__model *model, const dm__history *history,
-                               int64_t last_id, dm_error *err)
-{
-    dm_status rc = DM_OK;
-    for (size_t i = 0; i < history->count && rc == DM_OK; i++)
-        if (history->changes[i].id > last_id)
-            rc = dm__kept_price_admit(conn, model, history->changes[i].from_s, model, err);
-    return rc;
-}
-
 dm_status dm__foreign_change_store(dm__conn *conn, dm__model *model, bool store, bool *found_out,
                                    dm_error *err)
 {
-    bool found = false;
-    int64_t rows = 0;
+    double now_s = dm__realtime_s();
     dm__history history = {0};
     dm_billing billing = {0};
-    dm_status rc = dm__history_read(conn, model, &history, err);
-    int64_t last_id = last_change_id(&history);
-    if (rc == DM_OK)
-        rc = dm__billing_read(conn, model, &billing, err);
-    if (rc == DM_OK && last_id > 0 && billing_is_sound(&billing))
-        rc = foreign_change_keep(&history, &billing, dm__realtime_s(), &found, err);
-    if (rc == DM_OK && found) /* a row that got lost says nothing */
-        rc = dm__conn_integer(conn, &rows, err, "SELECT count(*) FROM \"%w_billing\"", model->safe);
-    found &= rows > 0;
-    if (rc == DM_OK && found)
-        rc = changes_admit(conn, model, &history, last_id, err);
+    dm__price_change *foreign = NULL;
+    dm_status rc = prices_read(conn, model, now_s, &history, &billing, &foreign, err);
+    bool found = rc == DM_OK && foreign != NULL && billing_is_sound(&billing);
+    if (found)
+        rc = dm__kept_price_admit(conn, model, now_s, model, err);
     if (rc == DM_OK && found && store)
-        rc = dm__history_write(conn, model, &history, err);
+        rc = prices_store(conn, model, &history, &billing, now_s, err);
     *found_out |= rc == DM_OK && found;
     dm_billing_reset(&billing);
     dm__history_reset(&history);
@@ -308,26 +318,19 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
     double now_s = dm__realtime_s();
     dm__history history = {0};
     dm_billing billing = {0};
-    dm__price_change *change = NULL;
-    bool foreign = false;
-    dm_status rc = dm__history_read(conn, model, &history, err);
+    dm__price_change *change = NULL, *foreign = NULL;
+    dm_status rc = prices_read(conn, model, now_s, &history, &billing, &foreign, err);
     int64_t last_id = last_change_id(&history);
-    if (rc == DM_OK)
-        rc = dm__billing_read(conn, model, &billing, err);
-    if (rc == DM_OK && history.count > 0)
-        rc = foreign_change_keep(&history, &billing, now_s, &foreign, err);
+    if (rc == DM_OK && foreign != NULL)
+        rc = dm__kept_price_admit(conn, model, now_s, model, err);
     if (rc == DM_OK)
         rc = change_for(conn, model, &history, edit->change.effective_from_s, now_s, &change, err);
-    if (rc == DM_OK)
-        rc = changes_admit(conn, model, &history, last_id, err);
+    if (rc == DM_OK && change->id > last_id) /* those that were there stay what they are */
+        rc = dm__kept_price_admit(conn, model, change->from_s, model, err);
     if (rc == DM_OK)
         rc = edit_apply(&history, change, edit, err);
     if (rc == DM_OK)
-        rc = dm__history_write(conn, model, &history, err);
-    if (rc == DM_OK) {
-        dm__tariff now = dm__history_at(&history, now_s);
-        rc = tables_update(conn, model, &billing, &now, err);
-    }
+        rc = prices_store(conn, model, &history, &billing, now_s, err);
     dm_billing_reset(&billing);
     dm__history_reset(&history);
     return rc;
@@ -338,9 +341,9 @@ dm_status dm__prices_show(dm__conn *conn, dm__model *model, dm_error *err)
     dm__history history = {0};
     dm_billing billing = {0};
     dm_status rc = dm__history_read(conn, model, &history, err);
-    if (rc == DM_OK && last_change_id(&history) > 0)
+    if (rc == DM_OK && history.stored)
         rc = dm__billing_read(conn, model, &billing, err);
-    if (rc == DM_OK && last_change_id(&history) > 0) {
+    if (rc == DM_OK && history.stored) {
         dm__tariff now = dm__history_at(&history, dm__realtime_s());
         rc = tables_update(conn, model, &billing, &now, err);
     }
@@ -355,12 +358,10 @@ dm_status dm__billing_now(dm__conn *conn, dm__model *model, dm_billing *billing,
 {
     double now_s = dm__realtime_s();
     dm__history history = {0};
-    dm_status rc = dm__billing_read(conn, model, billing, err);
-    if (rc == DM_OK)
-        rc = dm__history_read(conn, model, &history, err);
-    bool ours = rc != DM_OK || tables_are_ours(&history, billing, now_s);
-    conn->foreign_price |= history.count > 0 && !ours && billing_is_sound(billing);
-    if (rc == DM_OK && history.count > 0 && ours) {
+    dm__price_change *foreign = NULL;
+    dm_status rc = prices_read(conn, model, now_s, &history, billing, &foreign, err);
+    conn->foreign_price |= foreign != NULL && billing_is_sound(billing);
+    if (rc == DM_OK && history.count > 0) {
         dm__tariff now = dm__history_at(&history, now_s);
         dm_tier *tiers = dm__array_copy(now.tiers, now.tier_count, sizeof *tiers);
         if (tiers == NULL) {
@@ -404,14 +405,10 @@ dm_status dm__tariffs_read(dm__conn *conn, dm__model *model, dm_tariffs *tariffs
 {
     dm__history history = {0};
     dm_billing billing = {0};
-    bool foreign = false;
+    dm__price_change *foreign = NULL; /* today's prices are those that the tables show */
     dm_tariffs_reset(tariffs);
-    dm_status rc = dm__history_read(conn, model, &history, err);
-    if (rc == DM_OK && history.count > 0)
-        rc = dm__billing_read(conn, model, &billing, err);
-    if (rc == DM_OK && history.count > 0) /* today's prices are those that the tables show */
-        rc = foreign_change_keep(&history, &billing, dm__realtime_s(), &foreign, err);
-    conn->foreign_price |= foreign && billing_is_sound(&billing);
+    dm_status rc = prices_read(conn, model, dm__realtime_s(), &history, &billing, &foreign, err);
+    conn->foreign_price |= foreign != NULL && billing_is_sound(&billing);
     if (rc != DM_OK)
         goto done;
     tariffs->tariffs = dm__calloc(history.count + 1, sizeof *tariffs->tariffs);
