@@ -366,6 +366,28 @@ def test_a_row_of_prices_that_got_lost_is_no_price(path: str) -> None:
         assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [5.0, 5.0]
 
 
+def test_another_program_sets_one_price_while_the_tables_are_behind(path: str) -> None:
+    """Only that one is its own: what came into force meanwhile goes on to hold."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW], hourly_price=1.0)
+        use(dm, OLD)
+        dm.set_pricing("m", tiers=[HIGH], effective_from=FUTURE)
+        # The same file as it will be found after that moment.
+        edit(
+            path,
+            f"UPDATE datamanager_price_changes SET changed_at={OLD}",
+            f"UPDATE datamanager_price_changes SET effective_from={PAST} WHERE effective_from > 0",
+            f"UPDATE {dm.get_safe_model_name('m')}_billing SET hourly_price = 7.0",
+        )
+        now = datamanager.ModelBilling(True, 7.0, [HIGH])
+        assert dm.get_model_billing("m") == now
+        history = dm.get_price_history("m")
+        assert [t.tier_pricing for t in history] == [[LOW], [HIGH], [HIGH]]
+    with DataManager(path) as dm:
+        assert dm.get_price_history("m") == history
+        assert dm.get_model_billing("m") == now
+
+
 @pytest.mark.parametrize("kind", ["billing", "tier_pricing"])
 def test_a_table_of_prices_that_got_lost_is_no_price(path: str, kind: str) -> None:
     """The next write makes it again, and it shows what holds."""

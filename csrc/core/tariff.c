@@ -27,11 +27,8 @@ static const dm_tier *tier_find(const dm_tier *tiers, size_t count, int64_t tier
 
 /* ---- the tables show what holds now ---- */
 
-static bool tables_show(const dm_billing *billing, const dm__tariff *tariff)
+static bool tiers_show(const dm_billing *billing, const dm__tariff *tariff)
 {
-    if (billing->use_tier_pricing != tariff->use_tier_pricing ||
-        billing->hourly_price != tariff->hourly_price)
-        return false;
     for (size_t i = 0; i < billing->tier_count; i++) /* the older class may put its own there */
         if (!dm__tier_is_placeholder(&billing->tiers[i]) &&
             tier_find(tariff->tiers, tariff->tier_count, billing->tiers[i].tier_index) == NULL)
@@ -43,6 +40,19 @@ static bool tables_show(const dm_billing *billing, const dm__tariff *tariff)
             return false;
     }
     return true;
+}
+
+/* What they do not show of it, as in dm_price_change. */
+static unsigned tables_differ(const dm_billing *billing, const dm__tariff *tariff)
+{
+    return (billing->use_tier_pricing != tariff->use_tier_pricing ? DM_PRICE_METHOD : 0u) |
+           (billing->hourly_price != tariff->hourly_price ? DM_PRICE_HOURLY : 0u) |
+           (tiers_show(billing, tariff) ? 0u : DM_PRICE_TIERS);
+}
+
+static bool tables_show(const dm_billing *billing, const dm__tariff *tariff)
+{
+    return tables_differ(billing, tariff) == 0;
 }
 
 static dm_status tables_update(dm__conn *conn, dm__model *model, const dm_billing *billing,
@@ -119,21 +129,25 @@ static bool tables_are_ours(const dm__history *history, const dm_billing *billin
     return ours;
 }
 
-/* What another program has put into the tables counts from now: since when, we cannot know. */
+/* What another program has put into the tables counts from now: since when, we cannot know. What it
+ * has left as we last showed it does not: the tables may be behind with that. */
 static dm_status foreign_change_keep(dm__history *history, const dm_billing *billing, double now_s,
                                      dm__price_change **change_out, dm_error *err)
 {
     dm__price_change *change = NULL;
+    dm__tariff shown = dm__history_at(history, last_shown_s(history));
     dm_status rc = change_insert(history, now_s, now_s, &change, err);
     if (rc != DM_OK)
         return rc;
-    change->tiers = dm__array_copy(billing->tiers, billing->tier_count, sizeof *billing->tiers);
-    if (change->tiers == NULL)
-        return dm__no_memory(err);
-    change->tier_count = billing->tier_count;
-    change->sets = DM_PRICE_METHOD | DM_PRICE_HOURLY | DM_PRICE_TIERS;
+    change->sets = tables_differ(billing, &shown);
     change->use_tier_pricing = billing->use_tier_pricing;
     change->hourly_price = billing->hourly_price;
+    if (change->sets & DM_PRICE_TIERS) {
+        change->tiers = dm__array_copy(billing->tiers, billing->tier_count, sizeof *billing->tiers);
+        if (change->tiers == NULL)
+            return dm__no_memory(err);
+        change->tier_count = billing->tier_count;
+    }
     *change_out = change;
     return DM_OK;
 }
