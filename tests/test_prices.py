@@ -388,6 +388,31 @@ def test_another_program_sets_one_price_while_the_tables_are_behind(path: str) -
         assert dm.get_model_billing("m") == now
 
 
+@pytest.mark.parametrize("run_goes_on", [False, True])
+def test_a_change_beside_tiers_that_overlap(path: str, run_goes_on: bool) -> None:
+    """It would store what nobody can be billed by: only one that puts them right is taken."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW])
+        use(dm, FUTURE)
+        if run_goes_on:
+            dm.add_model_runtime_start("m", OLD)
+        safe = dm.get_safe_model_name("m")
+        edit(path, f"INSERT INTO {safe}_tier_pricing VALUES (2, 5, 10, 1, 1, 0, 0)")
+        for date in (None, PAST, FUTURE):
+            with pytest.raises(datamanager.CorruptDataError, match="overlap tier"):
+                dm.set_billing_strategy("m", "volume", effective_from=date)
+        with sqlite3.connect(path) as db:
+            rows = db.execute("SELECT count(*) FROM datamanager_price_changes").fetchone()
+            assert rows == (1,)
+        dm.delete_tier_pricing("m", 2)
+        assert dm.get_model_billing("m").tier_pricing == [LOW]
+        assert dm.usage("m")[0].requests == 1
+        edit(path, f"INSERT INTO {safe}_tier_pricing VALUES (2, 5, 10, 1, 1, 0, 0)")
+        dm.set_pricing("m", tiers=[LOW, HIGH])
+        assert dm.get_model_billing("m").tier_pricing == [LOW, HIGH]
+        assert [f for f in dm.check() if f.severity == "error"] == []
+
+
 @pytest.mark.parametrize("kind", ["billing", "tier_pricing"])
 def test_a_table_of_prices_that_got_lost_is_no_price(path: str, kind: str) -> None:
     """The next write makes it again, and it shows what holds."""

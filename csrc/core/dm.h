@@ -382,7 +382,8 @@ typedef enum {
  * request or run is later than it: setting up is one change. The manual's tables show what held
  * at the time of the latest change. DM_INVALID where a change would begin inside what is kept of
  * pruned requests or runs, after the first and up to the last (see dm_prune): no question could be
- * answered afterwards. */
+ * answered afterwards. DM_CORRUPT_DATA where another program has set what nobody could be billed by
+ * and the change does not put it right. */
 
 /* DM_INVALID where the tier would overlap another of the model's tiers of that moment. */
 dm_status dm_tier_put(dm_manager *m, dm_str model, const dm_tier *tier, dm_tier_mode mode,

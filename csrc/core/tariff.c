@@ -175,14 +175,22 @@ static dm_status prices_store(dm__conn *conn, dm__model *model, const dm__histor
     return rc == DM_OK ? tables_update(conn, model, billing, &now, err) : rc;
 }
 
-/* Could anybody be billed by it? */
+/* Could anybody be billed by them? */
+static dm_status prices_check(double hourly_price, const dm_tier *tiers, size_t count,
+                              dm_error *err)
+{
+    dm_status rc = dm__price_check("hourly_price", hourly_price, err);
+    for (size_t i = 0; i < count && rc == DM_OK; i++) {
+        rc = dm_tier_check(&tiers[i], err);
+        if (rc == DM_OK)
+            rc = dm__tier_admit(tiers, i, &tiers[i], DM_TIER_ADD, err);
+    }
+    return rc;
+}
+
 static bool billing_is_sound(const dm_billing *billing)
 {
-    bool sound = dm__price_check("hourly_price", billing->hourly_price, NULL) == DM_OK;
-    for (size_t i = 0; i < billing->tier_count && sound; i++)
-        sound = dm_tier_check(&billing->tiers[i], NULL) == DM_OK &&
-                dm__tier_admit(billing->tiers, i, &billing->tiers[i], DM_TIER_ADD, NULL) == DM_OK;
-    return sound;
+    return prices_check(billing->hourly_price, billing->tiers, billing->tier_count, NULL) == DM_OK;
 }
 
 /* A run that goes on is use only after a while: what is set up by several calls is one change. */
@@ -326,6 +334,19 @@ static dm_status edit_apply(dm__history *history, dm__price_change *change,
     return DM_OK;
 }
 
+/* With another program's change: once stored, what bills nobody would be in the way of every
+ * question about that time. */
+static dm_status outcome_admit(const dm__model *model, const dm__tariff *now, dm_error *err)
+{
+    dm_error why = {0};
+    return prices_check(now->hourly_price, now->tiers, now->tier_count, &why) == DM_OK
+               ? DM_OK
+               : dm__fail(err, DM_CORRUPT_DATA,
+                          "prices of %s, which another program has changed: %s; only a change from "
+                          "now on that puts this right is taken",
+                          model->safe, why.text);
+}
+
 dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit *edit,
                           dm_error *err)
 {
@@ -337,12 +358,17 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
     int64_t last_id = last_change_id(&history);
     if (rc == DM_OK && foreign != NULL)
         rc = dm__kept_price_admit(conn, model, now_s, model, err);
-    if (rc == DM_OK)
+    if (rc == DM_OK && foreign != NULL && isnan(edit->change.effective_from_s))
+        change = foreign;
+    else if (rc == DM_OK)
         rc = change_for(conn, model, &history, edit->change.effective_from_s, now_s, &change, err);
     if (rc == DM_OK && change->id > last_id) /* those that were there stay what they are */
         rc = dm__kept_price_admit(conn, model, change->from_s, model, err);
     if (rc == DM_OK)
         rc = edit_apply(&history, change, edit, err);
+    dm__tariff now = dm__history_at(&history, now_s);
+    if (rc == DM_OK && foreign != NULL)
+        rc = outcome_admit(model, &now, err);
     if (rc == DM_OK)
         rc = prices_store(conn, model, &history, &billing, now_s, err);
     dm_billing_reset(&billing);
