@@ -413,6 +413,19 @@ def test_a_change_beside_tiers_that_overlap(path: str, run_goes_on: bool) -> Non
         assert [f for f in dm.check() if f.severity == "error"] == []
 
 
+def test_tiers_that_overlap_stop_no_question_about_another_time(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[TierPricing(1, 0, 0, 1e6, 0, False, 0)])
+        use(dm, OLD)
+        safe = dm.get_safe_model_name("m")
+        edit(path, f"INSERT INTO {safe}_tier_pricing VALUES (2, 5, 10, 1, 1, 0, 0)")
+        assert dm.usage("m", start=OLD, end=OLD + 1)[0].cost == 1.0
+        assert dm.invoice("m", start=OLD, end=OLD + 1).total == 1.0
+        for window in ({}, {"start": OLD, "end": FUTURE}):
+            with pytest.raises(datamanager.CorruptDataError, match="overlaps tier"):
+                dm.usage("m", **window)
+
+
 @pytest.mark.parametrize("kind", ["billing", "tier_pricing"])
 def test_a_table_of_prices_that_got_lost_is_no_price(path: str, kind: str) -> None:
     """The next write makes it again, and it shows what holds."""

@@ -58,28 +58,58 @@ static dm_status tariff_without_prices(dm__cells *usage, dm_error *err)
     return rc;
 }
 
+/* Where the cells begin: what came before in the period counts too. */
+static double cells_begin_s(const dm__cells *usage)
+{
+    const dm_usage_query *query = usage->query;
+    double begin_s = query->edges_s[0];
+    if (!usage->cumulative)
+        return begin_s;
+    ptrdiff_t period = dm__last_at_most(query->periods_s, query->period_count, begin_s);
+    return period < 0 ? -INFINITY : query->periods_s[period];
+}
+
+/* The tariffs that cells will have: what is wrong with another is no matter. */
+static void tariffs_choose(dm__cells *usage, const dm_tariffs *history, size_t *first_out,
+                           size_t *count_out)
+{
+    const dm_usage_query *query = usage->query;
+    bool current = query->current_prices;
+    double now_s = dm__realtime_s(), end_s = query->edges_s[query->edge_count - 1];
+    size_t first = 0, end = history->count;
+    for (size_t i = 0; current && i < end && history->tariffs[i].from_s <= now_s; i++)
+        first = i;
+    if (current)
+        end = first + 1;
+    for (size_t i = first; i < end; i++) {
+        const dm_tariff *tariff = &history->tariffs[i];
+        dm_strategy strategy = query->strategy != NULL ? *query->strategy : tariff->strategy;
+        usage->cumulative |= tariff->use_tier_pricing && strategy == DM_STRATEGY_CUMULATIVE;
+    }
+    double begin_s = cells_begin_s(usage);
+    while (first + 1 < end && history->tariffs[first + 1].from_s <= begin_s)
+        first++;
+    while (first + 1 < end && history->tariffs[end - 1].from_s >= end_s)
+        end--;
+    *first_out = first;
+    *count_out = end - first;
+}
+
 static dm_status tariffs_make(dm__conn *conn, dm__model *model, dm__cells *usage, dm_error *err)
 {
     dm_tariffs history = {0};
+    size_t first = 0, count = 0;
     dm_status rc = dm__tariffs_read(conn, model, &history, err);
     if (rc != DM_OK)
         goto done;
-    size_t first = 0, count = history.count;
-    if (usage->query->current_prices) {
-        double now_s = dm__realtime_s();
-        while (first + 1 < count && history.tariffs[first + 1].from_s <= now_s)
-            first++;
-        count = 1;
-    }
+    tariffs_choose(usage, &history, &first, &count);
     rc = tariffs_alloc(usage, count, err);
     for (size_t i = 0; i < count && rc == DM_OK; i++) {
         usage->tariff_count++;
-        usage->tariff_from_s[i] = i == 0 ? -INFINITY : history.tariffs[i].from_s;
         const dm_tariff *from = &history.tariffs[first + i];
+        usage->tariff_from_s[i] = usage->query->current_prices ? -INFINITY : from->from_s;
         bool go_on = i > 0 && from->tiers == from[-1].tiers;
         rc = tariff_make(&usage->tariffs[i], from, go_on, usage->query, model, err);
-        usage->cumulative |=
-            usage->tariffs[i].by_tiers && usage->tariffs[i].strategy == DM_STRATEGY_CUMULATIVE;
     }
     if (rc == DM_OK && usage->cumulative && usage->query->periods_s == NULL)
         rc = dm__fail(err, DM_MISUSE, "the cumulative strategy needs billing periods");
@@ -141,15 +171,9 @@ static void cell_make(dm__cells *usage, dm__cell *out, double from_s, double to_
 
 static dm_status cuts_to_cells(dm__cells *usage, dm_error *err)
 {
-    const dm_usage_query *query = usage->query;
-    double begin_s = query->edges_s[0];
-    if (usage->cumulative) { /* what came before in the period counts too */
-        ptrdiff_t period = dm__last_at_most(query->periods_s, query->period_count, begin_s);
-        begin_s = period < 0 ? -INFINITY : query->periods_s[period];
-    }
     size_t cut_count = 0, slices = 0;
     dm_status rc = DM_OK;
-    double *cuts = cuts_make(usage, begin_s, &cut_count);
+    double *cuts = cuts_make(usage, cells_begin_s(usage), &cut_count);
     usage->cells = dm__calloc(cut_count + 1, sizeof *usage->cells);
     if (cuts == NULL || usage->cells == NULL) {
         rc = dm__no_memory(err);
