@@ -426,6 +426,29 @@ def test_tiers_that_overlap_stop_no_question_about_another_time(path: str) -> No
                 dm.usage("m", **window)
 
 
+def test_what_changes_nothing_is_no_change(path: str) -> None:
+    """A host that sets its prices whenever it starts does not come near the limit."""
+    with DataManager(path) as dm:
+        dm.set_pricing("m", hourly_price=0.0)  # the first is one, whatever it says
+        use(dm, FUTURE)
+        dm.set_pricing("m", tiers=[LOW, HIGH], hourly_price=1.0, strategy="volume")
+        history = dm.get_price_history("m")
+        assert len(history) == 2
+        for _ in range(3):
+            dm.set_pricing("m", tiers=[HIGH, LOW], hourly_price=1.0, use_tier_pricing=True)
+            dm.set_billing_strategy("m", "volume")
+            dm.set_tier_pricing("m", LOW)
+            dm.update_tier_pricing("m", HIGH)
+        with pytest.raises(datamanager.TierExistsError):
+            dm.add_tier_pricing("m", LOW)
+        assert dm.get_price_history("m") == history
+        edit(path, f"UPDATE {dm.get_safe_model_name('m')}_billing SET hourly_price = 7.0")
+        dm.set_pricing("m", hourly_price=1.0)  # which is one, where another program's is seen
+        assert dm.get_model_billing("m").hourly_price == 1.0
+        dm.set_pricing("m", tiers=[LOW])
+        assert dm.get_model_billing("m").tier_pricing == [LOW]
+
+
 @pytest.mark.parametrize("kind", ["billing", "tier_pricing"])
 def test_a_table_of_prices_that_got_lost_is_no_price(path: str, kind: str) -> None:
     """The next write makes it again, and it shows what holds."""

@@ -25,6 +25,18 @@ static const dm_tier *tier_find(const dm_tier *tiers, size_t count, int64_t tier
     return NULL;
 }
 
+/* Is each of them among the others, just as it is? */
+static bool tiers_within(const dm_tier *tiers, size_t count, const dm_tier *among,
+                         size_t among_count)
+{
+    for (size_t i = 0; i < count; i++) {
+        const dm_tier *same = tier_find(among, among_count, tiers[i].tier_index);
+        if (same == NULL || !tiers_equal(same, &tiers[i]))
+            return false;
+    }
+    return true;
+}
+
 /* ---- the tables show what holds now ---- */
 
 static bool tiers_show(const dm_billing *billing, const dm__tariff *tariff)
@@ -33,13 +45,7 @@ static bool tiers_show(const dm_billing *billing, const dm__tariff *tariff)
         if (!dm__tier_is_placeholder(&billing->tiers[i]) &&
             tier_find(tariff->tiers, tariff->tier_count, billing->tiers[i].tier_index) == NULL)
             return false;
-    for (size_t i = 0; i < tariff->tier_count; i++) {
-        const dm_tier *shown =
-            tier_find(billing->tiers, billing->tier_count, tariff->tiers[i].tier_index);
-        if (shown == NULL || !tiers_equal(shown, &tariff->tiers[i]))
-            return false;
-    }
-    return true;
+    return tiers_within(tariff->tiers, tariff->tier_count, billing->tiers, billing->tier_count);
 }
 
 /* What they do not show of it, as in dm_price_change. */
@@ -334,6 +340,26 @@ static dm_status edit_apply(dm__history *history, dm__price_change *change,
     return DM_OK;
 }
 
+/* A host may set its prices whenever it starts. What it dates is kept in any case: it stays where
+ * an earlier change is dated back. */
+static bool edit_is_needless(const dm__history *history, const dm_billing *billing,
+                             const dm__price_edit *edit, double now_s)
+{
+    const dm_price_change *set = &edit->change;
+    dm__tariff now = dm__history_at(history, now_s);
+    if (!history->stored || !tables_show(billing, &now) || !isnan(set->effective_from_s) ||
+        edit->kind == DM__EDIT_TIER_DELETE)
+        return false;
+    if (edit->kind == DM__EDIT_TIER_PUT)
+        return edit->mode != DM_TIER_ADD && tiers_within(&edit->tier, 1, now.tiers, now.tier_count);
+    return (!(set->sets & DM_PRICE_METHOD) || set->use_tier_pricing == now.use_tier_pricing) &&
+           (!(set->sets & DM_PRICE_HOURLY) || set->hourly_price == now.hourly_price) &&
+           (!(set->sets & DM_PRICE_STRATEGY) || set->strategy == now.strategy) &&
+           (!(set->sets & DM_PRICE_TIERS) ||
+            (set->tier_count == now.tier_count &&
+             tiers_within(set->tiers, set->tier_count, now.tiers, now.tier_count)));
+}
+
 /* With another program's change: once stored, what bills nobody would be in the way of every
  * question about that time. */
 static dm_status outcome_admit(const dm__model *model, const dm__tariff *now, dm_error *err)
@@ -356,7 +382,9 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
     dm__price_change *change = NULL, *foreign = NULL;
     dm_status rc = prices_read(conn, model, now_s, &history, &billing, &foreign, err);
     int64_t last_id = last_change_id(&history);
-    if (rc == DM_OK && foreign != NULL)
+    if (rc != DM_OK || (foreign == NULL && edit_is_needless(&history, &billing, edit, now_s)))
+        goto done;
+    if (foreign != NULL)
         rc = dm__kept_price_admit(conn, model, now_s, model, err);
     if (rc == DM_OK && foreign != NULL && isnan(edit->change.effective_from_s))
         change = foreign;
@@ -371,6 +399,7 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
         rc = outcome_admit(model, &now, err);
     if (rc == DM_OK)
         rc = prices_store(conn, model, &history, &billing, now_s, err);
+done:
     dm_billing_reset(&billing);
     dm__history_reset(&history);
     return rc;
