@@ -305,6 +305,9 @@ def test_batches_that_end_in_another_order(dm: DataManager) -> None:
                 outer.__exit__(None, None, None)
         else:
             outer.__exit__(ending, ending(), None)
+        for refused in (lambda: dm.add_model_request("m", ROW), lambda: dm.batch().__enter__()):
+            with pytest.raises(datamanager.DataManagerError, match="was dropped"):
+                refused()
         with pytest.raises(datamanager.DataManagerError, match="no batch open here"):
             inner.__exit__(None, None, None)
         assert dm.get_models() == []
@@ -315,6 +318,37 @@ def test_batches_that_end_in_another_order(dm: DataManager) -> None:
     ):
         pass
     assert dm.add_model_request("m", ROW) == 1
+
+
+def test_a_level_that_another_thread_ends(dm: DataManager) -> None:
+    """Inside the others nothing is stored either: they raise as well, and are tried again."""
+    outer = dm.batch().__enter__()
+    middle = dm.batch().__enter__()
+    with pytest.raises(datamanager.DataManagerError, match="no batch open here"), dm.batch():
+        with (
+            ThreadPoolExecutor(1) as other,
+            pytest.raises(datamanager.DataManagerError, match=r"another thread"),
+        ):
+            other.submit(middle.__exit__, None, None, None).result()
+        with pytest.raises(datamanager.DataManagerError, match="was dropped"):
+            dm.add_model_request("m", ROW)
+    with pytest.raises(datamanager.DataManagerError, match="was dropped"):
+        dm.add_model_request("m", ROW)
+    assert outer.__exit__(KeyError, KeyError(), None) is False
+    assert dm.get_models() == []
+    assert dm.add_model_request("m", ROW) == 1
+
+
+def test_closing_with_a_dropped_batch_open(path: str) -> None:
+    """Of its writes an error has told already."""
+    dm = DataManager(path)
+    outer, inner = dm.batch().__enter__(), dm.batch().__enter__()
+    dm.add_model_request("m", ROW)
+    with pytest.raises(datamanager.DataManagerError, match="writes: 1"):
+        outer.__exit__(None, None, None)
+    dm.close()
+    with pytest.raises(datamanager.ClosedError):
+        inner.__exit__(None, None, None)
 
 
 def test_closing_with_a_batch_open(path: str) -> None:

@@ -4,8 +4,10 @@
  * No connection and no lock is held while the caller's code runs.
  *
  * Who ends a level names it. Another thread may do so, or a coroutine that shares the thread: then
- * nobody can tell any more whose writes are whose, and the batch goes as a whole. All of this is
- * done under the store's lock, as it may be another thread's batch. */
+ * nobody can tell any more whose writes are whose, and the batch goes as a whole. Its other levels
+ * stay until each has ended, and refuse what is written inside: stored at once it would be there
+ * twice when the caller, whom the end tells of an error, tries again. All of this is done under the
+ * store's lock, as it may be another thread's batch. */
 #include "dm_store.h"
 
 #include <string.h>
@@ -33,8 +35,21 @@ static void batch_free(dm__batch *batch)
     dm__free(batch);
 }
 
+static dm_status dropped_check(const dm__batch *batch, dm_error *err)
+{
+    return batch->dropped
+               ? dm__fail(err, DM_MISUSE,
+                          "the batch open here was dropped, as a level of it was ended out of "
+                          "order or by another thread: nothing is written until the others "
+                          "have ended")
+               : DM_OK;
+}
+
 static dm_status batch_add(dm__batch *batch, dm__change *change, dm_error *err)
 {
+    dm_status rc = dropped_check(batch, err);
+    if (rc != DM_OK)
+        return rc;
     if (batch->count == batch->capacity) {
         size_t capacity = batch->capacity * 2 + 16;
         dm__change **changes = dm__realloc(batch->changes, capacity * sizeof *changes);
@@ -86,6 +101,9 @@ size_t dm__batches_drop(dm_manager *m)
 
 static dm_status batch_push(dm__batch *batch, uint64_t level, dm_error *err)
 {
+    dm_status rc = dropped_check(batch, err);
+    if (rc != DM_OK)
+        return rc;
     dm__batch_mark *marks = dm__realloc(batch->marks, (batch->depth + 1) * sizeof *marks);
     if (marks == NULL)
         return dm__no_memory(err);
@@ -176,13 +194,30 @@ static dm__batch *batch_of_level(dm_manager *m, uint64_t level)
     return NULL;
 }
 
+/* Of a dropped batch; the last takes it along. */
+static void level_forget(dm_manager *m, dm__batch *batch, uint64_t level)
+{
+    unsigned left = 0;
+    for (unsigned i = 0; i < batch->depth; i++)
+        if (batch->marks[i].level != level)
+            batch->marks[left++] = batch->marks[i];
+    batch->depth = left;
+    if (left == 0) {
+        batch_unlink(m, batch);
+        batch_free(batch);
+    }
+}
+
 /* End the level. An outermost one leaves its batch to the caller, who is then the only one to have
  * it. With the store's lock held. */
 static dm_status level_end(dm_manager *m, uint64_t level, bool commit, dm__batch **ended_out,
                            dm_error *err)
 {
     dm__batch *batch = batch_of_level(m, level);
-    if (batch == NULL)
+    bool dropped = batch != NULL && batch->dropped;
+    if (dropped)
+        level_forget(m, batch, level);
+    if (batch == NULL || dropped)
         return dm__fail(err, DM_MISUSE,
                         "no batch open here: what was begun has been ended or dropped already, or "
                         "is from before a fork, and the parent's");
@@ -195,8 +230,9 @@ static dm_status level_end(dm_manager *m, uint64_t level, bool commit, dm__batch
                 : "a batch was ended by another thread than the one that began it, and to which it "
                   "belongs: all of it was dropped, writes: %zu",
             batch->count);
-        batch_unlink(m, batch);
-        batch_free(batch);
+        batch_cut(batch, 0);
+        batch->dropped = true;
+        level_forget(m, batch, level);
         return rc;
     }
     batch->depth--;

@@ -411,7 +411,8 @@ bool dm_in_batch(dm_manager *m);
  * dm_ids_free); NULL and 0 for an inner batch or without `commit`. When a write fails at the end,
  * its error is reported, nothing of the batch is stored, and the batch is over all the same.
  * DM_MISUSE where it is not open; and where it is another thread's, or one inside it is still open:
- * then all of it is dropped, from the outermost on. */
+ * then all of it is dropped, from the outermost on, and writes and batches of the thread it belongs
+ * to are DM_MISUSE until its other levels have ended, each with DM_MISUSE. */
 dm_status dm_batch_end(dm_manager *m, uint64_t level, bool commit, dm_ids **ids_out,
                        size_t *count_out, dm_error *err) DM_CHECKED;
 void dm_ids_free(dm_ids *ids);

@@ -92,6 +92,7 @@ typedef struct dm__batch {
     struct dm__batch *next;
     uint64_t thread_serial; /* not pthread_self(): that of a thread that has ended comes again */
     unsigned depth;
+    bool dropped;          /* takes no more writes; stays until its other levels have ended */
     dm__batch_mark *marks; /* one a level, the outermost first */
     dm__change **changes;
     size_t count, capacity;
