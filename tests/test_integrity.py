@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterable
 from contextlib import closing
 from pathlib import Path
@@ -898,6 +899,28 @@ def test_prices_come_back_where_they_began_in_the_tables(path: str, loss: str) -
     with DataManager(path) as dm:
         before = dm.get_model_billing(NAME), dm.get_price_history(NAME)
         assert (before[0].use_tier_pricing, before[0].hourly_price) == (False, 0.7)
+        alter(path, loss)
+        assert [f.repaired for f in dm.check(repair=True)] == [True]
+        assert (dm.get_model_billing(NAME), dm.get_price_history(NAME)) == before
+        assert dm.check() == []
+
+
+@pytest.mark.parametrize("loss", ["DELETE FROM {safe}_billing", "DROP TABLE {safe}_tier_pricing"])
+def test_what_is_made_again_beside_prices_of_before(path: str, loss: str) -> None:
+    """The tables are behind a change that has come: half of it would pass for another's price."""
+    build(path)
+    with DataManager(path) as dm:
+        tiers = [[1, 0, 0, 9.0, 9.0, False, 0.0]]
+        later = time.time() + 1000
+        dm.set_pricing(NAME, tiers=tiers, hourly_price=3.0, effective_from=later)
+    alter(
+        path,
+        "UPDATE datamanager_price_changes SET changed_at=changed_at-2000,"
+        "effective_from=effective_from-2000",
+    )
+    with DataManager(path) as dm:
+        before = dm.get_model_billing(NAME), dm.get_price_history(NAME)
+        assert before[0].hourly_price == 3.0
         alter(path, loss)
         assert [f.repaired for f in dm.check(repair=True)] == [True]
         assert (dm.get_model_billing(NAME), dm.get_price_history(NAME)) == before

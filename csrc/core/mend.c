@@ -28,21 +28,6 @@ static dm_status name_taken(dm__audit *audit, const char *table, int64_t *taken)
                             table);
 }
 
-static dm_status prices_mend(dm__audit *audit, dm__model *model, bool billing, bool tiers)
-{
-    dm__history history = {0};
-    dm_status rc = dm__history_read(audit->conn, model, &history, audit->err);
-    dm__tariff now = dm__history_at(&history, dm_now_s());
-    bool known = rc == DM_OK && history.stored;
-    if (known && billing)
-        rc = dm__billing_write(audit->conn, model, now.use_tier_pricing, now.hourly_price,
-                               audit->err);
-    for (size_t i = 0; known && tiers && i < now.tier_count && rc == DM_OK; i++)
-        rc = dm__tier_write(audit->conn, model, &now.tiers[i], audit->err);
-    dm__history_reset(&history);
-    return rc;
-}
-
 static dm_status tables_mend(dm__audit *audit, dm_str name, const char *safe)
 {
     static const char *const suffixes[] = {"_runtime", "_requests", "_billing", "_tier_pricing"};
@@ -62,8 +47,8 @@ static dm_status tables_mend(dm__audit *audit, dm_str name, const char *safe)
     rc = dm__model_tables_create(audit->conn, safe, audit->err);
     if (rc == DM_OK)
         rc = dm__model_find(audit->conn, name, &model, audit->err);
-    if (rc == DM_OK)
-        rc = prices_mend(audit, model, billing_rows == 0, !there[3]);
+    if (rc == DM_OK && (billing_rows == 0 || !there[3])) /* all: half would pass for another's */
+        rc = dm__prices_show(audit->conn, model, audit->err);
     for (size_t i = 0; i < 4 && rc == DM_OK; i++)
         if (!there[i])
             rc = mended(audit, tables[i], made_again);
