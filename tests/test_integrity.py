@@ -504,6 +504,27 @@ def test_damaged_index_is_built_anew(path: str) -> None:
         assert len(dm.get_model_requests(NAME)) == 501
 
 
+def test_what_cannot_be_read_of_an_index(path: str) -> None:
+    """SQLite commits no transaction in which it has met that; a table is made again beside it."""
+    build(path)
+    index = "sqlite_autoindex_model_name_mapping_1"
+    page = root_page(path, index)
+    alter(path, "DROP TABLE {safe}_runtime")
+
+    def spoil(file: bytearray) -> None:
+        at = file.index(b"\x03\x17\x09other", (page - 1) * 4096)
+        assert at < page * 4096
+        file[at + 2] = 10  # no type that a row's id could have
+
+    damage(path, spoil)
+    with DataManager(path) as dm:
+        assert [(f.repaired, f.table, f.text) for f in dm.check(repair=True)] == [
+            (True, None, f"the index {index} was damaged: built anew"),
+            (True, f"{SAFE}_runtime", "the table was missing: made again"),
+        ]
+        assert dm.check() == []
+
+
 def forget_an_entry(path: str, index: str = "sqlite_autoindex_model_name_mapping_1") -> None:
     """In an index of the names, which holds both."""
     page = root_page(path, index)
@@ -615,9 +636,17 @@ def test_an_index_that_cannot_be_built_anew(path: str) -> None:
         assert dm.check() == [f for f in done if not f.repaired and f != why]
 
 
-def test_any_damaged_index_is_built_anew(path: str) -> None:
+@pytest.mark.parametrize(
+    "indexed",
+    [
+        "model_name_mapping(original_name)",
+        "model_name_mapping(original_name) WHERE id>0",
+        "datamanager_price_tiers(tier_index)",  # which has no row ids
+    ],
+)
+def test_any_damaged_index_is_built_anew(path: str, indexed: str) -> None:
     build(path)
-    alter(path, "CREATE INDEX mine ON model_name_mapping(original_name)")
+    alter(path, f"CREATE INDEX mine ON {indexed}")
     forget_an_entry(path, "mine")
     with DataManager(path) as dm:
         assert dm.check()

@@ -130,7 +130,8 @@ typedef struct {
     sqlite3_stmt *keep; /* while declarations are read */
     char declared[DM__DECLARATION_SIZE];
     const char *like; /* the table among `ours` that one is compared with */
-    int64_t deadline_ns;
+    dm_manager *m;
+    size_t lone_entries; /* of the index that was looked at last: their rows are not in the table */
 } dm__audit;
 
 #define DM__MODEL_SAFE "model"

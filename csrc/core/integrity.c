@@ -417,7 +417,6 @@ static dm_status check_and_mend(dm_manager *m, dm__audit *audit, bool repair, dm
     if (rc != DM_OK || !repair ||
         !(audit->index_count > 0 || audit->mend_models || audit->mend_tables))
         return rc;
-    audit->deadline_ns = dm__deadline_ns(m);
     rc = dm__write_alone(m, dm__mend_run, audit, err);
     audit->kept = audit->found->count; /* what was done, and after it what is still to be told */
     return rc == DM_OK ? dm__read_aside(m, audit_run, audit, err) : rc;
@@ -426,7 +425,7 @@ static dm_status check_and_mend(dm_manager *m, dm__audit *audit, bool repair, dm
 dm_status dm_check(dm_manager *m, bool quick, bool repair, dm_findings *findings_out, dm_error *err)
 {
     dm_findings found = {0};
-    dm__audit audit = {.found = &found, .quick = quick};
+    dm__audit audit = {.m = m, .found = &found, .quick = quick};
     dm_status rc = repair ? dm__writable(m, err) : DM_OK;
     if (rc == DM_OK)
         rc = check_and_mend(m, &audit, repair, err);

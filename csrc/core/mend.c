@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
  * Mending what can be mended without losing anything: tables and rows that are missing are made
- * again, prices from the history; indexes are built anew from the rows, if they know of no others.
- * One transaction. */
-#include "dm_internal.h"
+ * again, prices from the history, in one transaction; indexes are built anew from the rows, each in
+ * one of its own, if they know of no others. */
+#include "dm_store.h"
 
 #include <stdio.h>
 
@@ -127,20 +127,39 @@ static dm_status shared_table_mend(dm__audit *audit, const void *argument)
     return rc == DM_OK ? mended(audit, shared->table, shared->done) : rc;
 }
 
-/* ---- one after the other ---- */
+/* ---- indexes ---- */
 
-/* Where a write of the table's page was lost, its index may be the last that knows of a row. */
-static dm_status lone_entries_count(dm__audit *audit, const char *index, const char *table,
-                                    int64_t *count)
+static dm_status lone_entry(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
 {
-    return dm__conn_integer(audit->conn, count, audit->err,
-                            "SELECT count(*) FROM \"%w\" AS entry INDEXED BY \"%w\" WHERE NOT"
-                            " EXISTS(SELECT 1 FROM \"%w\" AS row NOT INDEXED"
-                            " WHERE row._rowid_=entry._rowid_)",
-                            table, index, table);
+    (void)stmt;
+    (void)table;
+    audit->lone_entries++;
+    return DM_OK;
 }
 
-static dm_status lone_entries_look(dm__audit *audit, const char *index, int64_t *count)
+/* Where a write of the table's page was lost, its index may be the last that knows of a row. An
+ * index that cannot be read to its end is asked as far as it can; one that leaves out rows, or is
+ * of a table without row ids, cannot be asked, and is always another program's. */
+static dm_status lone_entries_look(dm__audit *audit, const char *index, const char *table)
+{
+    size_t before = audit->found->count;
+    audit->lone_entries = 0;
+    dm_status rc = dm__audit_each(audit, table, lone_entry,
+                                  "SELECT 1 FROM \"%w\" AS entry INDEXED BY \"%w\" WHERE NOT"
+                                  " EXISTS(SELECT 1 FROM \"%w\" AS row NOT INDEXED"
+                                  " WHERE row._rowid_=entry._rowid_)",
+                                  table, index, table);
+    audit->found->count = before; /* what it could not read */
+    if (rc != DM_OK || audit->lone_entries == 0)
+        return rc;
+    return dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW,
+                     "the index %.100s has %lld %s missing in the table: not built anew, it may"
+                     " be all that is left of them",
+                     index, (long long)audit->lone_entries,
+                     audit->lone_entries == 1 ? "entry whose row is" : "entries whose rows are");
+}
+
+static dm_status index_look(dm__audit *audit, const char *index)
 {
     static const char sql[] = "SELECT tbl_name FROM sqlite_schema WHERE type='index' AND name=?1";
     sqlite3_stmt *stmt = NULL;
@@ -154,35 +173,49 @@ static dm_status lone_entries_look(dm__audit *audit, const char *index, int64_t 
     const char *table = rc == DM_OK && row ? (const char *)sqlite3_column_text(stmt, 0) : NULL;
     if (rc == DM_OK && row && table == NULL)
         rc = dm__no_memory(audit->err);
+    audit->lone_entries = 0;
     if (table != NULL)
-        rc = lone_entries_count(audit, index, table, count);
-    if (rc == DM_OK && *count > 0)
-        rc = dm__found(audit, DM_SEVERITY_ERROR, table, DM_NO_ROW,
-                       "the index %.100s has %lld %s missing in the table: not built anew, it may"
-                       " be all that is left of them",
-                       index, (long long)*count,
-                       *count == 1 ? "entry whose row is" : "entries whose rows are");
+        rc = lone_entries_look(audit, index, table);
     (void)sqlite3_finalize(stmt);
     return rc;
 }
 
-static dm_status index_mend(dm__audit *audit, const void *index)
+static dm_status index_build(dm__audit *audit, const char *index)
 {
     char text[sizeof((dm_finding *)NULL)->text];
-    int64_t lone_entries = 0;
-    (void)snprintf(text, sizeof text, "the index %s was damaged: built anew", (const char *)index);
-    dm_status rc = lone_entries_look(audit, index, &lone_entries);
-    if (rc != DM_OK || lone_entries > 0)
-        return rc;
-    rc = dm__conn_exec(audit->conn, audit->err, "REINDEX main.\"%w\"", (const char *)index);
+    (void)snprintf(text, sizeof text, "the index %s was damaged: built anew", index);
+    dm_status rc = dm__begin_waiting(audit->conn, dm__deadline_ns(audit->m), audit->err);
+    if (rc == DM_OK)
+        rc = dm__conn_exec(audit->conn, audit->err, "REINDEX main.\"%w\"", index);
+    if (rc == DM_OK)
+        rc = dm__stmt_exec(audit->conn, DM__STMT_COMMIT, audit->err);
+    dm__rollback(audit->conn);
+    if (rc == DM_CORRUPT_DATA || rc == DM_DAMAGED)
+        return dm__found(audit, DM_SEVERITY_ERROR, NULL, DM_NO_ROW,
+                         "the index %s cannot be built anew: %.100s", index, audit->err->text);
     return rc == DM_OK ? mended(audit, NULL, text) : rc;
 }
 
+/* SQLite commits no transaction in which it has met damage, so each is looked at before its own.
+ * Another process may write between the two: that leaves no entry without its row, as SQLite writes
+ * and removes both together. */
+static dm_status indexes_mend(dm__audit *audit)
+{
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < audit->index_count && rc == DM_OK; i++) {
+        rc = index_look(audit, audit->indexes[i].name);
+        if (rc == DM_OK && audit->lone_entries == 0)
+            rc = index_build(audit, audit->indexes[i].name);
+    }
+    return rc;
+}
+
+/* ---- one after the other ---- */
+
 typedef dm_status (*mend_fn)(dm__audit *audit, const void *argument);
 
-/* What stands in the way of one thing (a view of a table's name, two rows where an index has one)
- * must not keep others as they are. The check afterwards tells what is missing still; why an index
- * cannot be built is told here. */
+/* What stands in the way of one thing (a view of a table's name) must not keep others as they are.
+ * The check afterwards tells what is missing still. */
 static dm_status mend_apart(dm__audit *audit, mend_fn work, const void *argument)
 {
     size_t before = audit->found->count;
@@ -190,19 +223,11 @@ static dm_status mend_apart(dm__audit *audit, mend_fn work, const void *argument
     if (rc != DM_OK)
         return rc;
     rc = work(audit, argument);
-    bool failed = rc == DM_CORRUPT_DATA || rc == DM_DAMAGED;
-    dm_error why = *audit->err;
-    if (failed) {
+    if (rc == DM_CORRUPT_DATA || rc == DM_DAMAGED) {
         audit->found->count = before;
         rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_ROLLBACK, audit->err);
     }
-    if (rc == DM_OK)
-        rc = dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err);
-    return rc == DM_OK && failed && work == index_mend
-               ? dm__found(audit, DM_SEVERITY_ERROR, NULL, DM_NO_ROW,
-                           "the index %s cannot be built anew: %.100s", (const char *)argument,
-                           why.text)
-               : rc;
+    return rc == DM_OK ? dm__stmt_exec(audit->conn, DM__STMT_SAVEPOINT_RELEASE, audit->err) : rc;
 }
 
 static dm_status shared_tables_mend(dm__audit *audit)
@@ -213,12 +238,11 @@ static dm_status shared_tables_mend(dm__audit *audit)
     return rc;
 }
 
-static dm_status mend(dm__audit *audit)
+static dm_status tables_mend_all(dm__audit *audit)
 {
+    size_t before = audit->found->count;
     dm_model_names names = {0};
-    dm_status rc = DM_OK;
-    for (size_t i = 0; i < audit->index_count && rc == DM_OK; i++)
-        rc = mend_apart(audit, index_mend, audit->indexes[i].name);
+    dm_status rc = dm__begin_waiting(audit->conn, dm__deadline_ns(audit->m), audit->err);
     if (rc == DM_OK)
         rc = shared_tables_mend(audit);
     if (rc == DM_OK)
@@ -228,7 +252,13 @@ static dm_status mend(dm__audit *audit)
     for (size_t i = 0; i < names.count && rc == DM_OK; i++)
         rc = mend_apart(audit, model_mend, &names.models[i]);
     dm_model_names_reset(&names);
-    return rc;
+    if (rc == DM_OK)
+        rc = dm__stmt_exec(audit->conn, DM__STMT_COMMIT, audit->err);
+    dm__rollback(audit->conn);
+    if (rc != DM_DAMAGED)
+        return rc;
+    audit->found->count = before; /* SQLite commits none of it; the check tells what is damaged */
+    return DM_OK;
 }
 
 dm_status dm__mend_run(dm__conn *conn, void *argument, dm_error *err)
@@ -238,13 +268,10 @@ dm_status dm__mend_run(dm__conn *conn, void *argument, dm_error *err)
     audit->err = err;
     dm__audit_begin(audit);
     audit->found->count = 0; /* only what is done; the check afterwards tells the rest */
-    dm_status rc = dm__begin_waiting(conn, audit->deadline_ns, err);
     dm__conn_stoppable_set(conn, true);
+    dm_status rc = indexes_mend(audit);
     if (rc == DM_OK)
-        rc = mend(audit);
+        rc = tables_mend_all(audit);
     dm__conn_stoppable_set(conn, false);
-    if (rc == DM_OK)
-        rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
-    dm__rollback(conn);
     return rc;
 }
