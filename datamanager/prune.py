@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import date, datetime
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from datamanager import windows
-from datamanager._core import InvalidDataError, Pruned
+from datamanager._core import CorruptDataError, InvalidDataError, Pruned
 from datamanager.tables import Table
 from datamanager.usage import names_of
 
@@ -37,9 +38,9 @@ class PrunedTable(Table[Pruned]):
 def _first_and_last(dm: DataManager, names: Sequence[str] | None) -> tuple[float, float] | None:
     moments = [moment for moment in dm._time_span(names) if moment is not None]
     if names is None:
-        moments += [
-            time for run in dm.get_program_runtime() for time in (run.start_time, run.end_time)
-        ]
+        with contextlib.suppress(CorruptDataError):  # told once the models are pruned
+            runs = dm.get_program_runtime()
+            moments += [time for run in runs for time in (run.start_time, run.end_time)]
     return (min(moments), max(moments)) if moments else None
 
 

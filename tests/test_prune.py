@@ -550,6 +550,51 @@ def test_what_is_not_what_was_stored_stays(path: str, strategy: str) -> None:
         assert dm.usage("m", by=HOUR, tz="UTC")["cost_exact"] == right and wrong(dm) == []
 
 
+@pytest.mark.parametrize("column", ["input_tokens", "timestamp"])
+def test_what_is_impossible_stays(path: str, column: str) -> None:
+    with DataManager(path, checksums=True) as dm:
+        dm.set_pricing("a", tiers=TIERS, strategy="cumulative")
+        for name in ("a", "b"):
+            dm.add_model_requests(name, [[BEGIN + i * 60, 300, 7, 0, 300] for i in range(9)])
+        right = dm.usage("a")["cost_exact"]
+        table = dm.get_safe_model_name("a") + "_requests"
+        kept = f"(SELECT {column} FROM {dm.get_safe_model_name('b')}_requests WHERE id=4)"
+        other_program(path, f"CREATE TABLE kept AS SELECT {kept} AS value")
+        other_program(path, f"UPDATE {table} SET {column}=-5 WHERE id=4")
+        for gone in (17, 0):
+            for dry_run in (True, False):
+                pruned = dm.prune(BEGIN + DAY, tz="UTC", dry_run=dry_run)
+                assert pruned.total.requests == gone
+        assert {found.row for found in wrong(dm) if found.table == table} == {4}
+        other_program(path, f"UPDATE {table} SET {column}=(SELECT value FROM kept)")
+        assert dm.prune(BEGIN + DAY, tz="UTC").total.requests == 1
+        assert dm.usage("a")["cost_exact"] == right
+
+
+@pytest.mark.parametrize("fault", ["row", "sum"])
+def test_one_models_damage_keeps_no_other(path: str, fault: str) -> None:
+    """It is told at the end."""
+    with DataManager(path) as dm:
+        rows = [[BEGIN + i, 5, 5, 0, 5] for i in range(9)]
+        dm.add_model_requests("a", rows)
+        if fault == "sum":
+            dm.prune(BEGIN + 5, tz="UTC")
+            other_program(path, "UPDATE datamanager_usage_sums SET input_tokens=-1")
+        else:
+            table = dm.get_safe_model_name("a") + "_requests"
+            other_program(path, f"UPDATE {table} SET input_tokens=-5 WHERE id=4")
+        dm.add_model_requests("b", rows)
+        dm.add_program_runtime_start(BEGIN)
+        dm.update_program_runtime_end(BEGIN + 1)
+        dm.add_program_runtime_start(BEGIN + 2 * DAY)
+        for _ in range(2):
+            with pytest.raises(datamanager.CorruptDataError, match=r"row [14]: "):
+                dm.prune(BEGIN + DAY, tz="UTC")
+            assert dm.get_model_requests("b") == [] and len(dm.get_program_runtime()) == 1
+        with pytest.raises(datamanager.CorruptDataError, match=r"row [14]: "):
+            dm.prune(BEGIN + DAY, tz="UTC", models="a")
+
+
 def test_where_nothing_is_kept_all_goes(path: str) -> None:
     with DataManager(path, checksums=True) as dm:
         dm.add_model_requests("m", [[BEGIN + i, 1, 1, 0, 1] for i in range(9)])

@@ -594,7 +594,8 @@ dm_status dm_usage_get(dm_manager *m, const dm_usage_query *query, dm_usage *usa
                        dm_error *err) DM_CHECKED;
 
 /* The time of the first and of the last request, or the ends of runs where those lie further out,
- * of some or all (NULL) models; both NaN where there is neither. */
+ * of some or all (NULL) models; both NaN where there is neither. A row that is impossible counts
+ * with its time, or not at all. */
 dm_status dm_time_span_get(dm_manager *m, const dm_str *models, size_t model_count,
                            double *first_s_out, double *last_s_out, dm_error *err) DM_CHECKED;
 

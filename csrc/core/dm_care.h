@@ -70,7 +70,8 @@ void dm_prune_result_reset(dm_prune_result *result);
  * answer as before, but for those of which an edge lies inside a bucket that was kept: dm_usage_get
  * refuses these, and what would store such an edge is refused, too (DM_INVALID). So is a call
  * inside a batch, unless it is dry. A request whose checksum differs stays, unless nothing is
- * kept. DM_MODEL_NOT_FOUND. */
+ * kept. Where a model's data are damaged the others are pruned, and then the first such error is
+ * returned (DM_CORRUPT_DATA). DM_MODEL_NOT_FOUND. */
 dm_status dm_prune(dm_manager *m, const dm_prune_query *query, const dm_progress *progress,
                    dm_prune_result *result_out, dm_error *err) DM_CHECKED;
 

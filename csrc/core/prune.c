@@ -99,6 +99,12 @@ static dm_status plan_merge(prune_plan *plan, size_t from, dm_error *err)
     return DM_OK;
 }
 
+/* What differs from its checksum stays, also where its values are impossible. */
+static bool model_compares(dm__conn *conn, const dm__model *model, const dm_prune_query *query)
+{
+    return query->edges_s != NULL && dm__checksums_exist(conn, model->safe);
+}
+
 /* Take in what has come since it was last looked at, up to `last_id`. */
 static dm_status plan_extend(dm__conn *conn, dm__model *model, prune_plan *plan, int64_t last_id,
                              dm_error *err)
@@ -108,6 +114,7 @@ static dm_status plan_extend(dm__conn *conn, dm__model *model, prune_plan *plan,
                      .end_id = last_id,
                      .start_s = first_s(plan->query),
                      .end_s = plan->end_s,
+                     .times_only = model_compares(conn, model, plan->query),
                      .limit = SIZE_MAX,
                      .capacity = DM__CHUNK_ROWS,
                      .full = planned_take,
@@ -188,8 +195,28 @@ static dm_status kept_count(dm__conn *conn, const char *safe, const prune_plan *
 static dm_status count_add(void *argument, const dm__rows_part *part, dm_error *err)
 {
     (void)err;
-    ((dm_pruned *)argument)->requests += (int64_t)part->rows.count;
+    *(int64_t *)argument += (int64_t)part->rows.count;
     return DM_OK;
+}
+
+static dm_status requests_count(dm__conn *conn, dm__model *model, const dm_prune_query *query,
+                                int64_t *count, dm_error *err)
+{
+    dm__rows_query rows = {
+        .start_s = first_s(query), .end_s = query->before_s, .each = count_add, .argument = count};
+    int64_t staying = 0;
+    if (!model_compares(conn, model, query))
+        return dm__rows_each(conn, model, &rows, err);
+    dm__conn_stoppable_set(conn, true);
+    dm_status rc = dm__conn_integer(conn, count, err,
+                                    "SELECT count(*) FROM \"%w_requests\" NOT INDEXED"
+                                    " WHERE timestamp>=%!.17g AND timestamp<%!.17g",
+                                    model->safe, rows.start_s, fmin(rows.end_s, 9e307));
+    dm__conn_stoppable_set(conn, false);
+    if (rc == DM_OK)
+        rc = dm__checksums_differing(conn, model->safe, rows.start_s, rows.end_s, &staying, err);
+    *count -= staying;
+    return rc;
 }
 
 /* `model` NULL: of the program. */
@@ -200,20 +227,15 @@ static dm_status what_goes(dm__conn *conn, dm__model *model, const dm_prune_quer
     const char *safe = model == NULL ? DM__PROGRAM : model->safe;
     dm_pruned kept = {0, 0};
     *count = (dm_pruned){0, 0};
-    dm__rows_query rows = {
-        .start_s = first_s(query), .end_s = query->before_s, .each = count_add, .argument = count};
-    int64_t staying = 0;
     dm_status rc = runs_plan(conn, model, query, &plan.runs, err);
     count->runs = (int64_t)plan.runs.count;
     if (rc == DM_OK && model != NULL)
-        rc = dm__rows_each(conn, model, &rows, err);
-    if (rc == DM_OK && model != NULL && query->edges_s != NULL)
-        rc = dm__checksums_differing(conn, safe, rows.start_s, rows.end_s, &staying, err);
+        rc = requests_count(conn, model, query, &count->requests, err);
     if (rc == DM_OK)
         rc = kept_count(conn, safe, &plan, 0, INT64_MAX, &kept.requests, err);
     if (rc == DM_OK)
         rc = kept_count(conn, safe, &plan, 1, INT64_MAX, &kept.runs, err);
-    count->requests += kept.requests - staying;
+    count->requests += kept.requests;
     count->runs += kept.runs;
     plan_reset(&plan);
     return rc;
@@ -225,10 +247,20 @@ typedef struct {
     dm_prune_result *result;
 } counting;
 
+/* Where what is there cannot be counted, pruning it finds out why, and keeps no other from it. */
+static dm_status count_or_try(dm_status rc, const dm_prune_query *query, dm_pruned *count)
+{
+    if (rc != DM_CORRUPT_DATA || query->dry_run)
+        return rc;
+    *count = (dm_pruned){.requests = 1};
+    return DM_OK;
+}
+
 static dm_status model_count(dm__conn *conn, dm__model *model, dm__model_read *read, dm_error *err)
 {
     counting *job = (counting *)read;
-    return what_goes(conn, model, job->query, &job->result->counts[read->index], err);
+    dm_pruned *count = &job->result->counts[read->index];
+    return count_or_try(what_goes(conn, model, job->query, count, err), job->query, count);
 }
 
 static dm_status all_count(dm__conn *conn, void *argument, dm_error *err)
@@ -244,9 +276,10 @@ static dm_status all_count(dm__conn *conn, void *argument, dm_error *err)
     job->read.from = model_count;
     if (rc == DM_OK)
         rc = dm__read_models(conn, &result->models, &job->read, sizeof *job, err);
-    if (rc == DM_OK && job->query->models == NULL)
-        rc = what_goes(conn, NULL, job->query, &result->counts[result->models.count], err);
-    return rc;
+    if (rc != DM_OK || job->query->models != NULL)
+        return rc;
+    dm_pruned *program = &result->counts[result->models.count];
+    return count_or_try(what_goes(conn, NULL, job->query, program, err), job->query, program);
 }
 
 void dm_prune_result_reset(dm_prune_result *result)
@@ -296,13 +329,14 @@ static dm_status request_prune(dm__conn *conn, dm__model *model, const planned *
 {
     dm_request request;
     bool found = false, differs = false;
-    dm_status rc = dm__request_read(conn, model, row->id, &found, &request, err);
-    if (rc != DM_OK || !found || request.timestamp_s != row->time_s)
-        return rc;
-    if (job->compares)
+    dm_status rc = DM_OK;
+    if (job->compares) /* first: what differs may be impossible to read */
         rc = dm__checksum_differs(conn, model, row->id, &differs, err);
     if (rc != DM_OK || differs)
         return rc == DM_OK ? request_leave(row, keeper, job->plan, err) : rc;
+    rc = dm__request_read(conn, model, row->id, &found, &request, err);
+    if (rc != DM_OK || !found || request.timestamp_s != row->time_s)
+        return rc;
     if (keeper->packed != NULL)
         rc = dm__keep_request(keeper, &request, err);
     if (rc == DM_OK)
@@ -401,8 +435,7 @@ static dm_status step_apply(dm__conn *conn, dm__model *model, dm__model_read *re
     dm__keeper keeper = {
         .edges_s = query->edges_s, .edge_count = query->edge_count, .stays_s = job->plan->stays_s};
     dm_status rc = model == NULL ? DM_OK : late_take(conn, model, job, err);
-    job->compares =
-        model != NULL && query->edges_s != NULL && dm__checksums_exist(conn, model->safe);
+    job->compares = model != NULL && model_compares(conn, model, query);
     if (rc == DM_OK && !job->behind && query->edges_s != NULL)
         rc = dm__keeper_begin(&keeper, conn, model, err);
     if (rc == DM_OK && !job->behind)
@@ -518,17 +551,30 @@ static dm_status one_prune(dm__steps *steps, const dm_prune_query *query, const 
     return rc;
 }
 
+/* What is wrong with one model's data keeps only that from being pruned; it is told at the end. */
 static dm_status all_prune(dm__steps *steps, const dm_prune_query *query, dm_prune_result *result,
                            dm_error *err)
 {
-    dm_status rc = DM_OK;
+    dm_status rc = DM_OK, first_rc = DM_OK;
+    dm_error first = {0}, each = {0}; /* `err` may be NULL */
     size_t count = result->models.count;
     for (size_t i = 0; i <= count; i++)
         steps->total += result->counts[i].requests + result->counts[i].runs;
-    for (size_t i = 0; i <= count && rc == DM_OK; i++)
+    for (size_t i = 0; i <= count && rc == DM_OK; i++) {
         rc = one_prune(steps, query, i < count ? &result->models.models[i] : NULL,
-                       &result->counts[i], err);
-    return rc == DM_OK ? dm__steps_end(steps, err) : rc;
+                       &result->counts[i], &each);
+        if (rc == DM_CORRUPT_DATA && first_rc == DM_OK) {
+            first_rc = rc;
+            first = each;
+        }
+        if (rc == DM_CORRUPT_DATA)
+            rc = DM_OK;
+    }
+    if (rc == DM_OK && first_rc == DM_OK)
+        return dm__steps_end(steps, err);
+    if (err != NULL)
+        *err = rc == DM_OK ? first : each;
+    return rc == DM_OK ? first_rc : rc;
 }
 
 static dm_status query_check(const dm_prune_query *query, dm_error *err)

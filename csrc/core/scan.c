@@ -62,7 +62,10 @@ static void scan_row(sqlite3_context *context, int value_count, sqlite3_value **
     }
     size_t at = columns->count;
     columns->id[at] = sqlite3_value_int64(values[0]);
-    if (!row_read(values, columns, at)) {
+    if (!(scan->times_only ? time_read(values[1], &columns->timestamp_s[at])
+                           : row_read(values, columns, at))) {
+        if (scan->times_only)
+            return;
         scan->bad = true;
         scan->bad_row_id = columns->id[at];
         (void)scan_stop(scan, context, DM_CORRUPT_DATA);

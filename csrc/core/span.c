@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * From when to when there is anything at all. */
+ * From when to when there is anything at all. What is impossible says nothing here: who reads it
+ * names it, and a prune goes on with the rest. */
 #include "kept.h"
 
 typedef struct {
@@ -9,6 +10,38 @@ typedef struct {
     size_t model_count;
     double bounds_s[2];
 } span_read;
+
+static dm_status times_widen(dm__scan *scan)
+{
+    double *bounds_s = scan->argument;
+    for (size_t i = 0; i < scan->rows.count; i++) {
+        bounds_s[0] = fmin(bounds_s[0], scan->rows.timestamp_s[i]); /* passes over NaN */
+        bounds_s[1] = fmax(bounds_s[1], scan->rows.timestamp_s[i]);
+    }
+    scan->rows.count = 0;
+    return DM_OK;
+}
+
+static dm_status possible_times_span(dm__conn *conn, dm__model *model, double bounds_s[2],
+                                     dm_error *err)
+{
+    dm__scan scan = {.after_id = INT64_MIN,
+                     .end_id = INT64_MAX,
+                     .start_s = -INFINITY,
+                     .end_s = INFINITY,
+                     .limit = SIZE_MAX,
+                     .capacity = DM__CHUNK_ROWS,
+                     .full = times_widen,
+                     .argument = bounds_s,
+                     .times_only = true};
+    dm_status rc = dm__request_columns_alloc(&scan.rows, DM__CHUNK_ROWS)
+                       ? dm__scan_run(conn, model, &scan, err)
+                       : dm__no_memory(err);
+    if (rc == DM_OK)
+        rc = times_widen(&scan);
+    dm_request_columns_reset(&scan.rows);
+    return rc;
+}
 
 static dm_status model_span_read(dm__conn *conn, dm__model *model, dm__model_read *read,
                                  dm_error *err)
@@ -30,7 +63,9 @@ static dm_status model_span_read(dm__conn *conn, dm__model *model, dm__model_rea
     dm__stmt_put(stmt);
     if (rc == DM_OK)
         rc = dm__kept_span(conn, model->safe, span->bounds_s, err);
-    return rc == DM_OK ? dm__rows_span(conn, model, span->bounds_s, err) : rc;
+    if (rc == DM_OK)
+        rc = dm__rows_span(conn, model, span->bounds_s, err);
+    return rc == DM_CORRUPT_DATA ? possible_times_span(conn, model, span->bounds_s, err) : rc;
 }
 
 static void spans_merge(dm__model_read *read, const dm__model_read *other)
