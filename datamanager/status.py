@@ -78,12 +78,17 @@ def _covered(spans: Iterable[Window], window: Window) -> float:
     return seconds
 
 
+def _seconds(run: ModelRunTime) -> float:
+    """None where it ends before it starts, as in ``usage``: a clock was set back."""
+    return max(run.end_time - run.start_time, 0.0)
+
+
 class _Uptime:
     """Of all runs, with those that were pruned and of which sums are left."""
 
     def __init__(self, runs: Sequence[ModelRunTime], kept: Sequence[KeptRuns]) -> None:
         self.runs = len(runs) + sum(count for _, _, count, _ in kept)
-        seconds = [run.end_time - run.start_time for run in runs]
+        seconds = [_seconds(run) for run in runs]
         self.seconds = sum_seconds([*seconds, *(seconds for *_, seconds in kept)])
         self.spans = [(run.start_time, run.end_time) for run in runs]
         # The runs of a sum are within a bucket; where in it each was is not known any more.
@@ -136,7 +141,7 @@ class _Asked:
             since=newest and (newest.start_time if running else newest.end_time),
             started=newest and newest.start_time,
             last_heartbeat=newest and newest.end_time,
-            uptime_seconds=newest.end_time - newest.start_time if newest else 0.0,
+            uptime_seconds=_seconds(newest) if newest else 0.0,
             total_uptime_seconds=uptime.seconds,
             runs=uptime.runs,
             availability=_covered(uptime.spans, self.window) / (self.window[1] - self.window[0]),

@@ -58,6 +58,21 @@ def test_runs_that_overlap_count_once(dm: DataManager) -> None:
     assert dm.get_model_status("m", start=0, end=100).availability == 0.8
 
 
+def test_a_run_that_ends_before_it_starts(dm: DataManager, path: str) -> None:
+    """Of a clock that was set back, or of another program: no seconds, as in usage."""
+    dm.add_model_runtime_start("m", 100.0)
+    dm.update_model_runtime_end("m", 160.0)
+    dm.add_model_runtime_start("m", 500.0)
+    with closing(sqlite3.connect(path)) as file:
+        table = dm.get_safe_model_name("m") + "_runtime"
+        file.execute(f"UPDATE {table} SET end_time=100 WHERE start_time=500")
+        file.commit()
+    status = dm.get_model_status("m", start=0, end=600)
+    assert (status.runs, status.uptime_seconds, status.total_uptime_seconds) == (2, 0, 60)
+    assert status.total_uptime_seconds == dm.usage("m").total.runtime_seconds
+    assert status.availability == 0.1
+
+
 def test_seconds_of_many_runs(dm: DataManager) -> None:
     """Their sum is rounded once."""
     for _ in range(10):

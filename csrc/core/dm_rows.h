@@ -65,8 +65,7 @@ typedef struct dm__scan {
     int64_t after_id, end_id; /* only rows with a greater id, up to `end_id` */
     bool newest_first;        /* then ids are not looked at */
     double start_s, end_s;
-    bool times_only; /* rows with a possible time are read, whatever else they hold; others are not
-                      */
+    bool times_only; /* whatever else a row holds; one without a possible time is passed over */
     size_t limit;    /* end when `rows` holds so many; SIZE_MAX: none */
     /* Where rows go, and room for how many. `full` makes room: it grows the arrays, or deals with
      * the rows and sets their count to 0. Called without a lock, inside SQLite. */
