@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 BUCKETS_MAX = 1_000_000
 UNITS = ("hour", "day", "week", "month")
+DAY_S, HOUR_S = 86400.0, 3600.0
+CALENDAR_END_S = 253_402_300_800.0  # of the year 9999
 
 
 class Zone:
@@ -139,10 +141,23 @@ def _calendar(zone: Zone, unit: str, begin: float) -> Iterator[float]:
 def _hours(zone: Zone, begin: float) -> Iterator[float]:
     boundary = zone.moment(_midnight(zone.local(begin)))
     while True:
-        following = _next_hour(zone, boundary)
-        if following > begin:
-            yield boundary
-        boundary = following
+        following = _day_of_hours(zone, boundary) or [_next_hour(zone, boundary)]
+        for after in following:
+            if after > begin:
+                yield boundary
+            boundary = after
+
+
+def _day_of_hours(zone: Zone, moment: float) -> list[float]:
+    """The next full hours, of a day on which the clock is not set; none where it may be. They are
+    counted, since half a century of hours takes seconds to ask for one by one. (No zone has ever
+    set its clock and set it back within a day.)"""
+    local = zone.local(moment)
+    if local.minute != 0 or local.second != 0 or local.year == 9999:
+        return []
+    if zone.local(moment + DAY_S) - local != timedelta(days=1):
+        return []
+    return [moment + HOUR_S * number for number in range(1, 25)]
 
 
 def _next_hour(zone: Zone, moment: float) -> float:
@@ -178,7 +193,22 @@ def _clipped(boundaries: Iterator[float], start: float, end: float) -> list[floa
             edges.append(boundary)
     if len(edges) < BUCKETS_MAX and next(boundaries, None) is None:
         return [*edges, end]
-    raise InvalidDataError(
+    raise _too_many(start, end)
+
+
+def _refuse_too_many(by: str | float, zone: Zone, start: float, end: float) -> None:
+    """At once: to count them costs seconds, and one odd time among the data is enough for that.
+    Clocks that are set do not make hours a second longer than they are, by and large."""
+    if by not in ("hour", "day"):
+        return
+    zone.local(start)  # which must be a date
+    step = (HOUR_S if by == "hour" else DAY_S) + 1
+    if (min(end, CALENDAR_END_S) - start) / step > BUCKETS_MAX:
+        raise _too_many(start, end)
+
+
+def _too_many(start: float, end: float) -> InvalidDataError:
+    return InvalidDataError(
         f"more than {BUCKETS_MAX} buckets were asked for, from {clock(start)} to {clock(end)}:"
         " a shorter window or longer steps have fewer"
     )
@@ -218,6 +248,7 @@ def edges(
     if buckets is not None:
         return _equal(buckets, begin, end)
     assert by is not None
+    _refuse_too_many(by, zone, begin, end)
     return _clipped(_boundaries(by, zone, begin, aligned=False), begin, end)
 
 

@@ -106,6 +106,41 @@ def test_a_bucket_has_one_label(name: str, by: str, start: int, length: int) -> 
         assert before < after or (by == "hour" and (full or before > after))
 
 
+class Asked(tzinfo):
+    """UTC, and how often it was asked."""
+
+    times = 0
+
+    def utcoffset(self, at: datetime | None) -> timedelta:
+        self.times += 1
+        return timedelta(0)
+
+    def dst(self, at: datetime | None) -> timedelta:
+        return timedelta(0)
+
+
+@pytest.mark.parametrize("by", ["hour", "day"])
+def test_one_odd_time_is_refused_at_once(by: str) -> None:
+    """Milliseconds that were taken for seconds, among the data."""
+    zone = Asked()
+    with pytest.raises(InvalidDataError, match="more than 1000000 buckets"):
+        windows.edges(by, None, zone, None, None, lambda: (1.7e9, 1.7e12))
+    assert zone.times < 100
+
+
+def test_half_a_century_of_hours_is_counted() -> None:
+    zone = Asked()
+    assert len(edges("hour", zone, 1.0, 18_000 * 86400.0)) == 18_000 * 24 + 1
+    assert zone.times < 5 * 18_000
+
+
+def test_as_many_buckets_as_there_may_be() -> None:
+    for by, step, most in (("hour", 3600, 1_000_000), (10, 10, 1_000_000)):
+        assert len(edges(by, "Europe/Berlin", 0.0, float(most * step))) == most + 1
+        with pytest.raises(InvalidDataError, match="more than 1000000 buckets"):
+            edges(by, "Europe/Berlin", 0.0, float((most + 2) * step))
+
+
 def test_the_hour_in_which_the_data_begin() -> None:
     """Without a start the first bucket begins where its hour does, set clocks or not."""
 
