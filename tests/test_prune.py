@@ -173,6 +173,22 @@ def test_the_answers_stay_between_any_two_steps(path: str) -> None:
         assert steps > 3 and ask(dm, HOUR) == wanted
 
 
+def test_late_requests_of_an_hour_that_is_yet_to_go(path: str, tmp_path: Path) -> None:
+    """In bursts, each before those that came with the last: they go in the order of their times."""
+    with filled(path, 30_000) as dm, filled(str(tmp_path / "twin.db"), 30_000) as twin:
+        late = [row[1:] for row in some_rows(100, 3)]
+
+        def burst(done: int, total: int) -> None:
+            for _ in range(min(5, len(late))):
+                row = [BEGIN + 4 * DAY - 2 * HOUR + 30 * len(late), *late.pop()]
+                for handle in (dm, twin):
+                    handle.add_model_request("m", row)
+
+        dm.prune(BEGIN + 4 * DAY, tz="UTC", progress=burst)
+        assert len(late) < 80  # four bursts at least
+        assert ask(dm, HOUR) == ask(twin, HOUR) and wrong(dm) == []
+
+
 def test_prices_of_later(path: str, tmp_path: Path) -> None:
     """New prices with other tiers, dated back into the pruned time, count as for the requests."""
     with filled(path) as dm, filled(str(tmp_path / "whole.db")) as whole:
