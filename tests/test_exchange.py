@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import sqlite3
 import stat
@@ -148,6 +149,21 @@ def test_a_copy_that_went_on_is_another(tmp_path: Path) -> None:
         one.add_model_request("m", [6, 6, 6, 6, 6])
         assert one.import_requests(tmp_path / "two.csv")[:3] == (4, 1, 3)
         assert one.import_requests(tmp_path / "two.csv")[:3] == (4, 0, 4)
+        assert [request.timestamp for request in one.get_model_requests("m", limit=2)] == [5, 6]
+
+
+def test_a_file_that_was_plainly_copied(tmp_path: Path) -> None:
+    """Both go on in the same era: rows of the same number are told apart by what is in them."""
+    with DataManager(tmp_path / "one.db") as one:
+        one.add_model_request("m", ROW)
+    shutil.copyfile(tmp_path / "one.db", tmp_path / "two.db")
+    with DataManager(tmp_path / "two.db") as two:
+        two.add_model_request("m", [5, 5, 5, 5, 5])
+        two.export(tmp_path / "two.csv")
+    with DataManager(tmp_path / "one.db") as one:
+        one.add_model_request("m", [6, 6, 6, 6, 6])
+        assert one.import_requests(tmp_path / "two.csv")[:3] == (2, 1, 1)
+        assert one.import_requests(tmp_path / "two.csv")[:3] == (2, 0, 2)
         assert [request.timestamp for request in one.get_model_requests("m", limit=2)] == [5, 6]
 
 
