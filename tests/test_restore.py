@@ -51,6 +51,16 @@ def progress(done, total):
 datamanager.restore(sys.argv[1], sys.argv[2], progress)
 """
 
+COUNTED = """
+import select, sys, datamanager
+with datamanager.DataManager(sys.argv[1], durability="normal") as dm:
+    number = 0
+    while not select.select([sys.stdin], [], [], 0)[0]:
+        dm.add_model_request("process", [number, 0, 0, 0, 0])
+        print(number, flush=True)
+        number += 1
+"""
+
 
 def kept_in(folder: Path) -> list[Path]:
     return [folder / name for name in os.listdir(folder) if re.fullmatch(KEPT, name)]
@@ -133,9 +143,10 @@ def test_other_processes_see_one_or_the_other(live: DataManager, source: Path, p
 
 @pytest.mark.slow
 def test_nothing_falls_between(live: DataManager, source: Path, path: str) -> None:
-    """Every row that others were told is stored is in the file that is kept, or in the new one."""
+    """Every row that others were told is stored is in the file that is kept, or in the new one: of
+    a thread, which takes turns with the restore, and of a process, which only the lock keeps out.
+    """
     acknowledged: list[int] = []
-    more = threading.Condition()
     stop = threading.Event()
 
     def write() -> None:
@@ -143,31 +154,40 @@ def test_nothing_falls_between(live: DataManager, source: Path, path: str) -> No
             for number in range(10**9):
                 if stop.is_set():
                     return
-                dm.add_model_request("counted", [number, 0, 0, 0, 0])
-                with more:
-                    acknowledged.append(number)
-                    more.notify()
+                dm.add_model_request("thread", [number, 0, 0, 0, 0])
+                acknowledged.append(number)
 
     writer = threading.Thread(target=write)
-    writer.start()
-    found: list[int] = []
-    try:
-        with writers(path, 2):
-            for _ in range(4):
-                with more:
-                    so_far = len(acknowledged)
-                    while len(acknowledged) < so_far + 20:
-                        assert more.wait(60)
-                kept = restore(source, path)
-                assert kept is not None
-                with DataManager(kept) as old:
-                    found += [int(row.timestamp) for row in old.get_model_requests("counted")]
-    finally:
-        stop.set()
-        writer.join()
-    if "counted" in live.get_models():
-        found += [int(row.timestamp) for row in live.get_model_requests("counted")]
-    assert sorted(found) == acknowledged
+    found: dict[str, list[int]] = {"thread": [], "process": []}
+
+    def find(dm: DataManager) -> None:
+        for name in {*found} & {*dm.get_models()}:
+            found[name] += [int(row.timestamp) for row in dm.get_model_requests(name)]
+
+    command = [sys.executable, "-c", COUNTED, path]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdin is not None and other.stdout is not None
+        told = []
+        writer.start()
+        try:
+            with writers(path, 2):
+                for _ in range(8):
+                    told += [int(other.stdout.readline()) for _ in range(20)]
+                    kept = restore(source, path)
+                    assert kept is not None
+                    with DataManager(kept) as old:
+                        find(old)
+        finally:
+            stop.set()
+            writer.join()
+            other.stdin.close()
+            told += [int(line) for line in other.stdout]
+    find(live)
+    assert sorted(found["thread"]) == acknowledged
+    assert sorted(found["process"]) == told
+    assert len(acknowledged) > 0 and other.returncode == 0
 
 
 def test_where_nothing_is(source: Path, tmp_path: Path) -> None:
