@@ -205,7 +205,7 @@ class DataManager(_core.Manager):
         return usage.analyze(self, model_name, days)
 
     def get_orphaned_models(self, configured: Iterable[str]) -> list[str]:
-        """The models with records here that are not among the ``configured`` names."""
+        """The models known here, with records or not, that are not among ``configured``."""
         if isinstance(configured, str):
             raise _core.InvalidDataError("configured must be an iterable of names, not one str")
         try:

@@ -53,6 +53,13 @@ def test_no_sql_in_python() -> None:
         assert not SQL.search(source.read_text(encoding="utf-8")), source.name
 
 
+def test_only_the_platform_opens_files() -> None:
+    """To close a database that SQLite has open would drop this process's locks on it."""
+    opens = re.compile(r"\b(f?open|openat|creat)\(")
+    found = {source.name for source in SOURCES if opens.search(source.read_text(encoding="utf-8"))}
+    assert found == {"platform.c"}
+
+
 def test_only_the_init_function_is_exported() -> None:
     listing = subprocess.run(
         ["nm", "-D", "--defined-only", str(_core.__file__)],

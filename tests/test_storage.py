@@ -183,6 +183,8 @@ def test_orphans(filled: DataManager) -> None:
     assert filled.get_orphaned_models([]) == ["old", "other"]
     assert filled.get_orphaned_models(iter(["other", "unused"])) == ["old"]
     assert filled.get_orphaned_models({"old": 1, "other": 2}) == []
+    filled.set_pricing("empty", hourly_price=1.0)
+    assert filled.get_orphaned_models(["old", "other"]) == ["empty"]
     for wrong, said in (
         ("old", "an iterable of names, not one str"),
         (None, "an iterable of names, not None"),
