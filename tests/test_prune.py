@@ -357,6 +357,21 @@ def test_days_answer_days_and_no_hours(path: str) -> None:
         assert dm.usage("idle", start=BEGIN + 205)[0].runtime_seconds == 5  # the newest is a row
 
 
+def test_the_first_hour_of_a_day_that_is_pruned_later(dm: DataManager) -> None:
+    """An hour and a day that begin at once are two: what could be asked for stays so."""
+    dm.set_pricing("m", hourly_price=1.0)
+    asked: Any = {"start": BEGIN, "end": BEGIN + HOUR, "tz": "UTC"}
+    dm.add_model_requests("m", [[BEGIN + 60 * i, i, 1, 0, i] for i in range(90)])
+    add_runs(dm, "m", [(BEGIN + 600 * i, 300) for i in range(12)])
+    dm.prune(BEGIN + HOUR, tz="UTC")
+    dm.add_model_request("m", [BEGIN + 3599, 5, 1, 0, 5])  # is late, and of that hour
+    wanted = list(dm.usage(**asked)), list(dm.usage(by="day", tz="UTC"))
+    dm.prune(BEGIN + DAY, "day", tz="UTC")
+    assert len(dm.get_model_requests("m")) == 0
+    assert (list(dm.usage(**asked)), list(dm.usage(by="day", tz="UTC"))) == wanted
+    assert dm.check() == []
+
+
 def test_days_of_a_zone(dm: DataManager) -> None:
     """A day of 25 hours, and hours that begin between those of UTC."""
     berlin = 1_761_429_600  # 2025-10-26T00:00 in Berlin

@@ -15,6 +15,13 @@ static double bucket_of(const dm__keeper *keeper, double time_s)
     return keeper->edges_s[at < 0 ? 0 : at];
 }
 
+/* The first hour of a day and the day itself begin at once, so what was kept of the one before goes
+ * on only up to here for the other: that hour can still be asked for. */
+static double hour_end(double bucket_s)
+{
+    return bucket_s + 3600;
+}
+
 static bool one_tariff(const dm__keeper *keeper, double from_s, double to_s)
 {
     for (size_t i = 0; i < keeper->tariffs.count; i++)
@@ -77,11 +84,16 @@ static dm_status part_resume(dm__keeper *keeper, double time_s, dm_error *err)
     size_t count = found ? (size_t)sqlite3_column_int64(stmt, 3) : 0;
     size_t size = found ? (size_t)sqlite3_column_bytes(stmt, 8) : 0;
     double first_s = found ? sqlite3_column_double(stmt, 1) : 0;
+    bool in_hour = found && sqlite3_column_double(stmt, 2) < hour_end(keeper->bucket_s);
+    if (in_hour && time_s >= hour_end(keeper->bucket_s))
+        found = false;
     if (rc == DM_OK && found && count < DM__KEPT_ROWS && size <= count * DM__PACKED_ROW_MAX &&
         sqlite3_column_double(stmt, 2) <= time_s &&
         sqlite3_column_double(stmt, 9) == keeper->bucket_s && one_tariff(keeper, first_s, time_s) &&
-        !(first_s <= keeper->stays_s && keeper->stays_s <= time_s))
+        !(first_s <= keeper->stays_s && keeper->stays_s <= time_s)) {
         rc = part_take(keeper, stmt, err);
+        keeper->next_s = in_hour ? hour_end(keeper->bucket_s) : INFINITY;
+    }
     dm__stmt_put(stmt);
     return rc;
 }
@@ -105,7 +117,7 @@ static dm_status part_begin(dm__keeper *keeper, double time_s, dm_error *err)
     (void)sqlite3_bind_double(stmt, 2, time_s);
     rc = dm__stmt_step(keeper->conn, stmt, &found, err);
     if (rc == DM_OK && found && sqlite3_column_type(stmt, 0) != SQLITE_NULL)
-        keeper->next_s = sqlite3_column_double(stmt, 0);
+        keeper->next_s = fmin(keeper->next_s, sqlite3_column_double(stmt, 0));
     dm__stmt_put(stmt);
     keeper->open = rc == DM_OK;
     return rc;
@@ -205,6 +217,8 @@ static dm_status run_put(dm__keeper *keeper, int64_t id, double bucket_s, const 
     (void)sqlite3_bind_double(stmt, 7, run->seconds);
     rc = dm__stmt_run(keeper->conn, stmt, err);
     dm__stmt_put(stmt);
+    if (rc == DM_OK && id == 0)
+        keeper->own_run = sqlite3_last_insert_rowid(keeper->conn->db);
     return rc;
 }
 
@@ -226,10 +240,13 @@ static dm_status run_join(dm__keeper *keeper, double bucket_s, const dm_run *run
     if (rc == DM_OK && found) {
         dm_kept_run sum = {fmin(kept.start_time_s, run->start_time_s),
                            fmax(kept.end_time_s, run->end_time_s), kept.runs + 1, 0};
-        if (one_tariff(keeper, sum.start_time_s, sum.end_time_s) &&
+        int64_t kept_id = sqlite3_column_int64(stmt, 0);
+        bool over_hour = kept.end_time_s < hour_end(bucket_s) &&
+                         sum.end_time_s >= hour_end(bucket_s) && kept_id != keeper->own_run;
+        if (!over_hour && one_tariff(keeper, sum.start_time_s, sum.end_time_s) &&
             bucket_of(keeper, sum.end_time_s) == bucket_s &&
             seconds_join(&kept, run, &sum.seconds)) {
-            *id = sqlite3_column_int64(stmt, 0);
+            *id = kept_id;
             *both = sum;
         }
     }

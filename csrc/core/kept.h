@@ -80,7 +80,8 @@ typedef struct {
     bool open;
     int64_t id, sums[4];
     double bucket_s, first_s, last_s;
-    double next_s; /* where the part after it begins */
+    double next_s;   /* where the part after it begins */
+    int64_t own_run; /* the last that was stored here, and not before; 0: none */
     size_t count, size;
     uint8_t *packed;         /* room for DM__KEPT_ROWS */
     dm_request_columns rows; /* the same, to read a stored part before it goes on */
