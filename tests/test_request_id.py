@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from datamanager import BusyError, DataManager, InvalidDataError
+from datamanager import BusyError, CorruptDataError, DataManager, InvalidDataError
 
 ROW = [1_700_000_000.5, 150, 80, 5, 145]
 COLUMNS = ("timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n")
@@ -240,6 +240,29 @@ def test_pruned_and_joined(dm: DataManager, path: str, pruned: str) -> None:
     assert [(found.severity, found.table, found.row) for found in dm.check()] == [
         ("error", f"{new}_request_ids", 3),
         ("error", f"{new}_request_ids", 6),
+    ]
+
+
+def test_numbers_of_rows_that_are_used_up(dm: DataManager, path: str) -> None:
+    """As another program can leave them. SQLite says that the disk is full, which it is not."""
+    dm.add_model_request("m", ROW)
+    table = f"{dm.get_safe_model_name('m')}_requests"
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (2**63 - 2, table))
+    said = f"^{table}: the numbers of rows are used up"
+    with pytest.raises(CorruptDataError, match=said):
+        dm.add_model_requests("m", [ROW] * 2)
+    assert dm.add_model_request("m", ROW) == 2**63 - 1
+    for call in (
+        lambda: dm.add_model_request("m", ROW),
+        lambda: dm.add_model_request("m", ROW, request_id="a"),
+        lambda: dm.add_model_requests("m", [ROW]),
+    ):
+        with pytest.raises(CorruptDataError, match=said):
+            call()
+    dm.add_model_request("other", ROW)
+    assert [(f.table, f.text) for f in dm.check()] == [
+        (table, "the numbers of rows are used up: no request can be added")
     ]
 
 

@@ -346,6 +346,10 @@ extern const dm__row_table dm__row_tables[DM__ROW_TABLES];
 /* The greatest number that a row of the model ever had. */
 dm_status dm__row_id_last(dm__conn *conn, dm__model *model, int64_t *last_id_out,
                           dm_error *err) DM_CHECKED;
+/* SQLite says that no number is left for a row as it says that the disk is full: DM_CORRUPT_DATA
+ * then, else `rc`. */
+dm_status dm__row_ids_failed(dm__conn *conn, dm__model *model, size_t count, dm_status rc,
+                             dm_error *err) DM_CHECKED;
 /* In the caller's transaction. The model's next rows get numbers behind `last_id`, if they would
  * not anyway. */
 dm_status dm__row_ids_reserve(dm__conn *conn, const char *safe, int64_t last_id,

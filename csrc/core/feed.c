@@ -158,6 +158,7 @@ dm_status dm__feed_run(dm__conn *conn, dm__model *model, const dm__feed *feed, d
     else
         rc = dm__stmt_failed(conn, stmt, code, err);
     (void)sqlite3_reset(stmt);
+    rc = dm__row_ids_failed(conn, model, feed->count, rc, err);
     if (rc == DM_OK && dm__checksums_exist(conn, model->safe))
         rc = dm__checksums_add(conn, model, ids_out->first_id, err);
     return rc;

@@ -48,12 +48,30 @@ dm_status dm__row_id_last(dm__conn *conn, dm__model *model, int64_t *last_id_out
     return rc;
 }
 
+static dm_status used_up(const dm__model *model, dm_error *err)
+{
+    return dm__fail(err, DM_CORRUPT_DATA,
+                    "%s_requests: the numbers of rows are used up: another program has set the last"
+                    " to 2^63-1 in sqlite_sequence, or in a row",
+                    model->safe);
+}
+
+dm_status dm__row_ids_failed(dm__conn *conn, dm__model *model, size_t count, dm_status rc,
+                             dm_error *err)
+{
+    int64_t last_id = 0;
+    if (rc != DM_DISK_FULL || dm__row_id_last(conn, model, &last_id, NULL) != DM_OK ||
+        last_id <= INT64_MAX - (int64_t)count)
+        return rc;
+    return used_up(model, err);
+}
+
 /* The id that the model's next row will have. */
 static dm_status next_id_read(dm__conn *conn, dm__model *model, int64_t *next_id_out, dm_error *err)
 {
     dm_status rc = dm__row_id_last(conn, model, next_id_out, err);
     if (rc == DM_OK && *next_id_out == INT64_MAX)
-        rc = dm__fail_sqlite(err, conn->db, SQLITE_FULL, "number another request");
+        rc = used_up(model, err);
     *next_id_out += rc == DM_OK;
     return rc;
 }
@@ -359,9 +377,24 @@ static dm_status ahead_finding(dm__audit *audit, sqlite3_stmt *stmt, const char 
                      "the row of this id is yet to come: to repeat its request adds it again");
 }
 
+static dm_status used_up_finding(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
+{
+    (void)stmt;
+    return dm__found(audit, DM_SEVERITY_ERROR, table, 0,
+                     "the numbers of rows are used up: no request can be added");
+}
+
 dm_status dm__row_ids_audit(dm__audit *audit, const char *safe, int most)
 {
     char table[DM_SAFE_NAME_SIZE + 16];
+    (void)sqlite3_snprintf((int)sizeof table, table, "%s_requests", safe);
+    dm_status rc = dm__audit_each(
+        audit, table, used_up_finding,
+        "SELECT 1 FROM sqlite_sequence WHERE name='%q' COLLATE NOCASE AND seq=%lld UNION"
+        " SELECT 1 FROM \"%w\" WHERE id=%lld",
+        table, (long long)INT64_MAX, table, (long long)INT64_MAX);
+    if (rc != DM_OK)
+        return rc;
     (void)sqlite3_snprintf((int)sizeof table, table, "%s_request_ids", safe);
     if (!dm__table_has_column(audit->conn, table, "row_id"))
         return DM_OK;

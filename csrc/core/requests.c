@@ -60,7 +60,7 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
     int64_t id = sqlite3_last_insert_rowid(conn->db);
     (void)sqlite3_reset(stmt); /* the bindings are numbers: nothing to clear */
     if (rc != DM_OK)
-        return rc;
+        return dm__row_ids_failed(conn, model, 1, rc, err);
     dm__checksums_look(conn, model, stmt);
     if (model->has_checksums)
         rc = dm__checksums_add(conn, model, id, err);
