@@ -3,7 +3,17 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from os import PathLike
-from typing import Any, Literal, Self, SupportsFloat, SupportsIndex, TypeAlias, final, overload
+from typing import (
+    Any,
+    Literal,
+    Protocol,
+    Self,
+    SupportsFloat,
+    SupportsIndex,
+    TypeAlias,
+    final,
+    overload,
+)
 
 from typing_extensions import CapsuleType, disjoint_base
 
@@ -11,7 +21,11 @@ _Number: TypeAlias = SupportsFloat | SupportsIndex
 _Moment: TypeAlias = SupportsFloat | SupportsIndex | datetime
 _Strategy: TypeAlias = Literal["graduated", "volume", "cumulative"]
 _Tier: TypeAlias = Sequence[Any] | TierPricing
-_Rows: TypeAlias = Iterable[Sequence[Any]] | Mapping[str, Any]
+
+class _Table(Protocol):
+    def __getitem__(self, name: str, /) -> Any: ...
+
+_Rows: TypeAlias = Iterable[Sequence[Any]] | Mapping[str, Any] | _Table
 
 def sqlite_info() -> dict[str, Any]: ...
 def _is_open(path: str | PathLike[str], /) -> bool: ...

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from datamanager import DataManager, ModelRequest, ModelRequests
+from datamanager import DataManager, InvalidDataError, ModelRequest, ModelRequests
 from datamanager.usage import UsageTable
 
 WHY = "needs the libraries of the dev extra"
@@ -177,3 +177,109 @@ def test_polars_shares_the_memory(rows: ModelRequests) -> None:
     for name, column in rows.columns.items():
         seen = frame[name].to_numpy(allow_copy=False)
         assert seen.ctypes.data == np.asarray(column).ctypes.data
+
+
+# ---- the other way: their tables as rows ----
+
+ROWS: Lists = {
+    "timestamp": [1.5, 2.0, 3.0, 4.0, 5.0],
+    "input_tokens": [10, 20, 30, 40, 50],
+    "output_tokens": [1, 2, 3, 4, 5],
+    "cache_n": [0, 0, 0, 0, 9],
+    "prompt_n": [10, 20, 30, 40, 41],
+}
+
+
+def chunked(lists: Lists) -> Any:
+    return pa.concat_tables([pa.table(lists).slice(0, 1), pa.table(lists).slice(1)])
+
+
+def queried(kind: str) -> Callable[[Lists], Any]:
+    def table(lists: Lists) -> Any:
+        with duckdb.connect() as connection:
+            found = getattr(connection.from_arrow(pa.table(lists)), kind)()
+            return found.read_all() if hasattr(found, "read_all") else found
+
+    return table
+
+
+each_table = pytest.mark.parametrize(
+    "table",
+    [
+        pytest.param(pl.DataFrame, id="polars"),
+        pytest.param(pa.table, id="pyarrow"),
+        pytest.param(pa.record_batch, id="batch"),
+        pytest.param(chunked, id="chunked"),
+        pytest.param(pd.DataFrame, id="pandas"),
+        pytest.param(lambda lists: pd.DataFrame(lists).convert_dtypes(), id="nullable"),
+        pytest.param(queried("df"), id="duckdb-pandas"),
+        pytest.param(queried("pl"), id="duckdb-polars"),
+        pytest.param(queried("arrow"), id="duckdb-arrow"),
+    ],
+)
+
+
+@each_table
+@pytest.mark.parametrize("count", [3, 5, 0])
+def test_a_table_is_read_by_its_columns(dm: DataManager, table: Any, count: int) -> None:
+    """Of 5 rows too, where what iterates by its columns looks like rows."""
+    lists = {name: values[:count] for name, values in ROWS.items()}
+    typed = {name: np.array(values, "f8" if name == "timestamp" else "i8")
+             for name, values in lists.items()}  # fmt: skip
+    assert len(dm.add_model_requests("m", table(typed))) == count
+    found = dm.get_model_requests("m")
+    assert {name: list(getattr(found, name))[::-1] for name in ROWS} == lists
+
+
+@each_table
+def test_a_table_with_ids_and_seconds(dm: DataManager, table: Any) -> None:
+    """What is missing, as each library marks it, is None."""
+    extra = {"duration": [0.5, None, 2.5, 1.0, 1.0], "request_id": ["a", "b", None, "d", "é"]}
+    assert len(dm.add_model_requests("m", table({**ROWS, **extra}))) == 5
+    assert list(dm.add_model_requests("m", table({**ROWS, **extra}))) == [1, 2, 6, 4, 5]
+    assert dm.performance()[0].duration_max == 2.5
+
+
+@each_table
+def test_a_table_that_is_refused(dm: DataManager, table: Any) -> None:
+    def refused(change: dict[str, Any], said: str) -> None:
+        with pytest.raises(InvalidDataError, match=said):
+            dm.add_model_requests("m", table({**ROWS, **change}))
+
+    refused({"more": [1] * 5}, "and no others: 6 given, .*'more'")
+    refused({"cache_n": ["x"] * 5}, "cache_n must be")
+    refused({"cache_n": [1, 2, None, 4, 5]}, "row 2: cache_n must be|cache_n must hold numbers")
+    refused({"timestamp": ["2026-01-01"] * 5}, "timestamp must be")
+    refused({"request_id": [1, 2, 3, 4, 5]}, "row 0: request_id must be a str")
+    with pytest.raises(InvalidDataError, match="rows has no column prompt_n"):
+        dm.add_model_requests("m", table({n: v for n, v in ROWS.items() if n != "prompt_n"}))
+    assert dm.get_models() == []
+
+
+def test_a_column_that_is_there_twice(dm: DataManager) -> None:
+    arrow = pa.table([pa.array([1])] * 6, names=[*ROWS, "timestamp"])
+    with pytest.raises(InvalidDataError, match="rows has 2 columns timestamp"):
+        dm.add_model_requests("m", arrow)
+    frame = pd.DataFrame(ROWS)
+    with pytest.raises(InvalidDataError, match=r"column timestamp must be .* not DataFrame"):
+        dm.add_model_requests("m", pd.concat([frame, frame[["timestamp"]]], axis=1))
+
+
+def test_columns_of_a_library_in_a_dict(dm: DataManager) -> None:
+    frame = pd.DataFrame({**ROWS, "request_id": ["a", None, "c", "d", "e"]})
+    ids = frame.pop("request_id")
+    assert len(dm.add_model_requests("m", dict(frame), request_ids=ids)) == 5
+    arrow = pa.table(ROWS)
+    assert len(dm.add_model_requests("m", dict(zip(ROWS, arrow.columns, strict=True)))) == 5
+    kept = pa.array(["a", None, "c", "d", "e"])
+    assert list(dm.add_model_requests("m", arrow, request_ids=kept)) == [1, 11, 3, 4, 5]
+
+
+def test_what_has_columns_but_gives_no_values(dm: DataManager) -> None:
+    with duckdb.connect() as connection:
+        relation = connection.from_arrow(pa.table(ROWS))
+        with pytest.raises(InvalidDataError, match=r"column timestamp .* not .*Relation"):
+            dm.add_model_requests("m", relation)
+    with pytest.raises(InvalidDataError, match=r"rows|row 0"):
+        dm.add_model_requests("m", pa.table(ROWS).to_reader())
+    assert dm.get_models() == []

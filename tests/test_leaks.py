@@ -124,6 +124,17 @@ COLUMNS = {name: np.arange(3) for name in ("input_tokens", "output_tokens", "cac
 COLUMNS["timestamp"] = np.arange(3.0)
 LISTS = {name: column.tolist() for name, column in COLUMNS.items()}
 LISTS["duration"] = [None, 1.5, 2]
+
+
+class Table:
+    """As Arrow's and polars' are: it iterates by its columns."""
+
+    column_names = tuple(COLUMNS)
+
+    def __getitem__(self, name: str) -> Any:
+        return COLUMNS[name]
+
+
 AT: dict[str, Any] = {"effective_from": 5.0}  # always the same: the history does not grow
 A_DAY = datetime.datetime(2026, 1, 1)
 
@@ -225,6 +236,7 @@ ADDING: Calls = {
         lambda dm: dm.add_model_requests("m", iter(ROWS)),
         lambda dm: dm.add_model_requests("m", COLUMNS),
         lambda dm: dm.add_model_requests("m", LISTS),
+        lambda dm: dm.add_model_requests("m", Table()),
         lambda dm: dm.add_model_requests("m", ROWS, request_ids=["once", None]),
         lambda dm: dm.add_model_requests("m", {**COLUMNS, "request_id": ["once"] * 3}),
     ],

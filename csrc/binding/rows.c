@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Many rows at once: an iterable of rows, or a mapping of columns, which are borrowed where their
- * memory is already what the core reads. */
+ * Many rows at once: an iterable of rows, a mapping of columns or a table of named columns, which
+ * are borrowed where their memory is already what the core reads. */
 #include "module.h"
 
 #include <string.h>
@@ -54,14 +54,61 @@ static int prefix_row(module_state *state, size_t row)
     return -1;
 }
 
+/* ---- tables of others ---- */
+
+/* A new reference; NULL where there is none, with an error set where that could not be told. */
+static PyObject *attribute_find(PyObject *object, const char *name)
+{
+    PyObject *found = PyObject_GetAttrString(object, name);
+    if (found == NULL)
+        (void)error_is_refusal();
+    return found;
+}
+
+/* The names of the columns of what is no mapping: a new list; NULL as above where it is no table.
+ * Arrow's have their columns themselves as `columns`. Without this, what iterates by its columns
+ * (Arrow's and polars' tables do) would be taken for rows. */
+static PyObject *table_names(PyObject *object)
+{
+    if (PyList_Check(object) || PyTuple_Check(object) || !PyMapping_Check(object))
+        return NULL;
+    PyObject *names = attribute_find(object, "column_names");
+    if (names == NULL && !PyErr_Occurred())
+        names = attribute_find(object, "columns");
+    PyObject *list = names == NULL ? NULL : PySequence_List(names);
+    if (names != NULL && list == NULL)
+        (void)error_is_refusal(); /* a method, as some have */
+    Py_XDECREF(names);
+    return list;
+}
+
+static bool is_table(PyObject *object)
+{
+    PyObject *names = table_names(object);
+    Py_XDECREF(names);
+    return names != NULL;
+}
+
 /* The values of rows one after the other: a new tuple; NULL, maybe with no error set, where it is
  * none. A set has an order of its own, another in each process, and so would say nothing about
- * which value is of which row; what a mapping holds stands by its keys. */
+ * which value is of which row; what a mapping or a table holds stands by its keys. What pandas
+ * marks as missing, in one of several ways, is None; Arrow's scalars are no numbers or texts. */
 static PyObject *values_of_rows(PyObject *object)
 {
-    bool refused = PyUnicode_Check(object) || PyAnySet_Check(object) ||
-                   PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MAPPING);
-    return refused ? NULL : PySequence_Tuple(object);
+    if (PyUnicode_Check(object) || PyAnySet_Check(object) ||
+        PyType_HasFeature(Py_TYPE(object), Py_TPFLAGS_MAPPING) || is_table(object) ||
+        PyErr_Occurred())
+        return NULL;
+    PyObject *list = NULL;
+    if (PyObject_HasAttrString(object, "isna"))
+        list = PyObject_CallMethod(object, "to_numpy", "sOO", "O", Py_False, Py_None);
+    else if (PyObject_HasAttrString(object, "to_pylist"))
+        list = PyObject_CallMethod(object, "to_pylist", NULL);
+    else
+        list = Py_NewRef(object);
+    PyObject *values = list == NULL ? NULL : PySequence_Tuple(list);
+    Py_XDECREF(list);
+    return values;
 }
 
 /* ---- rows ---- */
@@ -297,13 +344,33 @@ static int column_read(module_state *state, PyObject *object, row_columns *colum
     return rc;
 }
 
-/* 1: read; 0: there is none. */
-static int column_find(module_state *state, PyObject *mapping, row_columns *columns, int i)
+/* The column, a new reference; NULL where there is none, with an error set where it is named but
+ * cannot be had, or is named twice. */
+static PyObject *column_get(module_state *state, PyObject *mapping, PyObject *names,
+                            const char *name)
 {
-    PyObject *column = PyMapping_GetItemString(mapping, column_names[i]);
+    PyObject *column = PyMapping_GetItemString(mapping, name);
+    if (column != NULL || !error_is_refusal())
+        return column;
+    PyObject *wanted = PyUnicode_FromString(name);
+    Py_ssize_t named = wanted == NULL ? -1 : PySequence_Count(names, wanted);
+    Py_XDECREF(wanted);
+    if (named > 1)
+        (void)raise_invalid(state, "rows has %zd columns %s", named, name);
+    else if (named == 1)
+        (void)raise_invalid(state, "column %s of %.100s cannot be read", name,
+                            Py_TYPE(mapping)->tp_name);
+    return NULL;
+}
+
+/* 1: read; 0: there is none. */
+static int column_find(module_state *state, PyObject *mapping, PyObject *names,
+                       row_columns *columns, int i)
+{
+    PyObject *column = column_get(state, mapping, names, column_names[i]);
     if (column == NULL) {
-        if (i >= ROW_LENGTH)
-            return error_is_refusal() ? 0 : -1;
+        if (PyErr_Occurred() || i >= ROW_LENGTH)
+            return PyErr_Occurred() ? -1 : 0;
         return raise_invalid(state, "rows has no column %s", column_names[i]);
     }
     size_t count = 0;
@@ -346,42 +413,55 @@ static int request_ids_read(module_state *state, PyObject *object, row_columns *
 }
 
 /* 1: read; 0: there is none. */
-static int request_ids_find(module_state *state, PyObject *mapping, row_columns *columns)
+static int request_ids_find(module_state *state, PyObject *mapping, PyObject *names,
+                            row_columns *columns)
 {
-    PyObject *column = PyMapping_GetItemString(mapping, "request_id");
+    PyObject *column = column_get(state, mapping, names, "request_id");
     if (column == NULL)
-        return error_is_refusal() ? 0 : -1;
+        return PyErr_Occurred() ? -1 : 0;
     int rc = request_ids_read(state, column, columns);
     Py_DECREF(column);
     return rc < 0 ? -1 : 1;
 }
 
-static int rows_of_mapping(module_state *state, PyObject *object, row_columns *columns)
+/* Those that are there are `found`; of `names` more would be unknown, or there twice. */
+static int refuse_others(module_state *state, PyObject *names, Py_ssize_t found)
 {
-    Py_ssize_t size = PyMapping_Size(object), found = 0;
+    Py_ssize_t count = PyList_GET_SIZE(names);
+    if (count == found)
+        return 0;
+    return raise_invalid_value(state, names,
+                               "rows must have the columns timestamp, input_tokens, "
+                               "output_tokens, cache_n and prompt_n, may have duration, "
+                               "first_token and request_id, and no others: %zd given, ",
+                               count);
+}
+
+static int rows_of_columns(module_state *state, PyObject *object, PyObject *names,
+                           row_columns *columns)
+{
+    Py_ssize_t found = 0;
     for (int i = 0; i < ROW_COLUMNS; i++) {
-        int rc = column_find(state, object, columns, i);
+        int rc = column_find(state, object, names, columns, i);
         if (rc < 0)
             return -1;
         found += rc;
     }
-    int rc = request_ids_find(state, object, columns);
-    if (rc < 0)
-        return -1;
-    if (size != found + rc)
-        return raise_invalid(state,
-                             "rows must have the columns timestamp, input_tokens, output_tokens, "
-                             "cache_n and prompt_n, may have duration, first_token and request_id, "
-                             "and no others: %zd given",
-                             size);
-    return 0;
+    int rc = request_ids_find(state, object, names, columns);
+    return rc < 0 ? -1 : refuse_others(state, names, found + rc);
 }
 
 int to_rows(module_state *state, PyObject *object, PyObject *request_ids, row_columns *out)
 {
     bool mapping =
         PyDict_Check(object) || (PyMapping_Check(object) && PyObject_HasAttrString(object, "keys"));
-    int rc = mapping ? rows_of_mapping(state, object, out) : rows_of_iterable(state, object, out);
+    PyObject *names = mapping ? PyMapping_Keys(object) : table_names(object);
+    if (names == NULL && PyErr_Occurred())
+        return raise_invalid(state, "rows must name its columns, which %.100s does not",
+                             Py_TYPE(object)->tp_name);
+    int rc = names != NULL ? rows_of_columns(state, object, names, out)
+                           : rows_of_iterable(state, object, out);
+    Py_XDECREF(names);
     if (rc < 0 || !is_given(request_ids))
         return rc;
     if (out->request_ids != NULL)
