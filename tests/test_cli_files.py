@@ -46,6 +46,25 @@ def test_missing(tmp_path: Path, command: list[str]) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "command",
+    [["models"], ["report"], ["restore", "usage.db"], ["import", "new.csv", "--new"], *WRITING],
+    ids=" ".join,
+)
+def test_an_empty_name_is_not_the_default(tmp_path: Path, command: list[str]) -> None:
+    """What "$UNSET" gives would otherwise be another database than the one that was meant."""
+    (tmp_path / "webui").mkdir()
+    for name in ("webui/monitoring.db", "usage.db"):
+        with DataManager(tmp_path / name) as dm:
+            dm.add_model_request("m", [1, 2, 3, 0, 2])
+    (tmp_path / "new.csv").write_text("model,timestamp,input_tokens,output_tokens\nm,5,1,1\n")
+    refused(run(*command, "--db", "", cwd=tmp_path), 2, "--db is empty")
+    refused(run("--db", "", *command, cwd=tmp_path), 2, "--db is empty")
+    refused(run(*command, cwd=tmp_path, DATAMANAGER_DB=""), 2, "DATAMANAGER_DB is empty")
+    with DataManager(tmp_path / "webui/monitoring.db", read_only=True) as dm:
+        assert len(dm.get_model_requests("m")) == 1
+
+
 Make = Callable[[Path], object]
 UNUSABLE: dict[str, tuple[Make, int, str]] = {
     "damaged": (damaged, 5, "damaged"),

@@ -136,11 +136,12 @@ def test_as_a_new_user(tmp_path: Path) -> None:
     build_older(str(file), names=["Qwen3-Coder-30B"])
     tree = copied(tmp_path / "tree")
     script = (
-        f"cd {shlex.quote(str(tree))}; {shlex.quote(sys.executable)} -m venv ../venv\n"
+        f"unset DATAMANAGER_DB; cd {shlex.quote(str(tree))}\n"
+        f"{shlex.quote(sys.executable)} -m venv ../venv\n"
         f". ../venv/bin/activate; pip -q {install}\ncd ../host\n{commands.code}"
     )
     began = time.monotonic()
-    done = call("bash", "-ec", script, DATAMANAGER_DB="", PYTHONPATH="")
+    done = call("bash", "-ec", script, PYTHONPATH="")
     assert done.returncode == 0, done.stdout + done.stderr
     assert time.monotonic() - began < 120
     page = (file.parents[1] / "report.html").read_text(encoding="utf-8")

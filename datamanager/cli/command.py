@@ -7,7 +7,7 @@ import os
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from datamanager.cli.errors import USAGE, printable
+from datamanager.cli.errors import USAGE, UsageError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -145,9 +145,15 @@ def database_at(path: str, hint: str = "") -> str:
 
 
 def path_of(options: Namespace) -> str:
-    """The file that the options, the environment or the default name."""
-    named = options.db or os.environ.get("DATAMANAGER_DB")
-    return named or os.path.join("webui", "monitoring.db")
+    """The file that the options, the environment or the default name. An empty name is a mistake,
+    like that of a variable which is not set, and not the default."""
+    given = {"--db": options.db, "DATAMANAGER_DB": os.environ.get("DATAMANAGER_DB")}
+    for source, name in given.items():
+        if name == "":
+            raise UsageError(f"{source} is empty: it must name the database")
+        if name is not None:
+            return str(name)
+    return os.path.join("webui", "monitoring.db")
 
 
 @contextmanager
