@@ -162,7 +162,8 @@ def names_of(models: str | Iterable[str] | None) -> list[str] | None:
             f"models must be a name, several names or None, not {models!r}"
         ) from None
     if len(set(names)) != len(names):
-        raise InvalidDataError("models must not name a model twice")
+        twice = next(name for name in names if names.count(name) > 1)
+        raise InvalidDataError(f"models must not name a model twice: {twice!r}")
     return names
 
 

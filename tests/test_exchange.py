@@ -21,7 +21,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import datamanager
-from datamanager import DataManager, DestinationExistsError, InvalidDataError, restore
+from datamanager import (
+    CannotOpenError,
+    DataManager,
+    DestinationExistsError,
+    InvalidDataError,
+    restore,
+)
 from datamanager.exchange.formats import FIELDS
 
 ROW = [1_700_000_000.125, 150, 80, 5, 145]
@@ -778,3 +784,19 @@ def test_by_two_processes_at_once(path: str, long_file: Path) -> None:
     with DataManager(path) as dm:
         assert [len(dm.get_model_requests(name)) for name in ("m", NAME)] == [6000, 6000]
         assert rows(dm, "m")[:3] == [(second, 1, 2, 3, 4) for second in range(3)]
+
+
+@pytest.mark.parametrize("model", ["", 5, "n" * 2000])
+def test_a_model_that_cannot_be_is_refused_at_once(
+    dm: DataManager, tmp_path: Path, model: Any
+) -> None:
+    file = written(tmp_path / "a.csv", HEAD + GOOD)
+    with pytest.raises(InvalidDataError, match=r"^model must"):
+        dm.import_requests(file, model=model)
+
+
+@pytest.mark.parametrize("name", ["none.csv", "none.parquet"])
+def test_a_missing_file_is_an_error_of_ours_too(dm: DataManager, tmp_path: Path, name: str) -> None:
+    with pytest.raises(FileNotFoundError, match=name) as caught:
+        dm.import_requests(tmp_path / name, model="m")
+    assert isinstance(caught.value, CannotOpenError)

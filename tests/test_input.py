@@ -379,3 +379,15 @@ def test_empty_path(dm: datamanager.DataManager) -> None:
     ):
         with pytest.raises(InvalidDataError, match=f"^{field} must not be empty$"):
             call()
+
+
+def test_the_argument_is_named(dm: datamanager.DataManager) -> None:
+    for call, said in (
+        (lambda: datamanager.DataManager(5), "db_path must be .*, not int$"),  # type: ignore[arg-type]
+        (lambda: dm.backup(None), "dest must be .*, not NoneType$"),  # type: ignore[arg-type]
+    ):
+        with pytest.raises(TypeError, match=f"^{said}"):
+            call()
+    for bad in ("", 5, "n" * 2000):
+        with pytest.raises(InvalidDataError, match=r"^new_name must"):
+            dm.rename_model("m", bad)  # type: ignore[arg-type]

@@ -472,3 +472,31 @@ def test_ctrl_c(
     holds_old(live)
     assert kept_in(tmp_path) == []
     assert not [name for name in os.listdir(tmp_path) if name.startswith(".")]
+
+
+def test_each_error_names_the_file(live: DataManager, source: Path, path: str) -> None:
+    folder = source.parent
+    foreign, text, empty = (folder / f"{name}.db" for name in ("foreign", "text", "empty"))
+    with closing(sqlite3.connect(foreign)) as connection:
+        connection.execute("CREATE TABLE t(x)")
+    text.write_text("no database" * 1000)
+    empty.touch()
+    for src, dest, said in (
+        (foreign, path, f"^src: {foreign}: the database belongs"),
+        (source, foreign, f"^dest: {foreign}: the database belongs"),
+        (text, path, f"^src: {text}: the database file is damaged: file is not a database$"),
+        (empty, path, f"^src: {empty} is empty: there is nothing to restore$"),
+    ):
+        with pytest.raises(datamanager.DataManagerError, match=said):
+            restore(src, dest)
+    with pytest.raises(datamanager.CannotOpenError, match=r"^\.\.\.n+: .* database file$"):
+        DataManager(folder / ("n" * 255))
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        locked = f"{path} stayed locked by another (connection|process)$"
+        with DataManager(path, busy_timeout=0) as dm:
+            for call in (dm.vacuum, lambda: dm.add_model_request("a", ROW)):
+                with pytest.raises(datamanager.BusyError, match=f"^{locked}"):
+                    call()
+        with pytest.raises(datamanager.BusyError, match=f"^dest: {locked}"):
+            restore(source, path, busy_timeout=0)

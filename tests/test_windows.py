@@ -267,7 +267,7 @@ NOT_A_MOMENT = "must be seconds since 1970 or a datetime, not "
         ({"billing_anchor": 31}, "billing_anchor must be a date or None, not 31"),
         ({"models": 5}, "models must be a name, several names or None, not 5"),
         ({"models": [5]}, r"model_name must be a str, not 5$"),
-        ({"models": ["m", "m"]}, "models must not name a model twice"),
+        ({"models": ["m", "m"]}, "models must not name a model twice: 'm'"),
     ],
 )
 def test_refused(dm: DataManager, question: dict[str, Any], message: str) -> None:

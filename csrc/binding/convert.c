@@ -40,6 +40,11 @@ int to_name(module_state *state, PyObject *object, dm_str *out)
     return to_text(state, object, "model_name", out);
 }
 
+int to_new_name(module_state *state, PyObject *object, dm_str *out)
+{
+    return to_text(state, object, "new_name", out);
+}
+
 int to_request_id(module_state *state, PyObject *object, dm_str *out)
 {
     return to_text(state, object, "request_id", out);
@@ -250,6 +255,11 @@ int to_path(module_state *state, PyObject *object, const char *field, PyObject *
             return 0;
         Py_CLEAR(*bytes_out);
         return raise_invalid(state, "%s must not be empty", field);
+    }
+    if (PyErr_ExceptionMatches(PyExc_TypeError)) {
+        PyErr_Format(PyExc_TypeError, "%s must be a str, bytes or os.PathLike, not %.100s", field,
+                     Py_TYPE(object)->tp_name);
+        return -1;
     }
     if (!PyErr_ExceptionMatches(PyExc_ValueError))
         return -1;

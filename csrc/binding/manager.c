@@ -395,7 +395,7 @@ static PyObject *model_rename(METHOD_ARGS)
     dm_str old_name, new_name;
     bool merge = true;
     if (call_begin_model(&c, &old_name, self, &spec, args, nargs, kwnames) < 0 ||
-        to_name(c.state, c.args[1], &new_name) < 0 ||
+        to_new_name(c.state, c.args[1], &new_name) < 0 ||
         (c.args[2] != NULL && to_flag(c.state, c.args[2], "merge", &merge) < 0))
         return NULL;
     core_enter();

@@ -77,6 +77,7 @@ int args_parse(const arg_spec *spec, PyObject *const *args, Py_ssize_t nargs, Py
 /* ---- convert.c: -1 with InvalidDataError naming the field; ranges are the core's to judge ---- */
 
 int to_name(module_state *state, PyObject *object, dm_str *out);
+int to_new_name(module_state *state, PyObject *object, dm_str *out);
 int to_request_id(module_state *state, PyObject *object, dm_str *out);
 int to_time(module_state *state, PyObject *object, const char *field, double *out);
 int to_seconds(module_state *state, PyObject *object, const char *field, double *out);

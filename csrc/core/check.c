@@ -147,6 +147,11 @@ dm_status dm_model_name_check(dm_str name, dm_error *err)
     return text_check("model_name", name, DM_NAME_MAX, err);
 }
 
+dm_status dm__new_name_check(dm_str name, dm_error *err)
+{
+    return text_check("new_name", name, DM_NAME_MAX, err);
+}
+
 dm_status dm_request_id_check(dm_str request_id, dm_error *err)
 {
     return text_check("request_id", request_id, DM_REQUEST_ID_MAX, err);

@@ -152,7 +152,7 @@ static bool readers_await(dm__store *store)
         }
         writer->counters.busy_retries += rc == DM_BUSY;
     } while (rc == DM_BUSY && may_await(store, until_ns) &&
-             dm__busy_wait(&writer->stop, until_ns, NULL) == DM_OK);
+             dm__busy_wait(&writer->stop, writer->db, until_ns, NULL) == DM_OK);
     return gone;
 }
 

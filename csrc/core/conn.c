@@ -76,7 +76,7 @@ dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, d
     dm_status rc = code == SQLITE_OK ? conn_configure(conn, err)
                                      : dm__fail_sqlite(err, conn->db, code, "open the database");
     /* Some pragmas read the schema, which has to wait while another process recovers the log. */
-    while (rc == DM_BUSY && (rc = dm__busy_wait(&conn->stop, deadline_ns, err)) == DM_OK)
+    while (rc == DM_BUSY && (rc = dm__busy_wait(&conn->stop, conn->db, deadline_ns, err)) == DM_OK)
         rc = conn_configure(conn, err);
     if (rc != DM_OK) {
         dm__conn_close(conn, false);

@@ -87,7 +87,7 @@ typedef enum {
 typedef struct {
     dm_status code;
     int sqlite_code; /* extended SQLite code; 0 when SQLite was not involved */
-    char text[256];  /* UTF-8, always terminated */
+    char text[512];  /* UTF-8, always terminated */
 } dm_error;
 
 /* "DM_BUSY" and the like; "DM_?" for a number that is none. */

@@ -53,6 +53,9 @@ dm_status dm__no_memory(dm_error *err);
 /* The one place where SQLite's codes become ours. `db` may be NULL; its message is copied now, so
  * the connection must still be the caller's. `doing` says what was tried ("insert into x"). */
 dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const char *doing);
+/* Puts before what went wrong with a file its role, which may be "", and its path, where the text
+ * does not name it. Returns `code`. */
+dm_status dm__fail_at(dm_error *err, dm_status code, const char *role, const char *path);
 
 /* The same for an errno. */
 dm_status dm__fail_system(dm_error *err, const char *path, int code);
@@ -72,6 +75,7 @@ void dm__make_utf8(char *text, size_t size);
 
 #define DM__RUN_TIME_END 0x1p63 /* see dm_runtime_add: later hours cannot be billed */
 dm_status dm__run_time_check(const char *field, double time_s, dm_error *err) DM_CHECKED;
+dm_status dm__new_name_check(dm_str name, dm_error *err) DM_CHECKED;
 dm_status dm__price_check(const char *field, double price, dm_error *err) DM_CHECKED;
 dm_status dm__tier_index_check(int64_t tier_index, dm_error *err) DM_CHECKED;
 
@@ -89,7 +93,7 @@ typedef struct {
 /* True when the hook says so; asks it at most every 50 ms. Costs a clock reading. */
 bool dm__stop_asked(dm__stop *stop);
 /* Sleep a little before another try for a lock. DM_BUSY after the deadline, DM_INTERRUPTED. */
-dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err) DM_CHECKED;
+dm_status dm__busy_wait(dm__stop *stop, sqlite3 *db, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 /* Wait on `cond` until it is signalled, or a moment or the deadline has passed. True: stop. */
 bool dm__cond_wait_slice(dm__cond *cond, dm__mutex *mutex, int64_t deadline_ns, dm__stop *stop);
 #define DM__STOP_ROWS 4096 /* loops over rows ask once in so many */

@@ -7,6 +7,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PATH_SHOWN_MAX 200 /* bytes */
+
 bool (*dm__allocation_fails)(void);
 
 void *dm__malloc(size_t size)
@@ -150,8 +152,32 @@ dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const cha
     dm_status code = status_of_sqlite(sqlite_code);
     if (err == NULL)
         return code;
-    (void)dm__fail(err, code, "%s: %s (%.120s)", statuses[code].message,
-                   db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code), doing);
+    const char *said = db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code);
+    if (strncmp(doing, "PRAGMA ", 7) == 0) /* tells nobody anything: it is how we open a file */
+        (void)dm__fail(err, code, "%s: %s", statuses[code].message, said);
+    else
+        (void)dm__fail(err, code, "%s: %s (%.120s)", statuses[code].message, said, doing);
+    err->sqlite_code = sqlite_code;
+    return code;
+}
+
+/* A long path by its end. */
+dm_status dm__fail_at(dm_error *err, dm_status code, const char *role, const char *path)
+{
+    bool of_a_file = code == DM_BUSY || code == DM_DISK_FULL || code == DM_IO ||
+                     code == DM_CANNOT_OPEN || code == DM_CORRUPT_DATA || code == DM_DAMAGED ||
+                     code == DM_FOREIGN || code == DM_NEWER || code == DM_READ_ONLY;
+    if (err == NULL || !of_a_file)
+        return code;
+    bool named = strstr(err->text, path) != NULL;
+    if (named && *role == '\0')
+        return code;
+    int sqlite_code = err->sqlite_code;
+    char text[sizeof err->text];
+    (void)snprintf(text, sizeof text, "%s", err->text);
+    size_t length = strlen(path), skipped = length > PATH_SHOWN_MAX ? length - PATH_SHOWN_MAX : 0;
+    (void)dm__fail(err, code, "%s%s%s%s%s%s", role, *role == '\0' || named ? "" : " ",
+                   named || skipped == 0 ? "" : "...", named ? "" : path + skipped, ": ", text);
     err->sqlite_code = sqlite_code;
     return code;
 }

@@ -88,7 +88,7 @@ static dm_status dest_lock(restore_job *job, sqlite3_backup *backup, sqlite3 *to
             return DM_OK;
         dm_status rc = dm__fail_sqlite(err, to, code, "restore the database");
         if (rc == DM_BUSY)
-            rc = dm__busy_wait(&job->copying.stop, deadline_ns, err);
+            rc = dm__busy_wait(&job->copying.stop, to, deadline_ns, err);
         if (rc != DM_OK)
             return rc;
     }
@@ -217,7 +217,11 @@ static dm_status source_open(const char *src, const char *dest, int64_t busy_tim
         return dm__fail(err, DM_INVALID, "a database in memory cannot be restored");
     if (same_file(src, dest))
         return dm__fail(err, DM_INVALID, "src and dest are the same file: %s", src);
-    return dm_open(src, &options, from_out, err);
+    dm_status rc = dm_open(src, &options, from_out, err);
+    dm__file_id id;
+    if (rc == DM_READ_ONLY && dm__file_identify(src, &id) == 0 && id.size == 0)
+        return dm__fail(err, rc, "%s is empty: there is nothing to restore", src);
+    return rc;
 }
 
 /* ---- to where ---- */
@@ -282,6 +286,16 @@ static dm_status dest_open(restore_job *job, int64_t busy_timeout_ms, dm_error *
     return rc == DM_DAMAGED ? kept_choose(job, err) : rc;
 }
 
+static dm_status dest_fill(restore_job *job, int64_t busy_timeout_ms, dm_error *err)
+{
+    dm_status rc = dest_open(job, busy_timeout_ms, err); /* for writing: an empty one gets tables */
+    if (rc == DM_OK && job->to != NULL)
+        rc = dm__write_alone(job->to, restore_live, job, err);
+    else if (rc == DM_OK && (rc = dm__read_aside(job->from, restore_new, job, err)) == DM_OK)
+        rc = job->rc;
+    return rc;
+}
+
 dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
                      const dm_progress *progress, char **kept_out, dm_error *err)
 {
@@ -289,12 +303,10 @@ dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
     dm_status rc = source_open(src, dest, busy_timeout_ms, &job.from, err);
     if (rc == DM_OK)
         rc = dm__read_aside(job.from, source_verify, &job, err);
-    if (rc == DM_OK) /* opened for writing: an empty one gets tables */
-        rc = dest_open(&job, busy_timeout_ms, err);
-    if (rc == DM_OK && job.to != NULL)
-        rc = dm__write_alone(job.to, restore_live, &job, err);
-    else if (rc == DM_OK && (rc = dm__read_aside(job.from, restore_new, &job, err)) == DM_OK)
-        rc = job.rc;
+    if (rc != DM_OK)
+        rc = dm__fail_at(err, rc, "src", src);
+    else if ((rc = dest_fill(&job, busy_timeout_ms, err)) != DM_OK)
+        rc = dm__fail_at(err, rc, "dest", dest);
     dm_free(job.to);
     dm_free(job.from);
     free(job.path);

@@ -292,7 +292,7 @@ dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err)
     dm_status rc;
     while ((rc = dm__stmt_exec(conn, DM__STMT_BEGIN_IMMEDIATE, err)) == DM_BUSY)
         if (conn->counters.busy_retries++,
-            (rc = dm__busy_wait(&conn->stop, deadline_ns, err)) != DM_OK)
+            (rc = dm__busy_wait(&conn->stop, conn->db, deadline_ns, err)) != DM_OK)
             break;
     return rc;
 }

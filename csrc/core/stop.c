@@ -48,11 +48,17 @@ static int64_t jitter_ns(void)
     return DM__MS / 20 + (int64_t)(x % (uint64_t)(DM__MS - DM__MS / 20));
 }
 
-dm_status dm__busy_wait(dm__stop *stop, int64_t deadline_ns, dm_error *err)
+static const char *file_of(sqlite3 *db)
+{
+    const char *path = db == NULL ? NULL : sqlite3_db_filename(db, "main");
+    return path == NULL || *path == '\0' ? "the database" : path;
+}
+
+dm_status dm__busy_wait(dm__stop *stop, sqlite3 *db, int64_t deadline_ns, dm_error *err)
 {
     int64_t left_ns = deadline_ns - dm__monotonic_ns();
     if (left_ns <= 0)
-        return dm__fail(err, DM_BUSY, "the database stayed locked by another connection");
+        return dm__fail(err, DM_BUSY, "%s stayed locked by another connection", file_of(db));
     int64_t sleep_ns = jitter_ns();
     dm__sleep_ns(sleep_ns < left_ns ? sleep_ns : left_ns);
     if (dm__stop_asked(stop))

@@ -95,7 +95,7 @@ static dm_status read_repeating(dm__conn *conn, bool snapshot, dm__read_fn read,
         if (rc != DM_BUSY)
             return rc;
         conn->counters.busy_retries++;
-        rc = dm__busy_wait(&conn->stop, deadline_ns, err);
+        rc = dm__busy_wait(&conn->stop, conn->db, deadline_ns, err);
         if (rc != DM_OK)
             return rc;
     }
@@ -371,7 +371,7 @@ static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *
     if (rc != DM_OK)
         return rc;
     while ((rc = store_probe_and_prepare(store, conn, err)) == DM_BUSY)
-        if ((rc = dm__busy_wait(&stop, deadline_ns, err)) != DM_OK)
+        if ((rc = dm__busy_wait(&stop, conn->db, deadline_ns, err)) != DM_OK)
             break;
     if (rc == DM_OK && store->in_memory) {
         store->writer = conn;
@@ -618,7 +618,7 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
     rc = handle_open(path, options, m, err);
     if (rc != DM_OK) {
         dm__free(m);
-        return rc;
+        return dm__fail_at(err, rc, "", path);
     }
     if (options->checksums && !options->read_only)
         rc = dm__checksums_want(m, err);

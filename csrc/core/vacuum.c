@@ -60,7 +60,7 @@ static dm_status write_anew(dm__conn *conn, void *argument, dm_error *err)
     dm__conn_stoppable_set(conn, true);
     while ((rc = dm__conn_exec(conn, err, "PRAGMA auto_vacuum=INCREMENTAL; VACUUM")) == DM_BUSY) {
         conn->counters.busy_retries++;
-        if ((rc = dm__busy_wait(&conn->stop, found->deadline_ns, err)) != DM_OK)
+        if ((rc = dm__busy_wait(&conn->stop, conn->db, found->deadline_ns, err)) != DM_OK)
             break;
     }
     dm__conn_stoppable_set(conn, false);

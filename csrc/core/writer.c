@@ -203,7 +203,7 @@ static bool group_begin(dm__store *store, dm__job *group, dm__job *own)
         conn->counters.busy_retries++;
         if (!group_sweep(store, group, own))
             return false;
-        if (dm__busy_wait(&conn->stop, INT64_MAX, &err) == DM_INTERRUPTED) {
+        if (dm__busy_wait(&conn->stop, conn->db, INT64_MAX, &err) == DM_INTERRUPTED) {
             job_finish(own, DM_INTERRUPTED, &err);
             return false;
         }

@@ -37,7 +37,7 @@ dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name, bool 
 {
     dm__change change = {
         .kind = DM__CHANGE_MODEL_RENAME, .model = old_name, .as.rename = {new_name, merge}};
-    dm_status rc = dm_model_name_check(new_name, err);
+    dm_status rc = dm__new_name_check(new_name, err);
     return rc == DM_OK ? model_write(m, &change, err) : rc;
 }
 

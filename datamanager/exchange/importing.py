@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import mmap
 import os
 import re
@@ -13,7 +14,7 @@ from hashlib import blake2b
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from datamanager import _core
-from datamanager._core import InvalidDataError
+from datamanager._core import CannotOpenError, InvalidDataError
 from datamanager.exchange.formats import (
     COUNTS,
     FIELDS,
@@ -317,8 +318,24 @@ def _request(record: Record, fields: _Fields, bad: Callable[[int, str], object])
         return None
 
 
+def _check_model(model: str | None) -> None:
+    """Once, and not in each line."""
+    if model is None:
+        return
+    try:
+        _core._check_request(model, (0, 0, 0, 0, 0), None, None, None)
+    except InvalidDataError as error:
+        raise InvalidDataError(str(error).replace("model_name", "model", 1)) from None
+
+
+class _MissingFileError(CannotOpenError, FileNotFoundError):
+    """As each error of the package it is one of ours and the built-in one."""
+
+
 @contextlib.contextmanager
 def _opened(path: str, format: str) -> Iterator[TextIO | None]:
+    if not os.path.exists(path):
+        raise _MissingFileError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     # Closing any descriptor of a database drops the locks that SQLite has on it.
     if _core._is_open(path):
         raise InvalidDataError(f"{path} is a database that is open, not a file of requests")
@@ -348,6 +365,7 @@ def import_requests(
     fields = _Fields(columns, model, Zone(tz))
     require_callable(on_bad_line, "on_bad_line")
     require_callable(progress, "progress")
+    _check_model(model)
     job = _Import(dm, on_bad_line)
     with _opened(path, format) as file:
         if strict and file is not None and not file.seekable():
