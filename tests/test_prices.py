@@ -401,7 +401,7 @@ def test_a_change_beside_tiers_that_overlap(path: str, run_goes_on: bool) -> Non
         for date in (None, PAST, FUTURE):
             with pytest.raises(datamanager.CorruptDataError, match="overlap tier"):
                 dm.set_billing_strategy("m", "volume", effective_from=date)
-        with sqlite3.connect(path) as db:
+        with contextlib.closing(sqlite3.connect(path)) as db:
             rows = db.execute("SELECT count(*) FROM datamanager_price_changes").fetchone()
             assert rows == (1,)
         dm.delete_tier_pricing("m", 2)
@@ -421,9 +421,9 @@ def test_tiers_that_overlap_stop_no_question_about_another_time(path: str) -> No
         edit(path, f"INSERT INTO {safe}_tier_pricing VALUES (2, 5, 10, 1, 1, 0, 0)")
         assert dm.usage("m", start=OLD, end=OLD + 1)[0].cost == 1.0
         assert dm.invoice("m", start=OLD, end=OLD + 1).total == 1.0
-        for window in ({}, {"start": OLD, "end": FUTURE}):
+        for end in (None, FUTURE):
             with pytest.raises(datamanager.CorruptDataError, match="overlaps tier"):
-                dm.usage("m", **window)
+                dm.usage("m", start=OLD, end=end)
 
 
 def test_what_changes_nothing_is_no_change(path: str) -> None:
