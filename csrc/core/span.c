@@ -63,8 +63,9 @@ static dm_status model_span_read(dm__conn *conn, dm__model *model, dm__model_rea
     dm__stmt_put(stmt);
     if (rc == DM_OK)
         rc = dm__kept_span(conn, model->safe, span->bounds_s, err);
-    if (rc == DM_OK)
-        rc = dm__rows_span(conn, model, span->bounds_s, err);
+    if (rc != DM_OK)
+        return rc;
+    rc = dm__rows_span(conn, model, span->bounds_s, err);
     return rc == DM_CORRUPT_DATA ? possible_times_span(conn, model, span->bounds_s, err) : rc;
 }
 
