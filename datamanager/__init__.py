@@ -43,11 +43,28 @@ from datamanager._core import (
 from datamanager.manager import DataManager, sqlite_info
 
 if TYPE_CHECKING:
+    from datamanager.exchange.importing import BadLine, ImportResult
+    from datamanager.performance import PerformanceTable
+    from datamanager.prune import PrunedTable
     from datamanager.responses import ResponseUsage, usage_from_response
+    from datamanager.status import StatusTable
+    from datamanager.usage import UsageTable
+
+_LATER = {
+    "BadLine": "exchange.importing",
+    "ImportResult": "exchange.importing",
+    "PerformanceTable": "performance",
+    "PrunedTable": "prune",
+    "ResponseUsage": "responses",
+    "StatusTable": "status",
+    "UsageTable": "usage",
+    "usage_from_response": "responses",
+}
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "BadLine",
     "Batch",
     "BusyError",
     "CannotOpenError",
@@ -65,6 +82,7 @@ __all__ = [
     "Finding",
     "ForeignDatabaseError",
     "ForkedStoreError",
+    "ImportResult",
     "InvalidDataError",
     "ModelBilling",
     "ModelNotFoundError",
@@ -74,16 +92,20 @@ __all__ = [
     "ModelStatus",
     "NewerDatabaseError",
     "PerformanceRow",
+    "PerformanceTable",
     "Pruned",
+    "PrunedTable",
     "ReadOnlyError",
     "ResponseUsage",
     "RunNotFoundError",
+    "StatusTable",
     "StorageError",
     "Tariff",
     "TierExistsError",
     "TierNotFoundError",
     "TierPricing",
     "UsageRow",
+    "UsageTable",
     "cost",
     "restore",
     "sqlite_info",
@@ -93,8 +115,9 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """What few need is imported when it is asked for: it would take most of the start-up."""
-    if name in ("ResponseUsage", "usage_from_response"):
-        from datamanager import responses
+    module = _LATER.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
 
-        return getattr(responses, name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"datamanager.{module}"), name)

@@ -22,6 +22,7 @@ import datamanager
 from datamanager import cli
 from datamanager.invoice import Invoice, InvoiceLine
 from datamanager.performance import PerformanceTable
+from datamanager.prune import PrunedTable
 from datamanager.status import StatusTable
 from datamanager.tables import Table
 from datamanager.usage import UsageTable
@@ -34,6 +35,7 @@ SEQUENCES = (
     Table,
     UsageTable,
     PerformanceTable,
+    PrunedTable,
     StatusTable,
     Invoice,
 )

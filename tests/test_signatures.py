@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -177,3 +178,15 @@ def test_keywords_and_mistakes(dm: DataManager) -> None:
         dm.get_models(nonsense=1)  # type: ignore[call-arg]
     with pytest.raises(TypeError):
         dm.get_model_requests("m", 0, 1.0)  # type: ignore[misc]
+
+
+def test_the_types_of_answers_can_be_imported(dm: datamanager.DataManager, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text("model,timestamp,input_tokens,output_tokens\nm,5,1,1\nm,x,1,1\n")
+    result = dm.import_requests(file)
+    assert type(result) is datamanager.ImportResult
+    assert type(result.bad_lines[0]) is datamanager.BadLine
+    assert type(dm.usage()) is datamanager.UsageTable
+    assert type(dm.performance()) is datamanager.PerformanceTable
+    assert type(dm.get_status().models) is datamanager.StatusTable
+    assert type(dm.prune(before=1.0)) is datamanager.PrunedTable
