@@ -339,40 +339,6 @@ dm_status dm__request_insert(dm__conn *conn, dm__model *model, const dm_request 
 dm_status dm__requests_insert(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
                               dm_ids *ids_out, dm_error *err) DM_CHECKED;
 
-/* ---- request_ids.c ---- */
-
-/* The tables beside a model's requests that tell of their rows, and by which column. */
-typedef struct {
-    const char *suffix, *row_id;
-} dm__row_table;
-enum { DM__ROW_TABLES = 3 };
-extern const dm__row_table dm__row_tables[DM__ROW_TABLES];
-/* The greatest number that a row of the model ever had. */
-dm_status dm__row_id_last(dm__conn *conn, dm__model *model, int64_t *last_id_out,
-                          dm_error *err) DM_CHECKED;
-/* SQLite says that no number is left for a row as it says that the disk is full: DM_CORRUPT_DATA
- * then, else `rc`. */
-dm_status dm__row_ids_failed(dm__conn *conn, dm__model *model, size_t count, dm_status rc,
-                             dm_error *err) DM_CHECKED;
-/* In the caller's transaction. The model's next rows get numbers behind `last_id`, if they would
- * not anyway. */
-dm_status dm__row_ids_reserve(dm__conn *conn, const char *safe, int64_t last_id,
-                              dm_error *err) DM_CHECKED;
-/* The same for requests whose table is new: behind all that others tell of rows that were. */
-dm_status dm__row_ids_go_on(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
-/* In the caller's transaction: the first makes the table. */
-dm_status dm__request_ids_create(dm__conn *conn, const char *safe, dm_error *err) DM_CHECKED;
-/* The row of that id; 0 where there is none. */
-dm_status dm__request_id_find(dm__conn *conn, dm__model *model, dm_str request_id,
-                              int64_t *row_id_out, dm_error *err) DM_CHECKED;
-dm_status dm__request_id_insert(dm__conn *conn, dm__model *model, int64_t row_id, dm_str request_id,
-                                dm_error *err) DM_CHECKED;
-/* Insert the rows whose ids are not known; `row_ids` becomes each one's row, new or not. The new
- * ones are the rows where it is ids_out->first_id, the next of it, and so on. */
-dm_status dm__requests_insert_once(dm__conn *conn, dm__model *model, const dm_request_rows *rows,
-                                   const dm_str *request_ids, int64_t *row_ids, dm_ids *ids_out,
-                                   dm_error *err) DM_CHECKED;
-
 /* ---- timings.c ---- */
 
 bool dm__timing_known(const dm_timing *timing); /* any of it */
