@@ -127,7 +127,7 @@ def test_what_renaming_refuses(filled: DataManager) -> None:
     with pytest.raises(datamanager.ModelNotFoundError, match="'nobody'"):
         filled.rename_model("nobody", "new")
     for wrong in ("", "a\0b", "x" * 1025):
-        with pytest.raises(datamanager.InvalidDataError, match="model_name"):
+        with pytest.raises(datamanager.InvalidDataError, match="new_name"):
             filled.rename_model("old", wrong)
     assert filled.get_models() == ["old", "other"]
 
