@@ -1,4 +1,4 @@
-"""``backup``, ``restore``, ``check``, ``vacuum``, ``storage`` and ``rename``, as processes."""
+"""``backup``, ``restore``, ``check``, ``vacuum``, ``storage``, ``rename`` …, as processes."""
 
 from __future__ import annotations
 
@@ -224,3 +224,29 @@ def test_a_name_that_comes_between_is_not_merged(
     monkeypatch.undo()
     with DataManager(path) as dm:
         assert {"m", "new"} <= {*dm.get_models()} and len(dm.get_model_requests("new")) == 1
+
+
+def test_delete(path: Path) -> None:
+    before = total_of(path)
+    with DataManager(path) as dm:
+        dm.prune(before.last_request)
+    found = json_of(path, "delete", "m", "--yes")
+    assert found["model"] == "m" and 0 < found["requests"] < before.requests
+    assert total_of(path).requests == before.requests - found["requests"]
+    with DataManager(path) as dm:
+        assert dm.get_models() == [HOSTILE]
+    assert run("delete", "m", "--yes", "--db", str(path)).returncode == 3
+    done = run("delete", HOSTILE, "--yes", "--db", str(path))
+    assert done.returncode == 0 and f"deleted {printable(HOSTILE)}, its prices" in done.stdout
+
+
+def test_nothing_is_deleted_unasked(path: Path) -> None:
+    before = total_of(path)
+    refused(run("delete", "m", "--db", str(path)), 2, "--yes is needed")
+    for answer, code in ((b"n\n", 2), (b"y\n", 0)):
+        delete = [*COMMAND, "delete", "m", "--db", str(path)]
+        with Terminal(delete, environment()) as terminal:
+            terminal.wait_for(b"pruned ones too? [y/N] ")
+            terminal.press(answer)
+            assert terminal.finish() == code
+        assert (total_of(path) == before) == (code == 2)

@@ -20,6 +20,7 @@ from datamanager import DataManager
 WRITING = [
     ["prices", "set", "m", "--hourly", "1", "--new"],
     ["rename", "m", "n"],
+    ["delete", "m", "--yes"],
     ["vacuum"],
     ["prune", "--before", "1d", "--yes"],
 ]

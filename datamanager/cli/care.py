@@ -15,7 +15,7 @@ from datamanager.cli.command import (
     path_of,
     telling_adopt,
 )
-from datamanager.cli.errors import UNUSABLE, WARNED, UsageError
+from datamanager.cli.errors import UNUSABLE, WARNED, UsageError, printable
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -161,6 +161,22 @@ def _storage(options: Namespace) -> None:
 # ---- prune ----
 
 
+def _asks(options: Namespace) -> bool:
+    """Whether what cannot be undone waits for an answer, which needs somebody to give it."""
+    import sys
+
+    if options.yes:
+        return False
+    if not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
+        hint = " (--dry-run says what would go)" if "dry_run" in options else ""
+        raise UsageError(f"--yes is needed where nobody can be asked{hint}")
+    return True
+
+
+def _add_yes(parser: Parser) -> None:
+    parser.add_argument("--yes", action="store_true", help="do not ask")
+
+
 def _agreed(text: str) -> bool:
     """What whoever sits at the terminal answers."""
     import sys
@@ -200,7 +216,6 @@ def _before(options: Namespace) -> float:
 
 
 def _prune(options: Namespace) -> None:
-    import sys
     from functools import partial
 
     from datamanager import Pruned
@@ -211,9 +226,7 @@ def _prune(options: Namespace) -> None:
 
     before = _before(options)
     keep = None if options.keep == "none" else options.keep
-    asks = not options.yes and not options.dry_run
-    if asks and not (sys.stdin is not None and sys.stdin.isatty() and sys.stderr.isatty()):
-        raise UsageError("--yes is needed where nobody can be asked (--dry-run says what would go)")
+    asks = not options.dry_run and _asks(options)
     with opened(options, write=not options.dry_run) as dm:
         prune = partial(dm.prune, before, keep, models=options.models or None, tz=options.tz)
         found = prune(dry_run=True)
@@ -251,12 +264,12 @@ def _prune_arguments(parser: Parser) -> None:
         help="of what sums stay, for usage and costs (default: hour)",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
-    parser.add_argument("--yes", action="store_true", help="do not ask")
+    _add_yes(parser)
     add_zone(parser)
     _add_care(parser)
 
 
-# ---- rename ----
+# ---- rename and delete ----
 
 
 def _rename(options: Namespace) -> None:
@@ -280,6 +293,26 @@ def _rename_arguments(parser: Parser) -> None:
     _add_care(parser)
 
 
+def _delete(options: Namespace) -> None:
+    from datamanager.cli.output import say
+
+    asks = _asks(options)
+    with opened(options, write=True) as dm:
+        requests = dm.usage([options.model]).total.requests
+        what = f"{printable(options.model)}, its prices and its {requests:,} requests"
+        if asks and not _agreed(f"Delete {what}, pruned ones too?"):
+            raise UsageError("nothing was deleted")
+        dm.delete_model_tables(options.model)
+    done = {"model": options.model, "requests": requests}
+    say(options, done, f"deleted {what}, pruned ones too")
+
+
+def _delete_arguments(parser: Parser) -> None:
+    parser.add_argument("model", metavar="MODEL", help="what it is called")
+    _add_yes(parser)
+    _add_care(parser)
+
+
 COMMANDS = (
     Command("backup", "write the database as it is at one moment to a file", _backup,
             _backup_arguments),
@@ -290,4 +323,5 @@ COMMANDS = (
     Command("vacuum", "give back what is free in the file", _vacuum, _add_care),
     Command("storage", "what takes how much room", _storage, _add_care),
     Command("rename", "give a model and its records another name", _rename, _rename_arguments),
+    Command("delete", "delete a model and all its records", _delete, _delete_arguments),
 )  # fmt: skip
