@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import json
+import sqlite3
 from array import array
+from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
@@ -31,7 +33,10 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(path, NAMES[:-1])
     with DataManager(path, models=[NAMES[-1]]) as dm:
         dm.update_hourly_price(NAMES[0], 2.5, effective_from=BEGIN + 86_400)
-        dm.add_model_request(NAMES[0], [1e15, 10, 10, 0, 10])  # milliseconds, by mistake
+        dm.add_model_request(NAMES[0], [1e9, 10, 10, 0, 10])
+        table = dm.get_safe_model_name(NAMES[0]) + "_requests"
+    with closing(sqlite3.connect(path)) as other, other:  # milliseconds, by mistake
+        other.execute(f"UPDATE {table} SET timestamp = 1e15 WHERE timestamp = 1e9")
     return path
 
 

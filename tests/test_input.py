@@ -17,7 +17,8 @@ from datamanager import CorruptDataError, InvalidDataError
 
 WHOLE = "a whole number from 0 to 9007199254740992"
 FIELDS = ["timestamp", "input_tokens", "output_tokens", "cache_n", "prompt_n"]
-BAD_TIMES = [math.nan, math.inf, -math.inf, -1.0, "1", None, True, 10**400, 1j]
+YEAR_10000 = 253_402_300_800.0
+BAD_TIMES = [math.nan, math.inf, -math.inf, -1.0, "1", None, True, 10**400, 1j, YEAR_10000]
 BAD_COUNTS = [-1, 1.5, True, np.True_, 2**53 + 1, 2**70, math.nan, math.inf, "7", None, [1]]
 CASES = [(0, bad) for bad in BAD_TIMES] + [(i, bad) for i in range(1, 5) for bad in BAD_COUNTS]
 
@@ -122,12 +123,16 @@ def test_columns_of_odd_buffers(dm: datamanager.DataManager) -> None:
     without_strides = (ctypes.c_int64 * 3)(1, 2, 3)
     not_aligned = np.frombuffer(bytes(1) + np.arange(3).tobytes(), "i1")[1:].view("i8")
     assert not not_aligned.flags.aligned
-    seconds = np.array([2**64 - 2**11] * 3, "u8")
+    seconds = np.array([2**37] * 3, "u8")
     columns = {**dict.fromkeys(FIELDS, without_strides), "cache_n": not_aligned}
     assert dm.add_model_requests("m", {**columns, "timestamp": seconds}) == range(1, 4)
     requests = dm.get_model_requests("m")
     assert list(requests.input_tokens) == [3, 2, 1] and list(requests.cache_n) == [2, 1, 0]
-    assert set(requests.timestamp) == {float(2**64 - 2**11)}
+    assert set(requests.timestamp) == {float(2**37)}
+    with pytest.raises(
+        InvalidDataError, match="row 0: timestamp must .* not 1.84467439362.*e.19$"
+    ):
+        dm.add_model_requests("m", {**columns, "timestamp": seconds + np.uint64(2**64 - 2**38)})
 
 
 def test_what_a_mask_hides_is_not_read(dm: datamanager.DataManager) -> None:
@@ -240,6 +245,23 @@ def test_bad_prices(dm: datamanager.DataManager, bad: Any) -> None:
     with pytest.raises(InvalidDataError, match="hourly_price must be"):
         dm.update_hourly_price("m", bad)
     assert dm.get_models() == []
+
+
+def test_milliseconds_are_no_times(dm: datamanager.DataManager) -> None:
+    """Nor are those of nanoseconds; what is taken has a date."""
+    text = "must be seconds since 1970 and before the year 10000, not 1760000000333"
+    now_ms = 1_760_000_000_333
+    for call in (dm.add_model_runtime_start, dm.update_model_runtime_end):
+        with pytest.raises(InvalidDataError, match=f"^(start|end)_time {text}$"):
+            call("m", now_ms)
+    for call in (dm.add_program_runtime_start, dm.update_program_runtime_end):
+        with pytest.raises(InvalidDataError, match=f"^(start|end)_time {text}$"):
+            call(now_ms)
+    with pytest.raises(InvalidDataError, match=f"^effective_from {text}$"):
+        dm.update_hourly_price("m", 1.0, effective_from=now_ms)
+    assert dm.get_models() == []
+    dm.add_model_request("m", [math.nextafter(YEAR_10000, 0), 1, 2, 3, 4])
+    assert str(dm.usage(by="month", start=YEAR_10000 - 1, tz="UTC")[0]).count("9999") > 0
 
 
 def test_end_before_start(dm: datamanager.DataManager) -> None:

@@ -109,6 +109,18 @@ FAULTS: dict[str, tuple[str, tuple[str, str | None, int | None], str, bool]] = {
         "timestamp must be a finite number",
         False,
     ),
+    "milliseconds": (
+        f"UPDATE {REQUESTS} SET timestamp=1760000000333 WHERE id=12",
+        ("warning", REQUESTS, 12),
+        "timestamp 1760000000333 is not before the year 10000: it may be milliseconds",
+        False,
+    ),
+    "run in milliseconds": (
+        f"UPDATE {RUNS} SET end_time=1760000000333 WHERE id=1",
+        ("warning", RUNS, 1),
+        "end_time 1760000000333 is not before the year 10000",
+        False,
+    ),
     "time of bytes": (
         f"UPDATE {RUNS} SET start_time=x'00ff' WHERE id=1",
         ("error", RUNS, 1),

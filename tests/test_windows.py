@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import sqlite3
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta, timezone, tzinfo
 from itertools import pairwise
 from pathlib import Path
@@ -302,9 +304,13 @@ def test_analyze_refuses(dm: DataManager, days: Any) -> None:
 
 
 def test_times_that_no_calendar_has(dm: DataManager) -> None:
-    """They can be stored, so they can be counted, billed and printed; but they have no date."""
+    """Of another program: they are counted, billed and printed; but they have no date."""
     dm.set_pricing("m", tiers=[[1, 0, 0, 1e6, 0, False, 0]], strategy="cumulative")
-    dm.add_model_requests("m", [[1000.0, 1, 0, 0, 1], [1e300, 1, 0, 0, 1]])
+    dm.add_model_requests("m", [[1000.0, 1, 0, 0, 1], [1e9, 1, 0, 0, 1]])
+    with closing(sqlite3.connect(dm.db_path)) as other, other:
+        other.execute(
+            f"UPDATE {dm.get_safe_model_name('m')}_requests SET timestamp = 1e300 WHERE id = 2"
+        )
     assert dm.usage("m")[0].cost == 2.0
     assert "e+299" in str(dm.usage("m", buckets=3))
     with pytest.raises(InvalidDataError, match="more than 1000000 buckets"):

@@ -27,20 +27,13 @@ static const char *number_text(double value, char text[32])
 dm_status dm_time_check(const char *field, double time_s, dm_error *err)
 {
     char text[32];
-    if (isfinite(time_s) && time_s >= 0)
+    if (time_s >= 0 && time_s < DM_TIME_END_S)
         return DM_OK;
-    return dm__fail(err, DM_INVALID, "%s must be a finite number of seconds since 1970, not %s",
+    return dm__fail(err, DM_INVALID,
+                    isfinite(time_s) && time_s > 0
+                        ? "%s must be seconds since 1970 and before the year 10000, not %s"
+                        : "%s must be a finite number of seconds since 1970, not %s",
                     field, number_text(time_s, text));
-}
-
-dm_status dm__run_time_check(const char *field, double time_s, dm_error *err)
-{
-    char text[32];
-    dm_status rc = dm_time_check(field, time_s, err);
-    return rc != DM_OK || time_s < DM__RUN_TIME_END
-               ? rc
-               : dm__fail(err, DM_INVALID, "%s must be before 2^63 seconds since 1970, not %s",
-                          field, number_text(time_s, text));
 }
 
 static dm_status count_check(const char *field, int64_t value, dm_error *err)

@@ -107,6 +107,7 @@ typedef struct {
 /* ---- limits of what is accepted ---- */
 
 #define DM_TOKENS_MAX     ((int64_t)1 << 53) /* exact as a double, as other programs read it */
+#define DM_TIME_END_S     253402300800.0     /* the year 10000: later ones are milliseconds */
 #define DM_NAME_MAX       1024               /* bytes of UTF-8 */
 #define DM_REQUEST_ID_MAX 255                /* bytes of UTF-8 */
 #define DM_SAFE_NAME_SIZE 23                 /* "model_" + 16 hex digits + NUL */
@@ -271,7 +272,8 @@ void *dm_array_new(size_t count);
 
 /* ---- checks of input; every write makes them before it queues anything ---- */
 
-/* DM_INVALID names the field and the value. No SQLite, no allocation, any thread. */
+/* DM_INVALID names the field and the value. Times are from 0 and before DM_TIME_END_S. No SQLite,
+ * no allocation, any thread. */
 dm_status dm_request_check(const dm_request *request, dm_error *err) DM_CHECKED;
 dm_status dm_timing_check(const dm_timing *timing, dm_error *err) DM_CHECKED;
 dm_status dm_tier_check(const dm_tier *tier, dm_error *err) DM_CHECKED;

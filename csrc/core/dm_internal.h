@@ -74,7 +74,6 @@ void dm__make_utf8(char *text, size_t size);
 /* ---- check.c ---- */
 
 #define DM__RUN_TIME_END 0x1p63 /* see dm_runtime_add: later hours cannot be billed */
-dm_status dm__run_time_check(const char *field, double time_s, dm_error *err) DM_CHECKED;
 dm_status dm__new_name_check(dm_str name, dm_error *err) DM_CHECKED;
 dm_status dm__price_check(const char *field, double price, dm_error *err) DM_CHECKED;
 dm_status dm__tier_index_check(int64_t tier_index, dm_error *err) DM_CHECKED;

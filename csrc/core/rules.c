@@ -17,6 +17,17 @@ static dm_status row_finding(dm__audit *audit, dm_status rc, const char *table, 
     return dm__found_error(audit, rc, table, row_id);
 }
 
+/* Of another program, as dm_time_check refuses it. It is read as it is. */
+static dm_status late_finding(dm__audit *audit, const char *table, int64_t row_id,
+                              const char *column, double time_s)
+{
+    if (time_s < DM_TIME_END_S)
+        return DM_OK;
+    return dm__found(audit, DM_SEVERITY_WARNING, table, row_id,
+                     "%s %.17g is not before the year 10000: it may be milliseconds", column,
+                     time_s);
+}
+
 static dm_status run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
 {
     double start_s = 0, end_s = 0;
@@ -28,26 +39,31 @@ static dm_status run_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char 
         rc = dm__fail(audit->err, DM_CORRUPT_DATA,
                       "%s row %lld: end_time %.6f is before start_time %.6f", table,
                       (long long)row.row_id, end_s, start_s);
-    if (rc == DM_OK && end_s >= DM__RUN_TIME_END) /* hours up to then cannot be billed, whatever the
-                                                     model is billed by now */
+    if (rc == DM_OK && end_s >= DM__RUN_TIME_END) /* whatever the model is billed by now */
         rc = dm__fail(audit->err, DM_CORRUPT_DATA,
                       "%s row %lld: end_time must be before 2^63 seconds since 1970, not %.17g",
                       table, (long long)row.row_id, end_s);
-    return row_finding(audit, rc, table, row.row_id);
+    return rc == DM_OK ? late_finding(audit, table, row.row_id, "end_time", end_s)
+                       : row_finding(audit, rc, table, row.row_id);
 }
 
+/* clang-format off */
+#define IS_DATED(column) DM__IS_TIME(column) " AND " column "<253402300800" /* DM_TIME_END_S */
 #define IS_COUNT(column)                                                                           \
     "typeof(" column ")='integer' AND " column " BETWEEN 0 AND 9007199254740992"
+#define IS_RUN                                                                                     \
+    IS_DATED("start_time") " AND " IS_DATED("end_time") " AND end_time>=start_time"
+#define IS_REQUEST                                                                                 \
+    IS_DATED("timestamp") " AND " IS_COUNT("input_tokens") " AND " IS_COUNT("output_tokens")       \
+    " AND " IS_COUNT("cache_n") " AND " IS_COUNT("prompt_n")
+/* clang-format on */
 
 dm_status dm__runs_audit(dm__audit *audit, const char *table)
 {
-    return dm__audit_each(
-        audit, table, run_audit_row,
-        "SELECT id,start_time,end_time FROM \"%w\" WHERE NOT (" DM__IS_TIME(
-            "start_time") " AND " DM__IS_TIME("end_time") " AND end_time>=start_time AND "
-                                                          "end_time<9223372036854775808.0) LIMIT "
-                                                          "%d",
-        table, DM__FINDINGS_PER_TABLE);
+    return dm__audit_each(audit, table, run_audit_row,
+                          "SELECT id,start_time,end_time FROM \"%w\" WHERE NOT (" IS_RUN
+                          ") LIMIT %d",
+                          table, DM__FINDINGS_PER_TABLE);
 }
 
 static dm_status request_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const char *table)
@@ -58,29 +74,16 @@ static dm_status request_audit_row(dm__audit *audit, sqlite3_stmt *stmt, const c
     dm_status rc = dm__row_time(&row, 1, &time_s, audit->err);
     for (int column = 2; column < 6 && rc == DM_OK; column++)
         rc = dm__row_count(&row, column, &count, audit->err);
-    return row_finding(audit, rc, table, row.row_id);
+    return rc == DM_OK ? late_finding(audit, table, row.row_id, "timestamp", time_s)
+                       : row_finding(audit, rc, table, row.row_id);
 }
 
 static dm_status requests_audit(dm__audit *audit, const char *table)
 {
-    return dm__audit_each(
-        audit, table, request_audit_row,
-        "SELECT id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
-        " FROM \"%w\" NOT INDEXED WHERE NOT (" DM__IS_TIME("timestamp") " AND " IS_COUNT(
-            "input_"
-            "tokens") " AND " IS_COUNT("output_tokens") " AND " IS_COUNT("cache_n") " AND"
-                                                                                    " " IS_COUNT(
-                                                                                        "p"
-                                                                                        "r"
-                                                                                        "o"
-                                                                                        "m"
-                                                                                        "p"
-                                                                                        "t"
-                                                                                        "_"
-                                                                                        "n") ") "
-                                                                                             "LIMIT"
-                                                                                             " %d",
-        table, DM__FINDINGS_PER_TABLE);
+    return dm__audit_each(audit, table, request_audit_row,
+                          "SELECT id,timestamp,input_tokens,output_tokens,cache_n,prompt_n"
+                          " FROM \"%w\" NOT INDEXED WHERE NOT (" IS_REQUEST ") LIMIT %d",
+                          table, DM__FINDINGS_PER_TABLE);
 }
 
 /* The timings' table is made when there is a first one: that it is missing is no fault. */

@@ -278,7 +278,7 @@ static dm_status kept_run_add(void *argument, const dm_kept_run *kept, dm_error 
     return rc == DM_OK && at != NULL ? seconds_add(at, 0, kept->seconds, err) : rc;
 }
 
-/* Another program's, since dm__run_time_check refuses it. */
+/* Another program's, since dm_time_check refuses it. */
 static dm_status run_beyond(const dm__model *model, const dm_run *run, dm_error *err)
 {
     return dm__fail(err, DM_CORRUPT_DATA,

@@ -128,6 +128,15 @@ static bool job_is_single(const dm__job *job)
     return job->read == NULL && job->change_count == 1 && dm__change_is_single(job->changes[0]);
 }
 
+static bool group_is_rewriting(const dm__job *group)
+{
+    for (const dm__job *job = group; job != NULL; job = job->next)
+        for (size_t i = 0; i < job->change_count; i++)
+            if (dm__change_is_rewriting(job->changes[i]))
+                return true;
+    return false;
+}
+
 static dm_status job_apply(dm__conn *conn, dm__job *job, bool in_transaction)
 {
     dm_status rc = DM_OK;
@@ -137,6 +146,17 @@ static dm_status job_apply(dm__conn *conn, dm__job *job, bool in_transaction)
             rc = dm__fail(&job->err, DM_INTERRUPTED, "interrupted");
     }
     return rc;
+}
+
+/* The only job of a transaction. That its call was interrupted means that nothing was written, so
+ * it is asked for once more at the end: SQLite drops a table of any size in one breath. */
+static dm_status job_apply_alone(dm__conn *conn, dm__job *job)
+{
+    dm_status rc = job_apply(conn, job, true);
+    if (rc != DM_OK || !group_is_rewriting(job))
+        return rc;
+    conn->stop.next_ns = 1; /* now, and not when it is time */
+    return dm__stop_asked(&conn->stop) ? dm__fail(&job->err, DM_INTERRUPTED, "interrupted") : DM_OK;
 }
 
 /* One of several jobs of a transaction. */
@@ -230,7 +250,7 @@ again:
         if (job->finished)
             continue;
         bool alone = group->next == NULL;
-        dm_status rc = alone ? job_apply(conn, job, true) : job_apply_in_group(conn, job);
+        dm_status rc = alone ? job_apply_alone(conn, job) : job_apply_in_group(conn, job);
         if (rc == DM_OK)
             continue;
         job_finish(job, rc, &job->err);
@@ -277,15 +297,6 @@ static void writer_suspect(dm__store *store, const dm__job *group)
         store->writer_suspect |= job->finished && (job->rc == DM_IO || job->rc == DM_DAMAGED);
     if (!sqlite3_get_autocommit(store->writer->db))
         dm__writer_close(store, false);
-}
-
-static bool group_is_rewriting(const dm__job *group)
-{
-    for (const dm__job *job = group; job != NULL; job = job->next)
-        for (size_t i = 0; i < job->change_count; i++)
-            if (dm__change_is_rewriting(job->changes[i]))
-                return true;
-    return false;
 }
 
 static void group_run(dm__store *store, dm__job *group, dm__job *own)

@@ -25,10 +25,12 @@ dm_status dm_model_register(dm_manager *m, const dm_str *names, size_t count, dm
 dm_status dm_model_delete(dm_manager *m, dm_str model, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_MODEL_DELETE, .model = model};
-    dm_status rc = model_write(m, &change, err);
-    /* It is gone, whatever becomes of its room: that can be given back later. */
-    if (rc == DM_OK && !dm_in_batch(m) && dm__room_return(m, err) == DM_INTERRUPTED)
-        rc = DM_INTERRUPTED;
+    dm_status rc = model_write(m, &change, err), unfreed = DM_OK;
+    /* It is gone, whatever becomes of its room, which can be given back later: also where that was
+     * interrupted, or whoever repeats an interrupted call would not find the model. */
+    if (rc == DM_OK && !dm_in_batch(m))
+        unfreed = dm__room_return(m, NULL);
+    (void)unfreed;
     return rc;
 }
 
@@ -44,7 +46,7 @@ dm_status dm_model_rename(dm_manager *m, dm_str old_name, dm_str new_name, bool 
 dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_PROGRAM_START, .as.time_s = start_time_s};
-    dm_status rc = dm__run_time_check("start_time", start_time_s, err);
+    dm_status rc = dm_time_check("start_time", start_time_s, err);
     if (rc == DM_OK)
         rc = dm__write(m, &change, err);
     if (rc == DM_OK)
@@ -55,7 +57,7 @@ dm_status dm_program_start(dm_manager *m, double start_time_s, int64_t *id_out, 
 dm_status dm_program_end(dm_manager *m, double end_time_s, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_PROGRAM_END, .as.time_s = end_time_s};
-    dm_status rc = dm__run_time_check("end_time", end_time_s, err);
+    dm_status rc = dm_time_check("end_time", end_time_s, err);
     return rc == DM_OK ? dm__write(m, &change, err) : rc;
 }
 
@@ -63,7 +65,7 @@ dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64
                          dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_MODEL_START, .model = model, .as.time_s = start_time_s};
-    dm_status rc = dm__run_time_check("start_time", start_time_s, err);
+    dm_status rc = dm_time_check("start_time", start_time_s, err);
     if (rc == DM_OK)
         rc = model_write(m, &change, err);
     if (rc == DM_OK)
@@ -74,7 +76,7 @@ dm_status dm_model_start(dm_manager *m, dm_str model, double start_time_s, int64
 dm_status dm_model_end(dm_manager *m, dm_str model, double end_time_s, dm_error *err)
 {
     dm__change change = {.kind = DM__CHANGE_MODEL_END, .model = model, .as.time_s = end_time_s};
-    dm_status rc = dm__run_time_check("end_time", end_time_s, err);
+    dm_status rc = dm_time_check("end_time", end_time_s, err);
     return rc == DM_OK ? model_write(m, &change, err) : rc;
 }
 
