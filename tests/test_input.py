@@ -130,7 +130,7 @@ def test_columns_of_odd_buffers(dm: datamanager.DataManager) -> None:
     assert list(requests.input_tokens) == [3, 2, 1] and list(requests.cache_n) == [2, 1, 0]
     assert set(requests.timestamp) == {float(2**37)}
     with pytest.raises(
-        InvalidDataError, match="row 0: timestamp must .* not 1.84467439362.*e.19$"
+        InvalidDataError, match=r"row 0: timestamp must .* not 1\.8446743936270598e\+19$"
     ):
         dm.add_model_requests("m", {**columns, "timestamp": seconds + np.uint64(2**64 - 2**38)})
 

@@ -126,6 +126,67 @@ def test_dating_back_does_not_undo_what_came_later(dm: DataManager) -> None:
     assert [tariff.hourly_price for tariff in dm.get_price_history("m")] == [0.0, 3.0, 3.0, 1.0]
 
 
+def test_a_change_of_one_tier_leaves_the_others_to_other_changes(dm: DataManager) -> None:
+    """Also where it holds later than they do, but was made before them."""
+    middle, dear = (
+        TierPricing(1, 0, 32768, 3, 9, True, 1),
+        TierPricing(2, 32768, 131072, 5, 20, False, 0),
+    )
+    cheap = TierPricing(2, 32768, 131072, 1, 1, False, 0)
+    third = TierPricing(3, 131072, 0, 6, 24, False, 0)
+    dm.set_pricing("m", tiers=[LOW, HIGH])
+    use(dm, time.time())
+    dm.update_tier_pricing("m", dear, effective_from=FUTURE)
+    dm.update_tier_pricing("m", middle)
+    dm.add_tier_pricing("m", third)
+    at = [tariff.tier_pricing for tariff in dm.get_price_history("m")]
+    assert at == [[LOW, HIGH], [middle, HIGH, third], [middle, dear, third]]
+    dm.delete_tier_pricing("m", 3)
+    dm.update_tier_pricing("m", LOW, effective_from=FUTURE - 1)
+    at = [tariff.tier_pricing for tariff in dm.get_price_history("m")]
+    assert at == [[LOW, HIGH], [middle, HIGH], [LOW, HIGH], [LOW, dear]]
+    dm.update_tier_pricing("m", cheap, effective_from=PAST)  # FUTURE was told of this one itself
+    at = [tariff.tier_pricing for tariff in dm.get_price_history("m")]
+    assert at == [[LOW, HIGH], [LOW, cheap], [middle, cheap], [LOW, cheap], [LOW, dear]]
+
+
+def test_a_change_of_one_tier_ends_where_all_are_set(path: str) -> None:
+    """Also where that sets just what held before, and after the file was opened anew."""
+    other = TierPricing(1, 0, 32768, 3, 9, True, 1)
+    with DataManager(path) as dm:
+        dm.set_pricing("m", tiers=[LOW])
+        dm.add_tier_pricing("m", HIGH, effective_from=FUTURE)
+        dm.set_pricing("m", tiers=[LOW, HIGH], effective_from=FUTURE + 1)
+    with DataManager(path) as dm:
+        dm.update_tier_pricing("m", other, effective_from=PAST)
+        at = [tariff.tier_pricing for tariff in dm.get_price_history("m")]
+        assert at == [[LOW], [other], [other, HIGH], [LOW, HIGH]]
+
+
+def test_a_change_of_one_tier_that_later_ones_have_no_place_for(dm: DataManager) -> None:
+    wide = TierPricing(1, 0, 40000, 2.0, 8.0, False, 0)
+    dm.set_pricing("m", tiers=[LOW])
+    dm.add_tier_pricing("m", HIGH, effective_from=FUTURE)
+    before = dm.get_price_history("m")
+    with pytest.raises(
+        datamanager.InvalidDataError, match=r"overlap tier 2 .* of the prices that "
+    ):
+        dm.update_tier_pricing("m", wide, effective_from=PAST)
+    assert dm.get_price_history("m") == before
+
+
+def test_what_has_a_date_keeps_it(dm: DataManager) -> None:
+    """A change of now does not take the place of one that was given another moment."""
+    dm.set_pricing("m", hourly_price=1.0)
+    dm.set_pricing("m", hourly_price=3.0, effective_from=PAST)
+    dm.set_pricing("m", hourly_price=6.0)
+    dm.set_pricing("m", hourly_price=7.0)  # this takes that of the one before it
+    history = dm.get_price_history("m")
+    assert [tariff.hourly_price for tariff in history] == [1.0, 3.0, 7.0]
+    assert history[1].effective_from == PAST and history[2].effective_from is not None
+    assert history[2].effective_from > time.time() - 3600
+
+
 def test_tiers_of_their_moment(dm: DataManager) -> None:
     dm.add_tier_pricing("m", LOW, effective_from=100)
     with pytest.raises(datamanager.TierNotFoundError):
@@ -192,6 +253,50 @@ def test_what_the_tables_said_has_held_since_ever(path: str) -> None:
         first, second = dm.get_price_history("m")
     assert first == Tariff(None, True, 1.0, "graduated", [LOW])
     assert (second.hourly_price, second.tier_pricing) == (2.0, [LOW])
+
+
+@pytest.mark.parametrize(
+    ("tiers", "why"),
+    [
+        ("(1,0,32768,2,8,1,.4),(2,0,65536,4,16,1,.8)", "tier 2 .* overlap"),
+        ("(1,100,10,2,8,0,.4)", "end_tokens must be above start_tokens 100"),
+        ("(1,0,0,1e27,8,0,.4)", "input_price_per_million must be a price from 0 to 1e26"),
+    ],
+)
+def test_first_prices_that_bill_nobody_are_put_right_since_ever(
+    path: str, tiers: str, why: str
+) -> None:
+    """Of another program, before this one ever changed a price: they have billed nothing so far."""
+    with DataManager(path) as dm:
+        use(dm, OLD)
+        dm.set_pricing("good", tiers=[LOW])
+        edit(path, f"INSERT INTO {dm.get_safe_model_name('m')}_tier_pricing VALUES{tiers}")
+    with DataManager(path) as dm:
+        with pytest.raises(datamanager.CorruptDataError, match=why):
+            dm.usage()
+        with pytest.raises(datamanager.CorruptDataError, match=f"{why}.*only a change from now on"):
+            dm.set_pricing("m", tiers=[HIGH], effective_from=PAST)
+        with pytest.raises(datamanager.CorruptDataError, match=why):
+            dm.update_hourly_price("m", 1.0)
+        dm.set_pricing("m", tiers=[HIGH], hourly_price=1.0)
+        assert dm.get_price_history("m") == [Tariff(None, True, 1.0, "graduated", [HIGH])]
+        assert (
+            dm.usage().total.cost == 0.0 and [f for f in dm.check() if f.severity == "error"] == []
+        )
+
+
+@pytest.mark.parametrize("end", ["9223372036854775807", "9007199254740993", "9e999", "1e20"])
+def test_an_end_above_all_counts_is_none(path: str, end: str) -> None:
+    """As other programs may write that there is none."""
+    with DataManager(path) as dm:
+        dm.add_model_request("m", [OLD, 40_000, 0, 0, 40_000])
+        safe = dm.get_safe_model_name("m")
+        edit(path, f"INSERT INTO {safe}_tier_pricing VALUES(1,0,{end},1e6,8,0,.4)")
+    with DataManager(path) as dm:
+        assert dm.get_model_billing("m").tier_pricing[0].end_tokens == 0
+        assert dm.usage("m")[0].cost == 40_000.0 and dm.check() == []
+        dm.update_hourly_price("m", 1.0)
+        assert [t.tier_pricing[0].end_tokens for t in dm.get_price_history("m")] == [0, 0]
 
 
 def test_another_programs_change_is_kept(path: str) -> None:

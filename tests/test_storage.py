@@ -364,7 +364,7 @@ def test_a_merge_that_is_not_wanted(dm: DataManager) -> None:
 def test_a_delete_that_ctrl_c_ends_is_undone(
     dm: DataManager, path: str, ctrl_c: Callable[[], None]
 ) -> None:
-    """Though SQLite does it in one breath. A loaded machine may send it too late: the best of ten."""
+    """Though SQLite does it in one breath. A loaded machine may be late: the best of ten."""
     for _ in range(10):
         dm.add_model_requests("large", [ROW] * 500_000)
         with pytest.raises(KeyboardInterrupt), once_locked(path, ctrl_c):

@@ -105,8 +105,11 @@ dm_status dm_tier_check(const dm_tier *tier, dm_error *err)
     dm_status rc = dm__tier_index_check(tier->tier_index, err);
     if (rc == DM_OK)
         rc = count_check("start_tokens", tier->start_tokens, err);
-    if (rc == DM_OK && tier->end_tokens > 0)
-        rc = count_check("end_tokens", tier->end_tokens, err);
+    if (rc == DM_OK && tier->end_tokens > DM_TOKENS_MAX)
+        rc = dm__fail(
+            err, DM_INVALID,
+            "end_tokens must be at most 9007199254740992 (or 0 for no upper bound), not %lld",
+            (long long)tier->end_tokens);
     if (rc == DM_OK && tier->end_tokens > 0 && tier->end_tokens <= tier->start_tokens)
         rc = dm__fail(err, DM_INVALID,
                       "end_tokens must be above start_tokens %lld (or 0 for no upper bound), "

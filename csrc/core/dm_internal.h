@@ -422,13 +422,14 @@ dm_status dm__tier_remove(dm__conn *conn, dm__model *model, int64_t tier_index,
 typedef struct {
     int64_t id;    /* by model */
     double from_s; /* -INFINITY: since ever */
-    double made_s; /* when it was last changed */
+    double made_s; /* when; of what was since ever, and of what has a date, when it last was */
     unsigned sets; /* DM_PRICE_… */
     bool use_tier_pricing;
     double hourly_price;
     dm_strategy strategy;
     dm_tier *tiers;
     size_t tier_count;
+    bool by_tier; /* it was told some of the tiers; the others are those that held before */
 } dm__price_change;
 
 typedef struct {

@@ -10,6 +10,8 @@
 
 #include <string.h>
 
+#define SETS_SOME_TIERS 2 /* the rest of its tiers is what held before */
+
 static const char history_sql[] = "CREATE TABLE IF NOT EXISTS datamanager_price_changes (\n"
                                   "    safe_name TEXT NOT NULL,\n"
                                   "    change_id INTEGER NOT NULL,\n"
@@ -18,7 +20,7 @@ static const char history_sql[] = "CREATE TABLE IF NOT EXISTS datamanager_price_
                                   "    use_tier_pricing BOOLEAN,\n" /* NULL: not set by it */
                                   "    hourly_price REAL,\n"
                                   "    strategy TEXT,\n"
-                                  "    sets_tiers BOOLEAN NOT NULL,\n"
+                                  "    sets_tiers BOOLEAN NOT NULL,\n" /* or SETS_SOME_TIERS */
                                   "    PRIMARY KEY (safe_name, change_id)\n) WITHOUT ROWID;"
                                   "CREATE TABLE IF NOT EXISTS datamanager_price_tiers (\n"
                                   "    safe_name TEXT NOT NULL,\n"
@@ -181,6 +183,7 @@ static dm_status change_read(sqlite3_stmt *stmt, dm__price_change *change, dm_er
         rc = dm__row_flag(&row, 6, &sets_tiers, err);
     if (sets_tiers)
         change->sets |= DM_PRICE_TIERS;
+    change->by_tier = sqlite3_column_int(stmt, 6) == SETS_SOME_TIERS;
     return rc;
 }
 
@@ -310,7 +313,8 @@ static dm_status change_store(dm__conn *conn, dm__model *model, const dm__price_
         (void)sqlite3_bind_double(stmt, 6, change->hourly_price);
     if (change->sets & DM_PRICE_STRATEGY)
         (void)sqlite3_bind_text(stmt, 7, dm_strategy_name(change->strategy), -1, SQLITE_STATIC);
-    (void)sqlite3_bind_int(stmt, 8, (change->sets & DM_PRICE_TIERS) != 0);
+    bool sets_tiers = (change->sets & DM_PRICE_TIERS) != 0;
+    (void)sqlite3_bind_int(stmt, 8, sets_tiers && change->by_tier ? SETS_SOME_TIERS : sets_tiers);
     rc = dm__stmt_run(conn, stmt, err);
     dm__stmt_put(stmt);
     return rc;

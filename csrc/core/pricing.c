@@ -15,6 +15,18 @@ bool dm__tier_is_placeholder(const dm_tier *tier)
 
 /* ---- tiers ---- */
 
+/* What is above all counts bounds nothing: so other programs may write that there is no bound. As
+ * an integer a float is at most the largest. */
+static dm_status end_read(const dm__row *row, int column, int64_t *out, dm_error *err)
+{
+    int type = sqlite3_column_type(row->stmt, column);
+    bool number = type == SQLITE_INTEGER || type == SQLITE_FLOAT;
+    *out = 0;
+    return number && sqlite3_column_int64(row->stmt, column) > DM_TOKENS_MAX
+               ? DM_OK
+               : dm__row_integer(row, column, out, err);
+}
+
 dm_status dm__tier_read(const char *table, sqlite3_stmt *stmt, int first, dm_tier *tier,
                         dm_error *err)
 {
@@ -22,7 +34,7 @@ dm_status dm__tier_read(const char *table, sqlite3_stmt *stmt, int first, dm_tie
     tier->tier_index = row.row_id;
     dm_status rc = dm__row_count(&row, first + 1, &tier->start_tokens, err);
     if (rc == DM_OK)
-        rc = dm__row_integer(&row, first + 2, &tier->end_tokens, err);
+        rc = end_read(&row, first + 2, &tier->end_tokens, err);
     if (rc == DM_OK)
         rc = dm__row_price(&row, first + 3, &tier->input_price_per_million, err);
     if (rc == DM_OK)

@@ -2,7 +2,8 @@
  *
  * Changing prices. Every change goes into the history, at the moment from which it holds, and the
  * manual's tables are then made to show what holds now. Setting up is one change: it replaces the
- * one before it, from that one's beginning, as long as nothing was used at it. */
+ * one before it, from that one's beginning, as long as nothing was used at it and that one was
+ * given no date. */
 #include "kept.h"
 
 #include <string.h>
@@ -230,14 +231,17 @@ static dm_status change_for_now(dm__conn *conn, dm__model *model, dm__history *h
     if (latest == NULL)
         return change_insert(history, history->count == 0 ? -INFINITY : now_s, now_s, change_out,
                              err);
-    bool used = true;
+    bool dated = !isinf(latest->from_s) && latest->from_s != latest->made_s, used = true;
+    if (dated)
+        return change_insert(history, now_s, now_s, change_out, err);
     dm_status rc = used_since(conn, model, isinf(latest->from_s) ? latest->made_s : latest->from_s,
                               now_s, &used, err);
     if (rc != DM_OK)
         return rc;
     if (used)
         return change_insert(history, now_s, now_s, change_out, err);
-    latest->made_s = now_s;
+    if (isinf(latest->from_s))
+        latest->made_s = now_s;
     *change_out = latest;
     return DM_OK;
 }
@@ -312,24 +316,65 @@ static dm_status tiers_edit(const dm__tariff *before, const dm__price_edit *edit
     return DM_OK;
 }
 
+/* What is told of one tier goes on in later changes that were told of others and only copied it,
+ * until one that sets it anew, or all of them. */
+static dm_status edit_carry(dm__history *history, size_t at, const dm__tariff *before,
+                            const dm__price_edit *edit, dm_error *err)
+{
+    int64_t index = edit->tier.tier_index;
+    const dm_tier *was = tier_find(before->tiers, before->tier_count, index);
+    for (size_t i = at + 1; i < history->count; i++) {
+        dm__price_change *later = &history->changes[i];
+        if (!(later->sets & DM_PRICE_TIERS))
+            continue;
+        const dm_tier *theirs = tier_find(later->tiers, later->tier_count, index);
+        bool copied = was == NULL || theirs == NULL ? was == theirs : tiers_equal(was, theirs);
+        if (!later->by_tier || !copied)
+            break;
+        dm__tariff holds = {.tiers = later->tiers, .tier_count = later->tier_count};
+        dm_error why = {0};
+        dm_tier *tiers = NULL;
+        dm_status rc = tiers_edit(&holds, edit, &tiers, &later->tier_count, &why);
+        if (rc != DM_OK)
+            return dm__fail(err, rc, "%s of the prices that hold from %.17g on", why.text,
+                            later->from_s);
+        dm__free(later->tiers);
+        later->tiers = tiers;
+    }
+    return DM_OK;
+}
+
+static dm_status edit_apply_tiers(dm__history *history, dm__price_change *change,
+                                  const dm__price_edit *edit, dm_error *err)
+{
+    dm__tariff before = dm__history_at(history, change->from_s);
+    dm_tier *tiers = NULL;
+    size_t count = 0;
+    dm_status rc = tiers_edit(&before, edit, &tiers, &count, err);
+    if (rc == DM_OK && edit->kind != DM__EDIT_SET)
+        rc = edit_carry(history, (size_t)(change - history->changes), &before, edit, err);
+    if (rc != DM_OK) {
+        dm__free(tiers);
+        return rc;
+    }
+    dm__free(change->tiers);
+    change->tiers = tiers;
+    change->tier_count = count;
+    change->by_tier =
+        edit->kind != DM__EDIT_SET && (change->by_tier || !(change->sets & DM_PRICE_TIERS));
+    change->sets |= DM_PRICE_TIERS;
+    return DM_OK;
+}
+
 static dm_status edit_apply(dm__history *history, dm__price_change *change,
                             const dm__price_edit *edit, dm_error *err)
 {
     const dm_price_change *set = &edit->change;
-    if (edit->kind != DM__EDIT_SET || (set->sets & DM_PRICE_TIERS)) {
-        dm__tariff before = dm__history_at(history, change->from_s);
-        dm_tier *tiers = NULL;
-        size_t count = 0;
-        dm_status rc = tiers_edit(&before, edit, &tiers, &count, err);
-        if (rc != DM_OK)
-            return rc;
-        dm__free(change->tiers);
-        change->tiers = tiers;
-        change->tier_count = count;
-        change->sets |= DM_PRICE_TIERS;
-    }
-    if (edit->kind != DM__EDIT_SET)
-        return DM_OK;
+    dm_status rc = DM_OK;
+    if (edit->kind != DM__EDIT_SET || (set->sets & DM_PRICE_TIERS))
+        rc = edit_apply_tiers(history, change, edit, err);
+    if (rc != DM_OK || edit->kind != DM__EDIT_SET)
+        return rc;
     change->sets |= set->sets;
     if (set->sets & DM_PRICE_METHOD)
         change->use_tier_pricing = set->use_tier_pricing;
@@ -360,17 +405,27 @@ static bool edit_is_needless(const dm__history *history, const dm_billing *billi
              tiers_within(set->tiers, set->tier_count, now.tiers, now.tier_count)));
 }
 
-/* With another program's change: once stored, what bills nobody would be in the way of every
+/* With another program's prices: once stored, what bills nobody would be in the way of every
  * question about that time. */
-static dm_status outcome_admit(const dm__model *model, const dm__tariff *now, dm_error *err)
+static dm_status outcome_admit(const dm__model *model, const dm__history *history, double time_s,
+                               dm_error *err)
 {
     dm_error why = {0};
-    return prices_check(now->hourly_price, now->tiers, now->tier_count, &why) == DM_OK
+    dm__tariff holds = dm__history_at(history, time_s);
+    return prices_check(holds.hourly_price, holds.tiers, holds.tier_count, &why) == DM_OK
                ? DM_OK
                : dm__fail(err, DM_CORRUPT_DATA,
                           "prices of %s, which another program has changed: %s; only a change from "
                           "now on that puts this right is taken",
                           model->safe, why.text);
+}
+
+/* Prices of another program's file that nobody could be billed by. */
+static bool first_bills_nobody(const dm__history *history)
+{
+    const dm__price_change *first = history->changes;
+    return !history->stored && history->count > 0 &&
+           prices_check(first->hourly_price, first->tiers, first->tier_count, NULL) != DM_OK;
 }
 
 dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit *edit,
@@ -386,17 +441,19 @@ dm_status dm__prices_edit(dm__conn *conn, dm__model *model, const dm__price_edit
         goto done;
     if (foreign != NULL)
         rc = dm__kept_price_admit(conn, model, now_s, model, err);
+    bool mends = rc == DM_OK && first_bills_nobody(&history); /* since ever: it billed nobody */
     if (rc == DM_OK && foreign != NULL && isnan(edit->change.effective_from_s))
         change = foreign;
+    else if (mends && isnan(edit->change.effective_from_s))
+        change = history.changes, change->made_s = now_s;
     else if (rc == DM_OK)
         rc = change_for(conn, model, &history, edit->change.effective_from_s, now_s, &change, err);
     if (rc == DM_OK && change->id > last_id) /* those that were there stay what they are */
         rc = dm__kept_price_admit(conn, model, change->from_s, model, err);
     if (rc == DM_OK)
         rc = edit_apply(&history, change, edit, err);
-    dm__tariff now = dm__history_at(&history, now_s);
-    if (rc == DM_OK && foreign != NULL)
-        rc = outcome_admit(model, &now, err);
+    if (rc == DM_OK && (foreign != NULL || mends))
+        rc = outcome_admit(model, &history, mends ? -INFINITY : now_s, err);
     if (rc == DM_OK)
         rc = prices_store(conn, model, &history, &billing, now_s, err);
 done:
