@@ -6,6 +6,7 @@ The host's file becomes the one line ``from datamanager.compat import *``.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from functools import update_wrapper
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from datamanager import (
     DataManager as _DataManager,
 )
 from datamanager import (
+    InvalidDataError,
     ModelBilling,
     ModelNotFoundError,
     ModelRequest,
@@ -56,6 +58,21 @@ def _truth_of_cache(tier_data: Any) -> Any:
     return tier_data
 
 
+def _beside(tier: TierPricing, new: TierPricing) -> list[Any] | None:
+    """What the new tier leaves of another one; None: nothing. If it is in its midst, their numbers
+    say on which side of it the other one goes on."""
+    start: float = tier.start_tokens
+    end = tier.end_tokens if tier.end_tokens > 0 else math.inf
+    new_end = new.end_tokens if new.end_tokens > 0 else math.inf
+    inside = start < new.start_tokens and new_end < end
+    if new.start_tokens <= start < new_end or (inside and tier.tier_index > new.tier_index):
+        start = new_end
+    elif new.start_tokens < end <= new_end or inside:
+        end = new.start_tokens
+    prices = [getattr(tier, name) for name in TierPricing.__match_args__[3:]]
+    return [tier.tier_index, start, 0 if end == math.inf else end, *prices] if start < end else None
+
+
 def _or_all(count: Any) -> Any:
     """The old class took a limit, or minutes, below 0 for all."""
     return 0 if isinstance(count, (int, float)) and count < 0 else count
@@ -79,7 +96,15 @@ class DataManager(_DataManager):
 
     @_forgiving
     def update_tier_pricing(self, model_name: str, tier_data: Any, **options: Any) -> None:
-        self.set_tier_pricing(model_name, _truth_of_cache(tier_data), **options)
+        tier = _truth_of_cache(tier_data)
+        try:
+            self.set_tier_pricing(model_name, tier, **options)
+        except InvalidDataError as error:
+            if options or "would overlap" not in str(error):
+                raise
+            new, held = TierPricing(*tier), self.get_model_billing(model_name).tier_pricing
+            others = [_beside(other, new) for other in held if other.tier_index != new.tier_index]
+            self.set_pricing(model_name, tiers=[new, *filter(None, others)])
 
     @_forgiving
     def delete_tier_pricing(self, model_name: str, tier_index: int, **options: Any) -> None:

@@ -118,6 +118,33 @@ def test_forgiving(host: Host) -> None:
         assert dm.get_model_billing("newer").use_tier_pricing is False
 
 
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 0, 2)])
+@pytest.mark.parametrize("borders", [(150, 300), (50, 60), (250, 900), (90, 300)])
+def test_borders_move_tier_by_tier(
+    host: Host, order: tuple[int, ...], borders: tuple[int, int]
+) -> None:
+    """As hosts save a table of tiers, in any order; the others stay whole meanwhile."""
+
+    def tiers(low: int, high: int) -> list[list[object]]:
+        return [
+            [1, 0, low, 1, 1, False, 0],
+            [2, low, high, 2, 2, True, 1],
+            [3, high, 0, 3, 3, 0, 0],
+        ]
+
+    with host.load().Monitor("usage.db") as dm:
+        dm.set_pricing("m", tiers=tiers(100, 200))
+        for i in order:
+            dm.update_tier_pricing("m", tiers(*borders)[i])
+        wanted = [datamanager.TierPricing(*tier) for tier in tiers(*borders)]
+        assert dm.get_model_billing("m").tier_pricing == wanted
+        dm.update_tier_pricing("m", [4, 1000, 0, 4, 4, 0, 0])
+        ends = [tier.end_tokens for tier in dm.get_model_billing("m").tier_pricing]
+        assert ends == [*borders, 1000, 0]
+        with pytest.raises(datamanager.InvalidDataError, match="end_tokens must be above"):
+            dm.update_tier_pricing("m", [4, 1000, 900, 4, 4, 0, 0])
+
+
 def test_what_is_below_0_is_all(host: Host) -> None:
     with host.load().Monitor("usage.db") as dm:
         for moment in (1.0, 2.0):
