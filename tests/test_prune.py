@@ -946,6 +946,22 @@ def test_command_asks(shop: Path) -> None:
             assert len(dm.get_model_requests("m")) == left
 
 
+@pytest.mark.parametrize(
+    ("keep", "asked"),
+    [
+        ("hour", "and keep their sums by hour? [y/N]"),
+        ("day", "and keep their sums by day? [y/N]"),
+        ("none", "and all usage and costs of that time with them? [y/N]"),
+    ],
+)
+def test_command_says_what_stays(shop: Path, keep: str, asked: str) -> None:
+    words = [*COMMAND, *WORDS, "--keep", keep, "--db", str(shop)]
+    with Terminal(words, environment(), 200) as terminal:
+        terminal.wait_for(b"[y/N]")
+        terminal.press(b"n\n")
+        assert terminal.finish() == 2 and asked in terminal.shown.decode()
+
+
 # ---- runs that end before they start: of a clock that was set back, or of another program ----
 
 

@@ -215,6 +215,13 @@ def _before(options: Namespace) -> float:
     return before
 
 
+_STAYS = {
+    "hour": "and keep their sums by hour",
+    "day": "and keep their sums by day",
+    "none": "and all usage and costs of that time with them",
+}
+
+
 def _prune(options: Namespace) -> None:
     from functools import partial
 
@@ -233,7 +240,7 @@ def _prune(options: Namespace) -> None:
         total = found.total
         text = f"{total.requests:,} requests and {total.runs:,} runs"
         when = clock(before, Zone(options.tz).tz)
-        if asks and not _agreed(f"Remove {text} of before {when}?"):
+        if asks and not _agreed(f"Remove {text} of before {when}, {_STAYS[options.keep]}?"):
             raise UsageError("nothing was removed")
         if not options.dry_run:
             meter = meter_of_a_call("removed {done} of {total} requests and runs")
@@ -259,9 +266,9 @@ def _prune_arguments(parser: Parser) -> None:
     )
     parser.add_argument(
         "--keep",
-        choices=("hour", "day", "none"),
+        choices=tuple(_STAYS),
         default="hour",
-        help="of what sums stay, for usage and costs (default: hour)",
+        help="of what sums stay, for usage and costs (default: hour); with none these are gone too",
     )
     parser.add_argument("--dry-run", action="store_true", help="only say what would go")
     _add_yes(parser)
