@@ -312,7 +312,7 @@ class DataManager(_core.Manager):
 
         Raises DestinationExistsError where there is a file and ``overwrite`` is not set,
         ModelNotFoundError, and InvalidDataError for options that make no sense, or a name whose end
-        stands for another format.
+        stands for another format or for compression.
         """
         from datamanager.exchange import writing
 
@@ -341,7 +341,8 @@ class DataManager(_core.Manager):
         Bad lines are reported, each to ``on_bad_line(line, text)`` and the first 1,000 in the
         result; the others are added. With ``strict`` the file is read through first, and where a
         line is bad, InvalidDataError is raised and nothing is added. An import that was stopped is
-        simply repeated. ``progress(done, total)`` counts bytes, of Parquet rows.
+        simply repeated. ``progress(done, total)`` counts bytes, of Parquet rows, and with
+        ``strict`` twice; of what has no size, like a pipe, the total is 0 until all is read.
         """
         from datamanager.exchange import importing
 

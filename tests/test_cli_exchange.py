@@ -117,12 +117,13 @@ def test_files_of_others(path: Path, tmp_path: Path) -> None:
     with DataManager(path, read_only=True) as dm:
         assert dm.get_model_requests("trace")[0].timestamp == 1_700_158_546.68059
     for options, said in [
-        ([], "there is no column 'timestamp' in the file"),
+        ([], "'TIMESTAMP', 'ContextTokens', 'GeneratedTokens' (see --column)"),
         (["--column", "timestamp"], "--column wants FIELD=NAME, not 'timestamp'"),
         (["--column", "time=TIMESTAMP"], "not time"),
         (["--tz", "Nowhere"], "tz must be the name of a time zone"),
     ]:
         refused(run(*words, *options), 2, said)
+    refused(run("import", str(file), "--db", str(path)), 2, "(--model names one for all lines)")
     refused(
         run("import", str(tmp_path / "none.csv"), "--db", str(path)), 3, "none.csv: there is no"
     )
@@ -140,6 +141,20 @@ def test_progress_is_for_terminals(path: Path, tmp_path: Path) -> None:
         assert terminal.finish() == 8
         assert any(line.endswith(" bytes read") for line in terminal.lines)
         assert any("line 602: there are 1 values, not 9" in line for line in terminal.lines)
+        assert sum("bytes read" in line for line in terminal.lines) == 1
+
+
+def test_progress_of_a_pipe_is_one_line(path: Path, tmp_path: Path) -> None:
+    file = tmp_path / "a.csv"
+    file.write_text(HEAD + "".join(f"long,{second},1,2\n" for second in range(20_000)))
+    words = ["import", "/dev/stdin", "--format", "csv", "--db", str(path)]
+    piped = ["sh", "-c", f'cat "{file}" | "$@"', "sh", *COMMAND, *words]
+    with Terminal(piped, environment()) as terminal:
+        assert terminal.finish() == 0
+        size = f"{file.stat().st_size:,}"
+        told = [line for line in terminal.lines if "bytes read" in line]
+        assert len(told) == 1 and told[0].endswith(f"{size} of {size} bytes read")
+        assert " of 0 " not in told[0]
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import json
 import os
@@ -12,6 +13,7 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -349,6 +351,9 @@ def test_a_name_of_another_format_is_refused(filled: DataManager, tmp_path: Path
             InvalidDataError, match=f"format is '{form}', but the name of .*{name} says"
         ):
             filled.export(tmp_path / name, form)  # type: ignore[arg-type]
+    for name in ("a.csv.gz", "a.ZST", b"a.parquet"):
+        with pytest.raises(InvalidDataError, match=r"but the name of .* says '(gz|zst|parquet)'$"):
+            filled.export(tmp_path / name if isinstance(name, str) else name)  # type: ignore[arg-type]
     assert not list(tmp_path.glob("a.*"))
     assert filled.export(tmp_path / "a.txt") == filled.export(tmp_path / "a.ndjson", "jsonl")
 
@@ -531,7 +536,7 @@ BAD_CSV = {
     b"m,1,2,3,4," + b"9" * 4000 + b",,\n": "prompt_n must be a whole number",
     b"m,1,2,3,4,5,soon,\n": "duration must be a finite number",
     b"m,1,2,3,4,5,," + b"x" * 256 + b"\n": "request_id must have at most 255 bytes",
-    b"m\xff,1,2,3,4,5,,\n": "model_name must not hold lone surrogates",
+    "m型,1,2,3,4,5,,\n".encode("gbk"): "the line is not UTF-8: model_name must not",
     b"m\0,1,2,3,4,5,,\n": "NUL",
     b"m" * 1025 + b",1,2,3,4,5,,\n": "model_name must have at most 1024 bytes",
     b'"m"x,1,2,3,4,5,,\n': "',' expected after '\"'",
@@ -567,7 +572,7 @@ BAD_JSON = {
     b'{"timestamp":[],"input_tokens":2,"output_tokens":1}\n': "timestamp must be",
     b'{"timestamp":1,"input_tokens":{},"output_tokens":1}\n': "input_tokens must be",
     b'{"timestamp":1,"input_tokens":1,"output_tokens":1,"model":5}\n': "model_name must be a str",
-    b'{"timestamp":1,"input_tokens":1,"output_tokens":1,"model":"\\ud800"}\n': "lone surrogates",
+    b'{"timestamp":1,"input_tokens":1,"output_tokens":1,"model":"\\udc80"}\n': "lone surrogates",
     b'{"timestamp":1,"input_tokens":1,"output_tokens":1,"request_id":5}\n': "request_id must be",
     b'{"timestamp":1,"input_tokens":1,"output_tokens":1,"first_token":-1}\n': "first_token must be",
     b'"' + b"x" * 3_000_000 + b'"\n': "the line has more than 1048576 characters",
@@ -582,6 +587,7 @@ def test_bad_lines_of_json(dm: DataManager, tmp_path: Path, at: int) -> None:
     result = dm.import_requests(file, model="m")
     assert result[:4] == (3, 2, 0, 1)
     assert result.bad_lines[0].line == 3 and said in result.bad_lines[0].text
+    assert "UTF-8" not in result.bad_lines[0].text
 
 
 def test_a_quote_that_is_never_closed(dm: DataManager, tmp_path: Path) -> None:
@@ -627,9 +633,16 @@ def test_a_thousand_bad_lines_are_kept(dm: DataManager, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "said"),
     [
-        ("", {}, "there is no column 'model'"),
-        ("timestamp,input_tokens,output_tokens\n", {}, "'model' in the file .model= names one"),
-        ("timestamp,input_tokens\n", {"model": "m"}, "no column 'output_tokens' in the file .see"),
+        ("", {}, "there is no column 'model' in the file, nor another .model= names one for all l"),
+        ("Model,a\n", {}, r"no column 'model' in the file, only 'Model', 'a' \(model= names one"),
+        ("timestamp,a\n", {"model": "m"}, r"no column 'input_tokens' .* 'a' \(see columns=\)$"),
+        ("sep=,\nmodel,timestamp\n", {}, "only 'sep=', '' "),
+        ("model;timestamp\n", {}, r"only 'model;timestamp', where ';' may stand for ',' \(model="),
+        ("a\ttimestamp\n", {"model": "m"}, r"only 'a\\ttimestamp', where '\\t' may stand for ','"),
+        ("模型,时间\n".encode("gbk"), {}, r"only '.*udcd0.*', which are not UTF-8 \(model="),
+        (b"\x1f\x8b\x08", {}, "the file is compressed by gzip"),
+        ("model,timestamp".encode("utf-16"), {}, "the file is UTF-16, and must be UTF-8"),
+        (codecs.BOM_UTF16_BE + "{}".encode("utf-16-be"), {"format": "jsonl"}, "is UTF-16"),
         ("timestamp,timestamp,input_tokens,output_tokens\n", {"model": "m"}, "2 columns 'timest"),
         ("a,b,c\n", {"columns": {"timestamps": "a"}}, "columns may name model, .*, not timestamps"),
         (
@@ -643,17 +656,27 @@ def test_a_thousand_bad_lines_are_kept(dm: DataManager, tmp_path: Path) -> None:
         ("a\n", {"columns": {5: "a", "b": "c"}}, "columns may name model, .*, not 5, b"),
         ("a\n", {"columns": {"timestamp": []}}, r"the name of timestamp must be a str, not \[\]"),
         ("a\n", {"format": "xml"}, "format must be one of csv, jsonl, parquet, not 'xml'"),
+        ("a\n", {"strict": "no"}, "strict must be True or False, not 'no'"),
+        ("a\n", {"strict": None}, "strict must be True or False, not None"),
         ("a\n", {"tz": "Nowhere/At_all"}, "tz must be the name of a time zone"),
     ],
 )
 def test_files_that_do_not_serve(
-    dm: DataManager, tmp_path: Path, text: str, options: dict[str, Any], said: str
+    dm: DataManager, tmp_path: Path, text: str | bytes, options: dict[str, Any], said: str
 ) -> None:
     with pytest.raises(InvalidDataError, match=said):
         dm.import_requests(written(tmp_path / "a.csv", text), **options)
     with pytest.raises(InvalidDataError, match=r"the name of .*/a\.txt does not say which"):
         dm.import_requests(written(tmp_path / "a.txt", text))
     assert dm.get_models() == []
+
+
+def test_a_name_of_bytes(filled: DataManager, tmp_path: Path, form: Any) -> None:
+    name = os.fsencode(tmp_path / f"模.{form}")
+    assert filled.export(name, form) == 17  # type: ignore[arg-type]
+    assert filled.import_requests(name).known == 17  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="not int"):
+        filled.import_requests(5)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("field", ["on_bad_line", "progress"])
@@ -712,9 +735,27 @@ def test_progress_of_an_import(filled: DataManager, tmp_path: Path, form: Any) -
     told: list[tuple[int, int]] = []
     with DataManager(tmp_path / "other.db") as other:
         tell = told.append
+        other.import_requests(tmp_path / f"a.{form}", progress=lambda *at: tell(at))
+        once, told[:] = told[:], []
         other.import_requests(tmp_path / f"a.{form}", progress=lambda *at: tell(at), strict=True)
-    assert told == sorted(told) and len(told) == 7
-    assert {at[1] for at in told} == {total} and told[-1][0] == total
+    assert once == sorted(once) and len(once) == 6
+    assert {at[1] for at in once} == {total} and once[-1][0] == total
+    assert told == once[:-1] + once  # all is read, and then read again and added
+
+
+def test_progress_of_what_has_no_position(dm: DataManager, tmp_path: Path) -> None:
+    """Of a pipe the total is not known before its end."""
+    content = HEAD + "模,1,2,3,4,5,,\n".encode() * 3000
+    told: list[tuple[int, int]] = []
+    reading, writing = os.pipe()
+    with open(writing, "wb") as pipe, open(reading, "rb"):
+        thread = threading.Thread(target=lambda: (pipe.write(content), pipe.close()))
+        thread.start()
+        dm.import_requests(f"/dev/fd/{reading}", "csv", progress=lambda *at: told.append(at))
+        thread.join()
+    size = len(content)
+    line = (size - len(HEAD)) // 3000
+    assert told == [*((len(HEAD) + line * n * 1000, 0) for n in (1, 2, 3)), (size, size)]
 
 
 # ---- import: whatever happens ----

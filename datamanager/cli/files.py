@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from contextlib import contextmanager
 
 from datamanager.cli.command import (
     Command,
@@ -23,7 +24,7 @@ from datamanager.cli.errors import WARNED, UsageError, printable
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from datamanager.cli.command import Parser
     from datamanager.exchange.importing import ImportResult
@@ -102,6 +103,22 @@ def _teller(source: str) -> Callable[[int, str], None]:
     return tell
 
 
+@contextmanager
+def _in_words_of_options() -> Iterator[None]:
+    """The way out that an error of the call names."""
+    from datamanager import InvalidDataError
+    from datamanager.exchange.importing import SEE_COLUMNS, SEE_MODEL
+
+    options = {SEE_MODEL: "(--model names one for all lines)", SEE_COLUMNS: "(see --column)"}
+    try:
+        yield
+    except InvalidDataError as error:
+        for said, option in options.items():
+            if str(error).endswith(said):
+                error.args = (str(error).removesuffix(said) + option,)
+        raise
+
+
 def _show(options: Namespace, result: ImportResult) -> None:
     from datamanager.cli.output import Field, Listing, say, show
 
@@ -123,7 +140,7 @@ def _import(options: Namespace) -> int:
     if not options.new:
         database_at(path, " (--new makes one)")
     said_of_source = naming(source, path, (InvalidDataError,))
-    with working_on(options, path, write=True) as dm, said_of_source:
+    with working_on(options, path, write=True) as dm, said_of_source, _in_words_of_options():
         done = "{done} of {total} " + ("rows" if form == "parquet" else "bytes") + " read"
         result = dm.import_requests(
             source,

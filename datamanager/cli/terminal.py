@@ -65,7 +65,8 @@ def progress_to_a_file(items: Iterable[Item], total: int, text: str) -> Iterable
 
 
 class Meter:
-    """Tells on standard error how far a job is; ``text`` has {done} and {total}."""
+    """Tells on standard error how far a job is; ``text`` has "{done} of {total}". A total of 0 is
+    one that is not known, where something is done."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -76,8 +77,9 @@ class Meter:
         now = time.monotonic()
         if now - self._told > (_REDRAW_S if self._live else _REPEAT_S) or done == total:
             self._told = now
-            end = "\r" if self._live and done < total else "\n"
-            line = self._text.format(done=f"{done:,}", total=f"{total:,}")
+            end = "\r" if self._live and done != total else "\n"
+            text = self._text if total or not done else self._text.replace(" of {total}", "")
+            line = text.format(done=f"{done:,}", total=f"{total:,}")
             print(line, end=end, file=sys.stderr, flush=True)
 
 

@@ -13,21 +13,22 @@ if TYPE_CHECKING:
 
 FORMATS = ("csv", "jsonl", "parquet")
 _SUFFIXES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+_COMPRESSED = (".gz", ".bz2", ".xz", ".zst", ".zip")
 
 REQUIRED = ("timestamp", "input_tokens", "output_tokens")
 COUNTS = ("input_tokens", "output_tokens", "cache_n", "prompt_n")
 FIELDS = ("model", "timestamp", *COUNTS, "duration", "first_token", "request_id")
 
 
-def _of_name(path: str) -> str | None:
+def _ending(path: str) -> str:
     import os
 
-    return _SUFFIXES.get(os.path.splitext(path)[1].lower())
+    return os.path.splitext(path)[1].lower()
 
 
 def format_of(path: str, given: str | None) -> str:
     """The format that is given, or that the file's name ends in."""
-    found = _of_name(path) if given is None else given
+    found = _SUFFIXES.get(_ending(path)) if given is None else given
     if found not in FORMATS:
         what = f"format must be one of {', '.join(FORMATS)}"
         if given is None:
@@ -38,8 +39,9 @@ def format_of(path: str, given: str | None) -> str:
 
 def format_to_write(path: str, given: str) -> str:
     """The format that is given, which the name of a file must not contradict: whoever reads it goes
-    by the name."""
-    found, named = format_of(path, given), _of_name(path)
+    by the name. None is compressed as a whole."""
+    found, ending = format_of(path, given), _ending(path)
+    named = ending[1:] if ending in _COMPRESSED else _SUFFIXES.get(ending)
     if named not in (None, found):
         raise InvalidDataError(f"format is {found!r}, but the name of {path} says {named!r}")
     return found

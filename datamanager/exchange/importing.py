@@ -23,7 +23,7 @@ from datamanager.exchange.formats import (
     full_disk_named,
     require_callable,
 )
-from datamanager.exchange.reading import Reader, Record, reader
+from datamanager.exchange.reading import NO_UTF8, Reader, Record, reader
 from datamanager.windows import Zone
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ _ROWS_KEPT = 20_000  # of all models
 _BAD_LINES_KEPT = 1000
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?", re.ASCII | re.IGNORECASE)
 _SHOWN_MAX = 1000  # characters of a value that is refused
+_COLUMNS_SHOWN_MAX = 300
 _WHOLE = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 
 
@@ -116,6 +117,25 @@ def _names_given(columns: object) -> dict[str, str]:
     return dict(columns)
 
 
+# What can be done about a column that is not there: the command line has other words for it.
+SEE_MODEL, SEE_COLUMNS = "(model= names one for all lines)", "(see columns=)"
+
+
+def _only(found: list[str]) -> str:
+    """What there is where a column is missing, and what is likely wrong with it."""
+    if not found:
+        return "nor another"
+    shown = ", ".join(map(repr, found))
+    if len(shown) > _COLUMNS_SHOWN_MAX:
+        shown = f"{shown[:_COLUMNS_SHOWN_MAX]}..."
+    if any(map(NO_UTF8.search, found)):
+        return f"only {shown}, which are not UTF-8"
+    for sign in ";\t":
+        if len(found) == 1 and sign in found[0]:
+            return f"only {shown}, where {sign!r} may stand for ','"
+    return f"only {shown}"
+
+
 class _Fields:
     """From a file's names to requests."""
 
@@ -132,8 +152,10 @@ class _Fields:
         for field in FIELDS:
             name = self._names[field]
             if field in must and name not in found:
-                hint = "model= names one for all lines" if field == "model" else "see columns="
-                raise InvalidDataError(f"there is no column {name!r} in the file ({hint})")
+                hint = SEE_MODEL if field == "model" else SEE_COLUMNS
+                raise InvalidDataError(
+                    f"there is no column {name!r} in the file, {_only(found)} {hint}"
+                )
             if found.count(name) > 1:
                 raise InvalidDataError(f"there are {found.count(name)} columns {name!r}")
 
@@ -299,7 +321,7 @@ def _refused(result: ImportResult) -> InvalidDataError:
 def _requests(
     records: Reader, fields: _Fields, bad: Callable[[int, str], object], progress: Progress | None
 ) -> Iterator[Request]:
-    for number, record in enumerate(records):
+    for number, record in enumerate(records, 1):
         request = _request(record, fields, bad)
         if request is not None:
             yield request
@@ -314,7 +336,7 @@ def _request(record: Record, fields: _Fields, bad: Callable[[int, str], object])
     try:
         return fields.request(record.values)
     except InvalidDataError as error:
-        bad(record.line, str(error))
+        bad(record.line, f"{'' if record.is_utf8 else 'the line is not UTF-8: '}{error}")
         return None
 
 
@@ -360,8 +382,10 @@ def import_requests(
     """See ``DataManager.import_requests``."""
     if dm.closed:
         raise _core.ClosedError("the data manager is closed")
-    path = os.fspath(src)
+    path = os.fsdecode(src)
     format = format_of(path, format)
+    if strict not in (False, True):
+        raise InvalidDataError(f"strict must be True or False, not {strict!r}")
     fields = _Fields(columns, model, Zone(tz))
     require_callable(on_bad_line, "on_bad_line")
     require_callable(progress, "progress")
@@ -370,18 +394,25 @@ def import_requests(
     with _opened(path, format) as file:
         if strict and file is not None and not file.seekable():
             raise InvalidDataError(f"strict reads {path} twice, which it does not allow")
-        for adds in (False, True) if strict else (True,):
+
+        def begun() -> Reader:
             records = reader(path, format, file, fields.names)
             if records.columns is not None:
                 fields.require(records.columns)
-            for request in _requests(records, fields, job.bad, progress if adds else None):
-                if adds:
-                    job.add(request)
-            if not adds and job.result().bad:
+            return records
+
+        if strict:
+            for _ in _requests(begun(), fields, job.bad, progress):
+                pass
+            if job.result().bad:
                 raise _refused(job.result())
-            if not adds and file is not None:
+            if file is not None:
                 file.seek(0)
+        records = begun()
+        for request in _requests(records, fields, job.bad, progress):
+            job.add(request)
         job.flush()
         if progress is not None:
-            progress(records.total, records.total)
+            total = records.total or records.done
+            progress(total, total)
     return job.result()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import csv
 import json
 import os
+import re
 from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from datamanager._core import InvalidDataError
@@ -17,6 +19,12 @@ if TYPE_CHECKING:
 _LINE_MAX = 1 << 20  # characters; a longer one is no request, and would have to be in memory
 _TOO_LONG = f"the line has more than {_LINE_MAX} characters"
 _ROWS_AT_ONCE = 4096  # of Parquet
+NO_UTF8 = re.compile("[\udc80-\udcff]")  # what stands for such bytes
+_NO_TEXT = {
+    b"\x1f\x8b": "the file is compressed by gzip: decompress it first",
+    codecs.BOM_UTF16_LE: "the file is UTF-16, and must be UTF-8",
+    codecs.BOM_UTF16_BE: "the file is UTF-16, and must be UTF-8",
+}
 _BYTES_AT_ONCE = 1 << 16  # of a column of it; or all that a group of rows has would be read at once
 
 
@@ -26,11 +34,12 @@ class Record(NamedTuple):
     line: int  # from 1; of Parquet the row
     values: dict[str, Any]
     fault: str = ""
+    is_utf8: bool = True
 
 
 class Reader:
     """The records of a file. ``columns`` are its names, where it has the same for all records;
-    ``done`` of ``total`` has been read."""
+    ``done`` of ``total``, which is 0 where it is not known, has been read."""
 
     columns: list[str] | None = None
     total = 0
@@ -48,22 +57,37 @@ class _Text(Reader):
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
-        self.total = os.fstat(file.fileno()).st_size
+        begin = file.buffer.peek(2)  # type: ignore[attr-defined]
+        for mark, said in _NO_TEXT.items():
+            if begin.startswith(mark):
+                raise InvalidDataError(said)
+        self._has_position = file.seekable()
+        self._counted = 0  # bytes, where it has none
+        self.total = os.fstat(file.fileno()).st_size if self._has_position else 0
         self._line = 0  # how many have been read
         self._too_long = False
+        self._is_utf8 = True
 
     @property
     def done(self) -> int:
         """Bytes; a buffer's more than have been looked at."""
-        return self._file.buffer.tell() if self._file.seekable() else 0
+        return self._file.buffer.tell() if self._has_position else self._counted
+
+    def _part(self) -> str:
+        part = self._file.readline(_LINE_MAX)
+        if not self._has_position:
+            self._counted += len(part.encode(errors="surrogateescape"))
+        return part
 
     def _next(self) -> str:
         """The next line; one that is too long is cut, and its rest skipped."""
-        line = rest = self._file.readline(_LINE_MAX)
+        line = rest = self._part()
         while len(rest) == _LINE_MAX and not rest.endswith(("\n", "\r")):
-            rest = self._file.readline(_LINE_MAX)
+            rest = self._part()
             self._too_long = True
         self._line += bool(line)
+        if not line.isascii() and NO_UTF8.search(line):
+            self._is_utf8 = False
         return line
 
 
@@ -80,7 +104,7 @@ class _Csv(_Text):
         assert self.columns is not None
         while True:
             line = self._line + 1
-            self._too_long = False
+            self._too_long, self._is_utf8 = False, True
             try:
                 row = next(self._rows)
             except StopIteration:
@@ -92,7 +116,7 @@ class _Csv(_Text):
             if self._too_long:
                 yield Record(line, {}, _TOO_LONG)
             elif len(row) == len(self.columns):
-                yield Record(line, dict(zip(self.columns, row, strict=True)))
+                yield Record(line, dict(zip(self.columns, row, strict=True)), "", self._is_utf8)
             elif row:  # not an empty line
                 yield Record(line, {}, f"there are {len(row)} values, not {len(self.columns)}")
 
@@ -100,9 +124,10 @@ class _Csv(_Text):
 class _Jsonl(_Text):
     def __iter__(self) -> Iterator[Record]:
         while line := self._next():
-            if self._too_long:
+            too_long, self._too_long = self._too_long, False
+            is_utf8, self._is_utf8 = self._is_utf8, True
+            if too_long:
                 yield Record(self._line, {}, _TOO_LONG)
-                self._too_long = False
                 continue
             try:
                 values = json.loads(line) if line.strip() else None
@@ -110,7 +135,7 @@ class _Jsonl(_Text):
                 yield Record(self._line, {}, f"no JSON: {error}")
                 continue
             if isinstance(values, dict):
-                yield Record(self._line, values)
+                yield Record(self._line, values, "", is_utf8)
             elif line.strip():
                 yield Record(self._line, {}, "no JSON object")
 

@@ -145,7 +145,7 @@ def export(
     overwrite: bool,
 ) -> int:
     """See ``DataManager.export``."""
-    names, path = names_of(models), os.fspath(dest)
+    names, path = names_of(models), os.fsdecode(dest)
     window = windows.window(None, start, end)
     require_callable(progress, "progress")
     with full_disk_named(path), _WRITERS[format_to_write(path, format)](progress) as writer:
