@@ -173,7 +173,7 @@ def test_a_model_that_is_deleted_meanwhile(
                     other.delete_model_tables("a")
             return names
 
-    fill(Path(path), ["a", "b"])
+    fill(Path(path), ["a", "b"], 40)
     with monkeypatch.context() as patched:
         patched.setattr(datamanager, "DataManager", Deleting)
         assert main([*command, "--db", path]) == 0

@@ -199,7 +199,7 @@ def test_a_price_for_a_name_mistyped(tmp_path: Path) -> None:
 def read_only() -> Iterator[Path]:
     """A database that its reader may not write to, in a folder that any user reaches."""
     folder = Path(tempfile.mkdtemp(prefix="datamanager-test-"))
-    fill(folder / "usage.db", ["m"])
+    fill(folder / "usage.db", ["m"], 40)
     (folder / "usage.db").chmod(0o444)
     folder.chmod(0o777)
     yield folder / "usage.db"

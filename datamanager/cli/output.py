@@ -121,7 +121,8 @@ def fitted(header: Sequence[str], rows: Sequence[Sequence[str]], names: int, roo
     return layout(cut[0], cut[1:], names)
 
 
-def _wrapped(text: str, room: int | None) -> list[str]:
+def wrapped(text: str, room: int | None) -> list[str]:
+    """The text in lines of at most ``room`` columns; None: in one."""
     if room is None or width(text) <= room:
         return [text]
     import textwrap
@@ -151,7 +152,7 @@ def _table(listing: Listing, zone: Zone) -> Iterator[str]:
             rows[-1] = paint.bold(rows[-1])
     yield from rows
     if listing.note:
-        yield from _wrapped(listing.note, room)
+        yield from wrapped(listing.note, room)
 
 
 # ---- JSON and CSV ----

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from itertools import islice
+
 from datamanager.cli.command import (
     Command,
     add_database,
@@ -20,6 +23,7 @@ if TYPE_CHECKING:
 
     from datamanager import DataManager, Tariff
     from datamanager.cli.command import Parser
+    from datamanager.cli.output import Listing
 
 _LIMIT = 50
 
@@ -96,11 +100,40 @@ def _models_arguments(parser: Parser) -> None:
     add_output(parser)
 
 
+# ---- of many rows the newest ----
+
+
+def _add_limit(parser: Parser) -> None:
+    parser.add_argument(
+        "--limit", metavar="N", type=int, help=f"the newest N (default: {_LIMIT}; 0: all)"
+    )
+
+
+def _to_read(options: Namespace) -> int:
+    """How many at most, 0 for all; where none asked for the limit one more, so that it is seen."""
+    return _LIMIT + 1 if options.limit is None else int(options.limit)
+
+
+def _show(options: Namespace, listing: Listing, count: int) -> None:
+    """So many rows were read: whoever did not ask for a limit is told of it."""
+    from datamanager.cli.output import show, wrapped
+    from datamanager.cli.terminal import columns
+
+    if options.limit is not None or count <= _LIMIT:
+        show(options, listing)
+        return
+    show(options, listing._replace(rows=islice(listing.rows, _LIMIT)))
+    sys.stdout.flush()
+    said = f"datamanager: only the newest {_LIMIT} are here: --limit N is for more, 0 for all"
+    print("\n".join(wrapped(said, columns(sys.stderr))), file=sys.stderr)
+
+
 # ---- requests ----
 
 
-def _newest(dm: DataManager, names: list[str], **window: Any) -> Iterable[list[Any]]:
-    """The requests of these or all models, newest first; of one as they come, without a sort."""
+def _newest(dm: DataManager, names: list[str], **window: Any) -> tuple[Iterable[list[Any]], int]:
+    """The requests of these or all models, newest first, and how many; of one as they come, without
+    a sort."""
     from datamanager.cli.terminal import progress_to_a_file
 
     found = list(each_model(dm, names, lambda name: dm.get_model_requests(name, **window)))
@@ -113,13 +146,13 @@ def _newest(dm: DataManager, names: list[str], **window: Any) -> Iterable[list[A
     if len(found) > 1:
         newest = sorted(rows, key=lambda row: row[2], reverse=True)[: window["limit"] or None]
         rows, count = newest, len(newest)
-    return progress_to_a_file(rows, count, "wrote {done} of {total} requests")
+    return progress_to_a_file(rows, count, "wrote {done} of {total} requests"), count
 
 
 def _requests(options: Namespace) -> None:
     from datamanager import ModelRequest
     from datamanager.cli.moments import window
-    from datamanager.cli.output import Field, Listing, fields_of, show
+    from datamanager.cli.output import Field, Listing, fields_of
 
     titles = {
         "timestamp": "time",
@@ -130,23 +163,14 @@ def _requests(options: Namespace) -> None:
     }
     start, end = window(options)
     with opened(options) as dm:
-        rows = _newest(dm, options.models, start=start, end=end, limit=options.limit)
+        limit = _to_read(options)
+        rows, count = _newest(dm, options.models, start=start, end=end, limit=limit)
     fields = [
         Field("model", "text", "model"),
         *fields_of(ModelRequest, {"timestamp": "time"}, titles),
     ]
     about = {"window": {"start": start, "end": end, "tz": options.tz}}
-    show(options, Listing(fields, rows, about=about))
-
-
-def _add_limit(parser: Parser) -> None:
-    parser.add_argument(
-        "--limit",
-        metavar="N",
-        type=int,
-        default=_LIMIT,
-        help=f"the newest N (default: {_LIMIT}; 0: all)",
-    )
+    _show(options, Listing(fields, rows, about=about), count)
 
 
 def _requests_arguments(parser: Parser) -> None:
@@ -163,10 +187,10 @@ def _requests_arguments(parser: Parser) -> None:
 def _runtime(options: Namespace) -> None:
     from datamanager import ModelRunTime
     from datamanager.cli.moments import window
-    from datamanager.cli.output import Field, Listing, fields_of, show, values
+    from datamanager.cli.output import Field, Listing, fields_of, values
 
     start, end = window(options)
-    asked: dict[str, Any] = {"start": start, "end": end, "limit": options.limit}
+    asked: dict[str, Any] = {"start": start, "end": end, "limit": _to_read(options)}
     found: list[tuple[str | None, Any]] = []
     with opened(options) as dm:
         if options.program or not options.models:
@@ -177,7 +201,7 @@ def _runtime(options: Namespace) -> None:
     found.sort(key=lambda row: -row[1].start_time)
     rows = [
         [name, *values(run), run.end_time - run.start_time]
-        for name, run in found[: options.limit or None]
+        for name, run in found[: asked["limit"] or None]
     ]
     times = {"start_time": "time", "end_time": "time"}
     fields = [
@@ -188,7 +212,7 @@ def _runtime(options: Namespace) -> None:
     if options.form == "table":
         rows = [[name or "(the program)", *row] for name, *row in rows]
     about = {"window": {"start": start, "end": end, "tz": options.tz}}
-    show(options, Listing(fields, rows, about=about))
+    _show(options, Listing(fields, rows, about=about), len(rows))
 
 
 def _runtime_arguments(parser: Parser) -> None:
