@@ -44,6 +44,7 @@ from datamanager.manager import DataManager, sqlite_info
 
 if TYPE_CHECKING:
     from datamanager.exchange.importing import BadLine, ImportResult
+    from datamanager.invoice import Invoice, InvoiceLine
     from datamanager.performance import PerformanceTable
     from datamanager.prune import PrunedTable
     from datamanager.responses import ResponseUsage, usage_from_response
@@ -53,6 +54,8 @@ if TYPE_CHECKING:
 _LATER = {
     "BadLine": "exchange.importing",
     "ImportResult": "exchange.importing",
+    "Invoice": "invoice",
+    "InvoiceLine": "invoice",
     "PerformanceTable": "performance",
     "PrunedTable": "prune",
     "ResponseUsage": "responses",
@@ -84,6 +87,8 @@ __all__ = [
     "ForkedStoreError",
     "ImportResult",
     "InvalidDataError",
+    "Invoice",
+    "InvoiceLine",
     "ModelBilling",
     "ModelNotFoundError",
     "ModelRequest",
@@ -113,11 +118,17 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> object:
-    """What few need is imported when it is asked for: it would take most of the start-up."""
-    module = _LATER.get(name)
-    if module is None:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import importlib
+if not TYPE_CHECKING:  # for a checker of types each name, also one mistyped, would be there
 
-    return getattr(importlib.import_module(f"datamanager.{module}"), name)
+    def __getattr__(name: str) -> object:
+        """What few need is imported when it is asked for: it would take most of the start-up."""
+        module = _LATER.get(name)
+        if module is None:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        import importlib
+
+        return getattr(importlib.import_module(f"datamanager.{module}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})

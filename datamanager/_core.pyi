@@ -1,4 +1,3 @@
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
@@ -15,7 +14,7 @@ from typing import (
     overload,
 )
 
-from typing_extensions import CapsuleType, disjoint_base
+from typing_extensions import Buffer, CapsuleType, disjoint_base
 
 _Number: TypeAlias = SupportsFloat | SupportsIndex
 _Moment: TypeAlias = SupportsFloat | SupportsIndex | datetime
@@ -166,13 +165,10 @@ class ModelBilling:
     def __replace__(self, /, **changes: Any) -> ModelBilling: ...
 
 @final
-class Column:
+class Column(Buffer):  # whose __buffer__ is not there at runtime before Python 3.12
     def __len__(self) -> int: ...
     def __getitem__(self, key: int, /) -> Any: ...
     def __iter__(self) -> Iterator[Any]: ...
-    if sys.version_info >= (3, 12):
-        def __buffer__(self, flags: int, /) -> memoryview: ...
-
     def __arrow_c_schema__(self) -> CapsuleType: ...
     def __arrow_c_array__(
         self, requested_schema: CapsuleType | None = None

@@ -20,7 +20,6 @@ from typing import Any, get_type_hints
 
 import datamanager
 from datamanager import cli
-from datamanager.invoice import Invoice, InvoiceLine
 from datamanager.performance import PerformanceTable
 from datamanager.prune import PrunedTable
 from datamanager.status import StatusTable
@@ -37,7 +36,7 @@ SEQUENCES = (
     PerformanceTable,
     PrunedTable,
     StatusTable,
-    Invoice,
+    datamanager.Invoice,
 )
 CODE = "```"
 
@@ -165,7 +164,6 @@ def python_page() -> str:
     """Everything that ``import datamanager`` gives."""
     public = {name: getattr(datamanager, name) for name in datamanager.__all__}
     records = {name: v for name, v in public.items() if hasattr(v, "__match_args__")}
-    records[InvoiceLine.__name__] = InvoiceLine
     parts = ["# Python\n", "Made from the docstrings and the stubs of `datamanager`.\n"]
     parts += ["## DataManager\n", f"{CODE}python"]
     parts += [_signature("DataManager", datamanager.DataManager.__init__, ""), f"{CODE}\n"]

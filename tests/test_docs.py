@@ -49,6 +49,7 @@ RECORDS = [
     "Cost",
     "ResponseUsage",
     "CostSlice",
+    "InvoiceLine",
 ]
 OF_BOTH = pytest.mark.parametrize("manual", [ENGLISH, CHINESE])
 HEADINGS = {
@@ -220,7 +221,7 @@ def test_calls(manual: str) -> None:
 def types_in_stub(record: str) -> dict[str, str]:
     """The types that the stub gives the fields of a record, or its class where it is Python's."""
     if issubclass(kind := getattr(datamanager, record), tuple):
-        return {n: inspect.formatannotation(t) for n, t in get_type_hints(kind).items()}
+        return {n: inspect.formatannotation(t, "decimal") for n, t in get_type_hints(kind).items()}
     stub = ast.parse((ROOT / "datamanager" / "_core.pyi").read_text(encoding="utf-8"))
     (body,) = [n.body for n in stub.body if isinstance(n, ast.ClassDef) and n.name == record]
     return {

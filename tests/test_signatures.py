@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import inspect
 import pydoc
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -190,3 +192,26 @@ def test_the_types_of_answers_can_be_imported(dm: datamanager.DataManager, tmp_p
     assert type(dm.performance()) is datamanager.PerformanceTable
     assert type(dm.get_status().models) is datamanager.StatusTable
     assert type(dm.prune(before=1.0)) is datamanager.PrunedTable
+    dm.set_pricing("m", tiers=[[1, 0, 0, 1, 1, False, 0]])
+    assert type(invoice := dm.invoice()) is datamanager.Invoice
+    assert type(invoice[0]) is datamanager.InvoiceLine
+
+
+def test_names_that_come_later_are_listed() -> None:
+    code = "import datamanager; print({*datamanager.__all__} - {*dir(datamanager)})"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+def test_types(tmp_path: Path) -> None:
+    """A name mistyped is an error, and a column a buffer, also before Python 3.12."""
+    api = pytest.importorskip("mypy.api", reason="needs the library of the dev extra")
+    user = tmp_path / "user.py"
+    user.write_text(
+        "from datamanager import Invoice, ModelRequests, UsageTables\n"
+        "def of(requests: ModelRequests) -> memoryview:\n"
+        "    return memoryview(requests.output_tokens)\n"
+    )
+    options = ["--strict", "--python-version=3.11", f"--cache-dir={tmp_path}"]
+    said = api.run([*options, str(user)])[0]
+    assert 'has no attribute "UsageTables"' in said and "Found 1 error" in said, said
