@@ -126,7 +126,7 @@ def test_output_into_a_folder_that_is_not_there(tmp_path: Path) -> None:
     assert run("report", "-o", str(file), "--db", str(tmp_path / "usage.db")).returncode == 0
     assert [entry.name for entry in file.parent.iterdir()] == ["may.md"]
     for bad, code, why in [
-        (file / "x.md", 7, "Not a directory"), (Path("/proc/x.md"), 3, "No such file or directory"),
+        (file / "x.md", 6, "Not a directory"), (Path("/proc/x.md"), 3, "No such file or directory"),
     ]:  # fmt: skip
         done = run("report", "-o", str(bad), "--db", str(tmp_path / "usage.db"))
         assert (done.returncode, done.stderr) == (code, f"datamanager: {bad}: {why}\n")

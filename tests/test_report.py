@@ -257,6 +257,16 @@ def test_refused(path: Path, tmp_path: Path, options: list[str], code: int) -> N
     assert os.listdir(tmp_path) == []
 
 
+@pytest.mark.parametrize("name", ["folder.md", "file.md/report.md", "n" * 256 + ".md"])
+def test_what_is_not_a_file(path: Path, tmp_path: Path, name: str) -> None:
+    (tmp_path / "folder.md").mkdir()
+    (tmp_path / "file.md").touch()
+    before = sorted(os.listdir(tmp_path))
+    done = run("report", *WINDOW, "-o", name, "--db", str(path), cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (6, "", 1), done.stderr
+    assert name in done.stderr and sorted(os.listdir(tmp_path)) == before
+
+
 def test_never_over_the_database(tmp_path: Path) -> None:
     path = tmp_path / "usage.json"
     fill(path, ["m"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import sys
 
 from datamanager.cli.terminal import Paint
@@ -26,6 +27,9 @@ _CODES = (
     ("StorageError", STORAGE),
     ("FileMovedError", STORAGE),
 )
+
+# Of a path that is none to open or to write, where nothing is wrong with the disk.
+_NO_FILE = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP, errno.EROFS)
 
 
 def printable(text: str) -> str:
@@ -66,5 +70,5 @@ def explained(error: Exception) -> tuple[int, str]:
     if isinstance(error, (datamanager.DataManagerError, ValueError)):
         return line(FAILED)
     if isinstance(error, OSError):
-        return line(STORAGE)
+        return line(REFUSED if error.errno in _NO_FILE else STORAGE)
     raise error
