@@ -14,11 +14,11 @@ from itertools import pairwise
 
 from datamanager import DataManager
 from datamanager.cli.terminal import progress
+from datamanager.usage import TOKENS_MAX
 
 Event = tuple[str, list[float]]  # model, [timestamp, input, output, cache hits, computed]
 
 _COLUMNS = ["TIMESTAMP", "ContextTokens", "GeneratedTokens"]
-_TOKENS_MAX = 1 << 53  # the core's: a bad row is refused before the first is replayed
 _DAY_S = 86400
 _HEARTBEAT_S = 300
 _RESTART_S = 8 * 3600
@@ -44,7 +44,7 @@ def _trace_event(row: dict[str, str]) -> Event:
     stamp, _, digits = row["TIMESTAMP"].partition(".")
     second = datetime.fromisoformat(stamp + "+00:00").timestamp()
     tokens, output = int(row["ContextTokens"]), int(row["GeneratedTokens"])
-    if second < 0 or min(tokens, output) < 0 or max(tokens, output) > _TOKENS_MAX:
+    if second < 0 or min(tokens, output) < 0 or max(tokens, output) > TOKENS_MAX:
         raise ValueError("a time before 1970, or tokens below 0 or above 2^53")
     return _MODELS[0], [second + float("0." + (digits or "0")), tokens, output, 0, tokens]
 

@@ -79,7 +79,7 @@ def _covered(spans: Iterable[Window], window: Window) -> float:
 
 
 def _seconds(run: ModelRunTime) -> float:
-    """None where it ends before it starts, as in ``usage``: a clock was set back."""
+    """0 where it ends before it starts, as in ``usage``: a clock was set back."""
     return max(run.end_time - run.start_time, 0.0)
 
 

@@ -29,7 +29,7 @@ Part = tuple[str, float | None, CostSlice | Hours]
 
 _EXACT = Context(prec=60)  # more digits than 128 bits have
 _COUNT_MAX = 2**63 - 1
-_TIER_MAX = 2**53  # no tier has an edge above it: from there on all tokens cost the same
+TOKENS_MAX = 2**53  # the core's; no tier has an edge above it: from there on all cost the same
 _COUNTS = ("requests", "input_tokens", "output_tokens", "cache_n", "prompt_n")
 
 
@@ -227,7 +227,7 @@ def cost_of(
         begin = max(windows.billing_periods(tz, billing_anchor, when, when)[0], 0.0)
         if begin < when:
             used = dm.usage(model_name, start=begin, end=when, strategy="graduated")[0]
-            before = min(used.input_tokens, _TIER_MAX), min(used.output_tokens, _TIER_MAX)
+            before = min(used.input_tokens, TOKENS_MAX), min(used.output_tokens, TOKENS_MAX)
     return cost(
         tariff.tier_pricing if tariff.use_tier_pricing else [],
         input_tokens,

@@ -20,6 +20,7 @@ from datamanager.cli.command import (
     working_on,
 )
 from datamanager.cli.errors import WARNED, UsageError, printable
+from datamanager.exchange.formats import FORMATS
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -29,12 +30,10 @@ if TYPE_CHECKING:
     from datamanager.cli.command import Parser
     from datamanager.exchange.importing import ImportResult
 
-_FORMATS = ("csv", "jsonl", "parquet")
-
 
 def _add_format(parser: Parser) -> None:
     parser.add_argument(
-        "--format", choices=_FORMATS, help="(default: what the name ends in; .ndjson is jsonl)"
+        "--format", choices=FORMATS, help="(default: what the name ends in; .ndjson is jsonl)"
     )
 
 

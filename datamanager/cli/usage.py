@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from datamanager.cli.output import Field, Listing
     from datamanager.usage import UsageTable
 
-_UNITS = ("hour", "day", "week", "month")
 _KINDS = {
     "model": "text",
     **dict.fromkeys(("start", "end", "first_request", "last_request"), "time"),
@@ -81,12 +80,14 @@ def _add_question(parser: Parser) -> None:
 
 def step(text: str) -> str | float:
     """What ``--by`` says."""
-    if text in _UNITS:
+    from datamanager.windows import UNITS
+
+    if text in UNITS:
         return text
     try:
         return float(text)
     except ValueError:
-        raise UsageError(f"--by wants one of {', '.join(_UNITS)}, or seconds: {text!r}") from None
+        raise UsageError(f"--by wants one of {', '.join(UNITS)}, or seconds: {text!r}") from None
 
 
 def _anchor(text: str | None) -> Any:

@@ -6,8 +6,7 @@ from collections.abc import Iterable
 
 from datamanager._core import InvalidDataError
 from datamanager.responses.facts import Facts, at, shown
-
-TOKENS_MAX = 2**53
+from datamanager.usage import TOKENS_MAX
 
 # What each field counts. Where a response has several of one meaning, they must agree. llama.cpp's
 # tokens_cached is not here: the README calls it the reused part of the prompt, but the server fills
