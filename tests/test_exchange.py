@@ -637,8 +637,16 @@ def test_a_thousand_bad_lines_are_kept(dm: DataManager, tmp_path: Path) -> None:
         ("Model,a\n", {}, r"no column 'model' in the file, only 'Model', 'a' \(model= names one"),
         ("timestamp,a\n", {"model": "m"}, r"no column 'input_tokens' .* 'a' \(see columns=\)$"),
         ("sep=,\nmodel,timestamp\n", {}, "only 'sep=', '' "),
-        ("model;timestamp\n", {}, r"only 'model;timestamp', where ';' may stand for ',' \(model="),
-        ("a\ttimestamp\n", {"model": "m"}, r"only 'a\\ttimestamp', where '\\t' may stand for ','"),
+        (
+            "model;timestamp\n",
+            {},
+            r"only 'model;timestamp', where ';' may be the separator, not ',' \(model=",
+        ),
+        (
+            "a\ttimestamp\n",
+            {"model": "m"},
+            r"only 'a\\ttimestamp', where '\\t' may be the separator",
+        ),
         ("模型,时间\n".encode("gbk"), {}, r"only '.*udcd0.*', which are not UTF-8 \(model="),
         (b"\x1f\x8b\x08", {}, "the file is compressed by gzip"),
         ("model,timestamp".encode("utf-16"), {}, "the file is UTF-16, and must be UTF-8"),

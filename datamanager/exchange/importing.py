@@ -132,7 +132,7 @@ def _only(found: list[str]) -> str:
         return f"only {shown}, which are not UTF-8"
     for sign in ";\t":
         if len(found) == 1 and sign in found[0]:
-            return f"only {shown}, where {sign!r} may stand for ','"
+            return f"only {shown}, where {sign!r} may be the separator, not ','"
     return f"only {shown}"
 
 
