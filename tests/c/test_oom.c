@@ -240,6 +240,21 @@ static void with_tier(void)
 {
     CHECK_OK(dm_tier_put(m, DM_STR("m"), &tier, DM_TIER_SET, NAN, &err));
 }
+static void with_later_tier(void)
+{
+    dm_tier later = tier;
+    later.tier_index = 4;
+    later.start_tokens = tier.end_tokens;
+    later.end_tokens = 0;
+    CHECK_OK(dm_tier_put(m, DM_STR("m"), &tier, DM_TIER_SET, 100, &err));
+    CHECK_OK(dm_tier_put(m, DM_STR("m"), &later, DM_TIER_SET, 200, &err));
+}
+static dm_status call_tier_put_before(void)
+{
+    dm_tier dearer = tier;
+    dearer.output_price_per_million *= 2;
+    return dm_tier_put(m, DM_STR("m"), &dearer, DM_TIER_SET, 150, &err);
+}
 static dm_status call_tier_delete(void)
 {
     return dm_tier_delete(m, DM_STR("m"), 3, NAN, &err);
@@ -598,6 +613,7 @@ static const struct {
     {"model_register", path, without_new, call_register},
     {"model_delete", path, with_new, call_delete},
     {"tier_put", path, NULL, call_tier_put},
+    {"tier_put before a change of another tier", path, with_later_tier, call_tier_put_before},
     {"tier_delete", path, with_tier, call_tier_delete},
     {"pricing_set", path, NULL, call_pricing_set},
     {"batch", path, without_new, call_batch},
