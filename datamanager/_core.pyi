@@ -37,8 +37,8 @@ def _check_request(
 ) -> None: ...
 
 class DataManagerError(Exception):
-    sqlite_errorcode: int
-    sqlite_errorname: str
+    sqlite_errorcode: int | None
+    sqlite_errorname: str | None
 
 class InvalidDataError(DataManagerError, ValueError): ...
 class ModelNotFoundError(DataManagerError, ValueError): ...

@@ -6,8 +6,11 @@ import os
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+
+import pytest
 
 from datamanager import DataManager
 
@@ -46,6 +49,24 @@ def run(*arguments: str, cwd: Path | None = None, **env: str) -> subprocess.Comp
         cwd=cwd,
         env=environment(**env),
     )
+
+
+def run_as_nobody(
+    *arguments: str, command: Sequence[str] = COMMAND
+) -> subprocess.CompletedProcess[str]:
+    """Root may write to any file; so this is another user where the tests are root's."""
+    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    done = subprocess.run(
+        [*(user if os.geteuid() == 0 else []), *command, *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        env=environment(),
+    )
+    if done.returncode in (126, 127):
+        pytest.skip("another user may not start this Python")
+    return done
 
 
 def fill(path: Path, names: list[str], requests: int = 200) -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import subprocess
-import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
 import pytest
-from commands import READING, damaged, environment, fill, foreign, older, run
+from commands import READING, damaged, fill, foreign, older, run, run_as_nobody
 
 from datamanager import DataManager
 
@@ -204,19 +202,6 @@ def read_only() -> Iterator[Path]:
     folder.chmod(0o777)
     yield folder / "usage.db"
     shutil.rmtree(folder)
-
-
-def run_as_nobody(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """Root may write to any file; so this is another user where the tests are root's."""
-    user = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
-    command = [*(user if os.geteuid() == 0 else []), sys.executable, "-m", "datamanager"]
-    done = subprocess.run(
-        [*command, *arguments], capture_output=True, text=True, timeout=60, check=False,
-        env=environment(),
-    )  # fmt: skip
-    if done.returncode in (126, 127):
-        pytest.skip("another user may not start this Python")
-    return done
 
 
 @every_reading

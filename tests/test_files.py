@@ -157,7 +157,7 @@ def test_damaged_is_untouched(tmp_path: Path, damage: str) -> None:
     before = digest(file)
     with pytest.raises(datamanager.DamagedDatabaseError) as caught:
         DataManager(file)
-    assert caught.value.sqlite_errorname.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
+    assert str(caught.value.sqlite_errorname).startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
     assert digest(file) == before
 
 

@@ -249,7 +249,7 @@ def test_numbers_of_rows_that_are_used_up(dm: DataManager, path: str) -> None:
     table = f"{dm.get_safe_model_name('m')}_requests"
     with closing(sqlite3.connect(path)) as file, file:
         file.execute("UPDATE sqlite_sequence SET seq = ? WHERE name = ?", (2**63 - 2, table))
-    said = f"^{table}: the numbers of rows are used up"
+    said = f"^{path}: {table}: the numbers of rows are used up"
     with pytest.raises(CorruptDataError, match=said):
         dm.add_model_requests("m", [ROW] * 2)
     assert dm.add_model_request("m", ROW) == 2**63 - 1

@@ -489,7 +489,7 @@ def test_each_error_names_the_file(live: DataManager, source: Path, path: str) -
     ):
         with pytest.raises(datamanager.DataManagerError, match=said):
             restore(src, dest)
-    with pytest.raises(datamanager.CannotOpenError, match=r"^\.\.\.n+: .* database file$"):
+    with pytest.raises(datamanager.CannotOpenError, match=r"^\.\.\.n+: .*: File name too long$"):
         DataManager(folder / ("n" * 255))
     with closing(sqlite3.connect(path, isolation_level=None)) as other:
         other.execute("BEGIN IMMEDIATE")

@@ -35,11 +35,12 @@ static const struct {
     {DM_MOVED, "FileMovedError", "OSError", "The open file was moved, removed or replaced."},
 };
 
-static PyObject *error_new(PyObject *module, const char *name, const char *doc, PyObject *bases)
+static PyObject *error_new(PyObject *module, const char *name, const char *doc, PyObject *bases,
+                           PyObject *attributes)
 {
     char full[80];
     PyOS_snprintf(full, sizeof full, "datamanager.%s", name);
-    PyObject *error = PyErr_NewExceptionWithDoc(full, doc, bases, NULL);
+    PyObject *error = PyErr_NewExceptionWithDoc(full, doc, bases, attributes);
     if (error != NULL && PyModule_AddObjectRef(module, name, error) < 0)
         Py_CLEAR(error);
     return error;
@@ -47,17 +48,21 @@ static PyObject *error_new(PyObject *module, const char *name, const char *doc, 
 
 int errors_add(PyObject *module, module_state *state)
 {
-    state->error = error_new(module, "DataManagerError",
-                             "The base of all errors of this package. sqlite_errorcode and "
-                             "sqlite_errorname are set where SQLite spoke.",
-                             NULL);
+    PyObject *unset =
+        Py_BuildValue("{sOsO}", "sqlite_errorcode", Py_None, "sqlite_errorname", Py_None);
+    if (unset != NULL)
+        state->error = error_new(module, "DataManagerError",
+                                 "The base of all errors of this package. sqlite_errorcode and "
+                                 "sqlite_errorname are None where SQLite had no part in it.",
+                                 NULL, unset);
+    Py_XDECREF(unset);
     PyObject *builtins = PyImport_ImportModule("builtins");
     int rc = state->error == NULL || builtins == NULL ? -1 : 0;
     for (size_t i = 0; i < sizeof error_table / sizeof *error_table && rc == 0; i++) {
         PyObject *built_in = PyObject_GetAttrString(builtins, error_table[i].built_in);
         PyObject *bases = built_in ? PyTuple_Pack(2, state->error, built_in) : NULL;
         PyObject *error =
-            bases ? error_new(module, error_table[i].name, error_table[i].doc, bases) : NULL;
+            bases ? error_new(module, error_table[i].name, error_table[i].doc, bases, NULL) : NULL;
         state->errors[error_table[i].status] = error;
         rc = error == NULL ? -1 : 0;
         Py_XDECREF(bases);
@@ -82,6 +87,15 @@ static int sqlite_code_attach(PyObject *exception, int sqlite_code)
     return rc;
 }
 
+/* Without a strerror and a filename, with which str() would be another. */
+static int errno_attach(PyObject *exception, int system_code)
+{
+    PyObject *code = PyLong_FromLong(system_code);
+    int rc = code == NULL ? -1 : PyObject_SetAttrString(exception, "errno", code);
+    Py_XDECREF(code);
+    return rc;
+}
+
 void *raise_error(module_state *state, dm_status rc, const dm_error *err)
 {
     if (PyErr_Occurred()) /* Ctrl-C came first */
@@ -95,7 +109,8 @@ void *raise_error(module_state *state, dm_status rc, const dm_error *err)
     PyObject *type = state->errors[rc] != NULL ? state->errors[rc] : state->error;
     PyObject *exception = PyObject_CallFunction(type, "s", err->text);
     if (exception != NULL &&
-        (err->sqlite_code == 0 || sqlite_code_attach(exception, err->sqlite_code) == 0))
+        (err->sqlite_code == 0 || sqlite_code_attach(exception, err->sqlite_code) == 0) &&
+        (err->system_code == 0 || errno_attach(exception, err->system_code) == 0))
         PyErr_SetObject(type, exception);
     Py_XDECREF(exception);
     return NULL;

@@ -195,6 +195,14 @@ dm_status dm__file_put(dm__unfinished *file, const char *dest, const dm__snapsho
     return code == 0 ? DM_OK : put_failed(dest, how, code, err);
 }
 
+/* What failed in writing is the new file's; anything else is what it was copied from. */
+static dm_status filled(dm_status rc, const char *dest, dm_error *err)
+{
+    bool written = rc == DM_DISK_FULL || rc == DM_CANNOT_OPEN ||
+                   (rc == DM_IO && err != NULL && err->sqlite_code == SQLITE_IOERR_WRITE);
+    return written ? dm__fail_at(err, rc, "", dest) : rc;
+}
+
 dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapshot *how,
                              dm__copying *copying, dm_error *err)
 {
@@ -206,6 +214,7 @@ dm_status dm__snapshot_write(dm__conn *from, const char *dest, const dm__snapsho
     dm_status rc = dm__file_fill(file.path, from, how->check, copying, err);
     if (rc == DM_OK && how->check)
         rc = file_check(file.path, err);
+    rc = filled(rc, dest, err);
     if (rc == DM_OK && (code = dm__file_sync(file.path)) != 0)
         rc = dm__fail_system(err, dest, code);
     if (rc == DM_OK)

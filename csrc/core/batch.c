@@ -132,8 +132,7 @@ dm_status dm_batch_begin(dm_manager *m, uint64_t *level_out, dm_error *err)
         batch_free(batch);
     }
     dm__mutex_unlock(&m->store->lock);
-    dm__leave(m);
-    return rc;
+    return dm__leave(m, rc, err);
 }
 
 /* Whose ids are one by one. */
@@ -263,8 +262,7 @@ dm_status dm_batch_end(dm_manager *m, uint64_t level, bool commit, dm_ids **ids_
     }
     if (ended != NULL)
         batch_free(ended);
-    dm__leave(m);
-    return rc;
+    return dm__leave(m, rc, err);
 }
 
 void dm_ids_free(dm_ids *ids)

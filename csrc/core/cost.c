@@ -74,8 +74,7 @@ static dm_status refuse_overlap(const dm_price_slice *low, const dm_price_slice 
 {
     if (err == NULL)
         return DM_INVALID;
-    err->code = DM_INVALID;
-    err->sqlite_code = 0;
+    *err = (dm_error){.code = DM_INVALID};
     (void)snprintf(err->text, sizeof err->text,
                    "tier %lld (%lld to %lld tokens) overlaps tier %lld (%lld to %lld tokens)",
                    (long long)high->tier_index, (long long)high->start_tokens, end_shown(high),

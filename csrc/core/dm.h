@@ -87,6 +87,8 @@ typedef enum {
 typedef struct {
     dm_status code;
     int sqlite_code; /* extended SQLite code; 0 when SQLite was not involved */
+    int system_code; /* errno; 0 where it is not known */
+    bool names_file; /* the text begins with the path of the file that it is about */
     char text[512];  /* UTF-8, always terminated */
 } dm_error;
 

@@ -51,11 +51,13 @@ enum {
 dm_status dm__fail(dm_error *err, dm_status code, const char *format, ...) DM_PRINTF(3, 4);
 dm_status dm__no_memory(dm_error *err);
 /* The one place where SQLite's codes become ours. `db` may be NULL; its message is copied now, so
- * the connection must still be the caller's. `doing` says what was tried ("insert into x"). */
+ * the connection must still be the caller's. `doing` says in words what was tried, or is "". */
 dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const char *doing);
 /* Puts before what went wrong with a file its role, which may be "", and its path, where the text
- * does not name it. Returns `code`. */
+ * does not name one. Returns `code`. */
 dm_status dm__fail_at(dm_error *err, dm_status code, const char *role, const char *path);
+/* After this the log may hold what was not stored: the connection must not be used again. */
+bool dm__is_suspect(dm_status code, const dm_error *err);
 
 /* The same for an errno. */
 dm_status dm__fail_system(dm_error *err, const char *path, int code);

@@ -114,9 +114,10 @@ struct dm_manager {
     uint64_t batch_levels; /* begun so far */
 };
 
-/* Enter a handle: DM_CLOSED, DM_FORKED. Every success needs one dm__leave. */
+/* Enter a handle: DM_CLOSED, DM_FORKED. Every success needs one dm__leave,
+ * which names the file where `rc` is of it and the text does not, and returns `rc`. */
 dm_status dm__enter(dm_manager *m, dm_error *err) DM_CHECKED;
-void dm__leave(dm_manager *m);
+dm_status dm__leave(dm_manager *m, dm_status rc, dm_error *err);
 int64_t dm__deadline_ns(const dm_manager *m);
 
 /* Drop a reference; frees the store after the last. */

@@ -96,6 +96,8 @@ dm_status dm__fail(dm_error *err, dm_status code, const char *format, ...)
         return code;
     err->code = code;
     err->sqlite_code = 0;
+    err->system_code = code == DM_DISK_FULL ? ENOSPC : code == DM_EXISTS ? EEXIST : 0;
+    err->names_file = false;
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(err->text, sizeof err->text, format, arguments);
@@ -147,18 +149,86 @@ static dm_status status_of_sqlite(int sqlite_code)
     }
 }
 
+/* Of what SQLite keeps beside the file. */
+static bool is_of_shared_memory(int sqlite_code)
+{
+    return sqlite_code == SQLITE_IOERR_SHMOPEN || sqlite_code == SQLITE_IOERR_SHMSIZE ||
+           sqlite_code == SQLITE_IOERR_SHMMAP;
+}
+
+/* Why a file could not be opened or made longer; 0 where that is not certain. What it could not
+ * make SQLite tries to open as it is, so that it is not there is no reason. */
+static int system_code_of(sqlite3 *db, int sqlite_code)
+{
+    if (sqlite_code == SQLITE_READONLY_DIRECTORY)
+        return EACCES;
+    bool kept = (sqlite_code & 0xff) == SQLITE_CANTOPEN || is_of_shared_memory(sqlite_code);
+    int code = kept && db != NULL ? sqlite3_system_errno(db) : 0;
+    return code == ENOENT ? 0 : code;
+}
+
+static bool is_full(int system_code)
+{
+    return system_code == ENOSPC || system_code == EDQUOT;
+}
+
+/* In better words than SQLite's; NULL where there are none. */
+static const char *reason_of(sqlite3 *db, int sqlite_code, int system_code)
+{
+    const char *path = db == NULL ? NULL : sqlite3_db_filename(db, "main");
+    if (is_full(system_code))
+        return "disk is full: no room for what SQLite keeps beside the file";
+    switch (sqlite_code) {
+    case SQLITE_READONLY:
+        return "opened for reading only: the file cannot be written to";
+    case SQLITE_READONLY_DIRECTORY:
+    case SQLITE_READONLY_CANTINIT:
+    case SQLITE_READONLY_CANTLOCK:
+    case SQLITE_READONLY_RECOVERY:
+        return "SQLite keeps a log beside it, for reading too, and can make or write none there";
+    case SQLITE_CANTOPEN:
+        return path == NULL || *path == '\0' ? statuses[DM_CANNOT_OPEN].message
+                                             : "cannot open what SQLite keeps beside it";
+    default:
+        return NULL;
+    }
+}
+
 dm_status dm__fail_sqlite(dm_error *err, sqlite3 *db, int sqlite_code, const char *doing)
 {
-    dm_status code = status_of_sqlite(sqlite_code);
+    int system_code = system_code_of(db, sqlite_code);
+    dm_status code = is_full(system_code) ? DM_DISK_FULL : status_of_sqlite(sqlite_code);
     if (err == NULL)
         return code;
-    const char *said = db != NULL ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code);
-    if (strncmp(doing, "PRAGMA ", 7) == 0) /* tells nobody anything: it is how we open a file */
-        (void)dm__fail(err, code, "%s: %s", statuses[code].message, said);
+    /* A copy of pages tells the connection only at its end. */
+    bool told = db != NULL && (sqlite3_errcode(db) & 0xff) == (sqlite_code & 0xff);
+    const char *said = told ? sqlite3_errmsg(db) : sqlite3_errstr(sqlite_code);
+    const char *reason = reason_of(db, sqlite_code, system_code);
+    if (reason == NULL)
+        reason = statuses[code].message;
     else
-        (void)dm__fail(err, code, "%s: %s (%.120s)", statuses[code].message, said, doing);
+        said = system_code == 0 || is_full(system_code) ? "" : strerror(system_code);
+    (void)dm__fail(err, code, "%s%s%s%s%.120s%s", reason, *said == '\0' ? "" : ": ", said,
+                   *doing == '\0' ? "" : " (", doing, *doing == '\0' ? "" : ")");
     err->sqlite_code = sqlite_code;
+    if (system_code != 0)
+        err->system_code = system_code;
     return code;
+}
+
+bool dm__is_suspect(dm_status code, const dm_error *err)
+{
+    return code == DM_IO || code == DM_DAMAGED ||
+           (code == DM_DISK_FULL && is_of_shared_memory(err->sqlite_code));
+}
+
+/* Those that begin with a path name the file; so do those of the calls that take it as it is. */
+static bool names(const dm_error *err, const char *role, const char *path)
+{
+    size_t length = strlen(path);
+    return err->names_file || err->text[0] == '/' ||
+           (*role != '\0' && strncmp(err->text, path, length) == 0 &&
+            strchr(": -", err->text[length]) != NULL);
 }
 
 /* A long path by its end. */
@@ -169,16 +239,17 @@ dm_status dm__fail_at(dm_error *err, dm_status code, const char *role, const cha
                      code == DM_FOREIGN || code == DM_NEWER || code == DM_READ_ONLY;
     if (err == NULL || !of_a_file)
         return code;
-    bool named = strstr(err->text, path) != NULL;
+    bool named = names(err, role, path);
     if (named && *role == '\0')
         return code;
-    int sqlite_code = err->sqlite_code;
-    char text[sizeof err->text];
-    (void)snprintf(text, sizeof text, "%s", err->text);
+    dm_error unnamed = *err;
     size_t length = strlen(path), skipped = length > PATH_SHOWN_MAX ? length - PATH_SHOWN_MAX : 0;
     (void)dm__fail(err, code, "%s%s%s%s%s%s", role, *role == '\0' || named ? "" : " ",
-                   named || skipped == 0 ? "" : "...", named ? "" : path + skipped, ": ", text);
-    err->sqlite_code = sqlite_code;
+                   named || skipped == 0 ? "" : "...", named ? "" : path + skipped, ": ",
+                   unnamed.text);
+    err->sqlite_code = unnamed.sqlite_code;
+    err->system_code = unnamed.system_code;
+    err->names_file = true;
     return code;
 }
 
@@ -189,7 +260,10 @@ dm_status dm__fail_system(dm_error *err, const char *path, int code)
                        : code == ENOMEM                 ? DM_NO_MEMORY
                        : code == EEXIST                 ? DM_EXISTS
                                                         : DM_CANNOT_OPEN;
-    return dm__fail(err, status, "%s: %s", path, strerror(code));
+    (void)dm__fail(err, status, "%s: %s", path, strerror(code));
+    if (err != NULL)
+        err->system_code = code, err->names_file = true;
+    return status;
 }
 
 #define CODE(name)                                                                                 \

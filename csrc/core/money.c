@@ -23,8 +23,7 @@ static dm_status refuse(dm_error *err, const char *format, ...)
 {
     if (err == NULL)
         return DM_INVALID;
-    err->code = DM_INVALID;
-    err->sqlite_code = 0;
+    *err = (dm_error){.code = DM_INVALID};
     va_list arguments;
     va_start(arguments, format);
     (void)vsnprintf(err->text, sizeof err->text, format, arguments);

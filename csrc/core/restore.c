@@ -264,6 +264,7 @@ static dm_status dest_look(dm__conn *source, void *argument, dm_error *err)
     if (rc == DM_OK)
         rc = dest_admit(job, source, dest, err);
     dm__conn_close(dest, false);
+    rc = dm__fail_at(err, rc, "", job->dest); /* or it would be said of the source */
     return rc == DM_FOREIGN || rc == DM_NEWER || rc == DM_DAMAGED || rc == DM_CANNOT_OPEN ? DM_OK
                                                                                           : rc;
 }

@@ -74,6 +74,5 @@ dm_status dm_stats_get(dm_manager *m, dm_stats *stats_out, dm_error *err)
     dm__mutex_lock(&m->store->lock);
     store_stats(m->store, stats_out);
     dm__mutex_unlock(&m->store->lock);
-    dm__leave(m);
-    return DM_OK;
+    return dm__leave(m, DM_OK, err);
 }

@@ -193,12 +193,43 @@ static void statement_count(dm__conn *conn, bool hit)
     conn->counters.statement_misses += !hit;
 }
 
+/* "write qwen_requests", "commit": a statement, of which whoever reads an error needs no more. Of a
+ * PRAGMA nothing: it is how we open a file. */
+static const char *sql_in_words(const char *sql, char *words, int size)
+{
+    static const struct {
+        const char *start, *before, *verb;
+    } kinds[] = {{"SELECT", " FROM ", "read"},    {"INSERT", " INTO ", "write"},
+                 {"UPDATE", "UPDATE ", "write"},  {"DELETE", " FROM ", "write"},
+                 {"CREATE", " TABLE ", "create"}, {"DROP", " TABLE ", "drop"},
+                 {"COMMIT", NULL, "commit"},      {"BEGIN", NULL, "begin"},
+                 {"ROLLBACK", NULL, "roll back"}, {"VACUUM", NULL, "vacuum"}};
+    *words = '\0';
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strncmp(sql, kinds[i].start, strlen(kinds[i].start)) != 0)
+            continue;
+        const char *table = kinds[i].before == NULL ? "" : strstr(sql, kinds[i].before);
+        if (table == NULL)
+            break;
+        table += kinds[i].before == NULL ? 0 : strlen(kinds[i].before);
+        for (const char *next; (next = strstr(table, "EXISTS ")) != NULL && next - table < 8;)
+            table = next + strlen("EXISTS ");
+        table += *table == '"';
+        (void)sqlite3_snprintf(size, words, "%s%s%.*s", kinds[i].verb, *table == '\0' ? "" : " ",
+                               (int)strcspn(table, "\" (,;.)"), table);
+    }
+    return words;
+}
+
 dm_status dm__sql_failed(dm__conn *conn, int sqlite_code, const char *sql, dm_error *err)
 {
+    char words[120];
+    (void)sql_in_words(sql, words, (int)sizeof words);
     if ((sqlite_code & 0xff) != SQLITE_ERROR)
-        return dm__fail_sqlite(err, conn->db, sqlite_code, sql);
-    (void)dm__fail(err, DM_CORRUPT_DATA, "a table is not as it should be: %s (%.120s)",
-                   sqlite3_errmsg(conn->db), sql);
+        return dm__fail_sqlite(err, conn->db, sqlite_code, words);
+    (void)dm__fail(err, DM_CORRUPT_DATA, "a table is not as it should be: %s%s%s%s",
+                   sqlite3_errmsg(conn->db), *words == '\0' ? "" : " (", words,
+                   *words == '\0' ? "" : ")");
     if (err != NULL)
         err->sqlite_code = sqlite_code;
     return DM_CORRUPT_DATA;

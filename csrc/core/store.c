@@ -55,12 +55,13 @@ dm_status dm__enter(dm_manager *m, dm_error *err)
     return rc;
 }
 
-void dm__leave(dm_manager *m)
+dm_status dm__leave(dm_manager *m, dm_status rc, dm_error *err)
 {
     dm__mutex_lock(&m->store->lock);
     if (--m->inside == 0 && m->closed)
         dm__cond_broadcast(&m->store->changed);
     dm__mutex_unlock(&m->store->lock);
+    return dm__fail_at(err, rc, "", m->store->path);
 }
 
 int64_t dm__deadline_ns(const dm_manager *m)
@@ -159,8 +160,7 @@ dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argumen
         rc = read_on_reader(m, snapshot, read, argument, &foreign, err);
     if (foreign && foreign_stored(m)) /* answered again, so that all answers are the same */
         rc = read_on_reader(m, snapshot, read, argument, &foreign, err);
-    dm__leave(m);
-    return rc;
+    return dm__leave(m, rc, err);
 }
 
 dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument, dm_error *err)
@@ -194,8 +194,7 @@ dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_err
     dm__mutex_lock(&store->lock);
     dm__sqlite_end(store);
     dm__mutex_unlock(&store->lock);
-    dm__leave(m);
-    return rc;
+    return dm__leave(m, rc, err);
 }
 
 dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument, dm_error *err)
@@ -210,8 +209,7 @@ dm_status dm__write_alone(dm_manager *m, dm__read_fn work, void *argument, dm_er
                    .read = work,
                    .read_argument = argument};
     rc = dm__submit(m->store, &job, err);
-    dm__leave(m);
-    return rc;
+    return dm__leave(m, rc, err);
 }
 
 dm_status dm__writable(dm_manager *m, dm_error *err)
@@ -245,7 +243,7 @@ bool dm_in_batch(dm_manager *m)
     if (dm__enter(m, NULL) != DM_OK)
         return false;
     bool in_batch = thread_has_batch(m);
-    dm__leave(m);
+    (void)dm__leave(m, DM_OK, NULL);
     return in_batch;
 }
 
@@ -261,8 +259,7 @@ dm_status dm__write(dm_manager *m, dm__change *change, dm_error *err)
         rc = dm__batch_append(m, change, err);
     else if (rc == DM_OK)
         rc = write_now(m, change, err);
-    dm__leave(m);
-    return rc;
+    return dm__leave(m, rc, err);
 }
 
 /* ---- opening ---- */
@@ -513,7 +510,7 @@ static dm_status others_await(dm__store *store, int64_t deadline_ns, dm_error *e
     dm__stop stop = {0};
     while (store->state == DM__STORE_OPENING || store->state == DM__STORE_CLOSING) {
         if (dm__monotonic_ns() >= deadline_ns)
-            return dm__fail(err, DM_BUSY, "another thread took too long to open or close %s",
+            return dm__fail(err, DM_BUSY, "%s: another thread took too long to open or close it",
                             store->path);
         if (dm__cond_wait_slice(&store->changed, &store->lock, deadline_ns, &stop))
             return dm__fail(err, DM_INTERRUPTED, "interrupted while waiting for another thread");
@@ -594,7 +591,8 @@ static dm_status handle_open(const char *path, const dm_options *options, dm_man
     const char *full = in_memory ? path : resolved;
     m->store = store_find_or_add(full, &id, options->read_only);
     if (m->store != NULL)
-        rc = store_join(m->store, full, options, dm__deadline_ns(m), err);
+        rc = dm__fail_at(err, store_join(m->store, full, options, dm__deadline_ns(m), err), "",
+                         path);
     free(resolved);
     if (m->store == NULL)
         return dm__no_memory(err);
@@ -618,7 +616,7 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
     rc = handle_open(path, options, m, err);
     if (rc != DM_OK) {
         dm__free(m);
-        return dm__fail_at(err, rc, "", path);
+        return rc;
     }
     if (options->checksums && !options->read_only)
         rc = dm__checksums_want(m, err);

@@ -294,7 +294,7 @@ static void writer_suspect(dm__store *store, const dm__job *group)
     if (store->in_memory || store->writer == NULL)
         return;
     for (const dm__job *job = group; job != NULL; job = job->next)
-        store->writer_suspect |= job->finished && (job->rc == DM_IO || job->rc == DM_DAMAGED);
+        store->writer_suspect |= job->finished && dm__is_suspect(job->rc, &job->err);
     if (!sqlite3_get_autocommit(store->writer->db))
         dm__writer_close(store, false);
 }

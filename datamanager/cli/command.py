@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from contextlib import contextmanager
 from typing import NamedTuple
 
@@ -13,7 +14,6 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Callable, Iterable, Iterator
-    from contextlib import AbstractContextManager
     from typing import Any, NoReturn
 
     from datamanager import DataManager
@@ -129,9 +129,13 @@ def add_models(parser: Parser) -> None:
 
 
 def existing(path: str, hint: str = "") -> str:
-    """The path, if there is something."""
-    if not os.path.exists(path):
-        raise FileNotFoundError(f"{path}: there is no such file{hint}")
+    """The path, if there is something, or if that cannot be told: then the system says why."""
+    try:
+        os.stat(path)
+    except PermissionError:
+        raise
+    except OSError:
+        raise FileNotFoundError(f"{path}: there is no such file{hint}") from None
     return path
 
 
@@ -158,15 +162,17 @@ def path_of(options: Namespace) -> str:
 
 @contextmanager
 def naming(what: str, path: str, kinds: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Errors inside, of these kinds, say of ``what`` they are, where they do not name the path."""
-    from datamanager import DataManagerError
+    """Values that are refused inside, or errors of these kinds, say of ``what`` they are, where
+    they name neither that nor the path. Those that are of the database do so by themselves."""
+    from datamanager import InvalidDataError
 
-    caught = kinds or (DataManagerError,)
+    caught = kinds or (InvalidDataError,)
     try:
         yield
     except caught as error:
         text = str(error)
-        error.args = (text if path in text else f"{what}: {text}",)
+        if not re.search(rf"(^|\s)({re.escape(what)}|{re.escape(path)})([\s:]|$)", text):
+            error.args = (f"{what}: {text}",)
         raise
 
 
@@ -178,7 +184,7 @@ def telling_adopt(path: str) -> Iterator[None]:
     try:
         yield
     except ReadOnlyError as error:
-        if not hasattr(error, "sqlite_errorcode"):
+        if error.sqlite_errorcode is None:
             error.args = (f"{error}: 'datamanager adopt {path}' does that",)
         raise
 
@@ -187,24 +193,17 @@ def open_file(options: Namespace, path: str, *, write: bool = False) -> DataMana
     """The database at the path, for reading unless ``write`` is set."""
     from datamanager import DataManager
 
-    with naming(path, path), telling_adopt(path):
+    with telling_adopt(path):
         return DataManager(path, read_only=not write, busy_timeout=options.wait)
 
 
-@contextmanager
-def working_on(options: Namespace, path: str, *, write: bool = False) -> Iterator[DataManager]:
-    """The database at the path, named by what turns out to be wrong with it."""
-    from datamanager import BusyError, CorruptDataError, DamagedDatabaseError
-
-    of_the_file = naming(path, path, (BusyError, CorruptDataError, DamagedDatabaseError))
-    with open_file(options, path, write=write) as dm, of_the_file:
-        yield dm
+working_on = open_file
 
 
-def opened(options: Namespace, *, write: bool = False) -> AbstractContextManager[DataManager]:
+def opened(options: Namespace, *, write: bool = False) -> DataManager:
     """The database, which must be there."""
     path = database_at(path_of(options), " (--db FILE names another)")
-    return working_on(options, path, write=write)
+    return open_file(options, path, write=write)
 
 
 def each_model(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datamanager.cli.command import Command, add_output, database_at, existing, naming
+from datamanager.cli.command import Command, add_output, database_at, existing
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ def _is_database(path: str) -> bool:
 def _converted(path: str) -> str:
     from datamanager import DataManager
 
-    with naming(path, path), DataManager(database_at(path)) as dm:
+    with DataManager(database_at(path)) as dm:
         count = len(dm.get_models())
     return f"{path} is a database of this version now, with {count} model{'s' * (count != 1)}"
 
