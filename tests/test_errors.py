@@ -196,6 +196,14 @@ def test_a_statement_in_words(tmp_path: Path) -> None:
     assert table in said_of(path, caught.value)
 
 
+def test_a_name_with_a_nul() -> None:
+    with DataManager(":memory:", models=["a"]) as dm:
+        for call in (dm.get_model_requests, dm.get_model_runtime, lambda name: dm.usage([name])):
+            with pytest.raises(datamanager.ModelNotFoundError) as caught:
+                call("a\0b")
+            assert str(caught.value) == r"model 'a\0...' is not known"
+
+
 # ---- what it carries ----
 
 

@@ -266,6 +266,18 @@ def test_numbers_of_rows_that_are_used_up(dm: DataManager, path: str) -> None:
     ]
 
 
+def test_numbers_of_rows_that_two_models_use_up(dm: DataManager, path: str) -> None:
+    for name in ("a", "b"):
+        dm.add_model_request(name, ROW)
+    tables = [f"{dm.get_safe_model_name(name)}_requests" for name in ("b", "a")]
+    with closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE sqlite_sequence SET seq = ?", (2**62,))
+    said = f"^{path}: {tables[0]} and {tables[1]}: the numbers of rows are used up"
+    with pytest.raises(CorruptDataError, match=said):
+        dm.rename_model("a", "b", merge=True)
+    assert dm.get_models() == ["a", "b"]
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_joined_where_others_have_begun_anew(dm: DataManager, path: str, known: bool) -> None:
     """What they left of rows that they dropped does not take the place of what comes in."""

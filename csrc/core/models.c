@@ -123,6 +123,16 @@ static dm_status mapping_find(dm__conn *conn, dm_str name, char safe[DM_SAFE_NAM
     return rc;
 }
 
+/* What stands before a NUL may well be known. */
+static dm_status unknown(dm_str name, dm_error *err)
+{
+    size_t shown = name.length < 200 ? name.length : 200;
+    const char *nul = memchr(name.bytes, '\0', shown);
+    return dm__fail(err, DM_MODEL_NOT_FOUND, "model '%.*s%s' is not known",
+                    (int)(nul == NULL ? shown : (size_t)(nul - name.bytes)), name.bytes,
+                    nul == NULL ? "" : "\\0...");
+}
+
 dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out, dm_error *err)
 {
     dm__model *known = dm__conn_model_find(conn, name);
@@ -134,8 +144,7 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out, dm_
     bool found = false;
     dm_status rc = mapping_find(conn, name, safe, &found, err);
     if (rc == DM_OK && !found)
-        rc = dm__fail(err, DM_MODEL_NOT_FOUND, "model '%.*s' is not known",
-                      (int)(name.length < 200 ? name.length : 200), name.bytes);
+        rc = unknown(name, err);
     if (rc == DM_OK)
         rc = tables_verify(conn, safe, err);
     return rc == DM_OK ? dm__conn_model_remember(conn, name, safe, model_out, err) : rc;
@@ -209,8 +218,7 @@ dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)
     bool found = false;
     dm_status rc = mapping_find(conn, name, safe, &found, err);
     if (rc == DM_OK && !found)
-        return dm__fail(err, DM_MODEL_NOT_FOUND, "model '%.*s' is not known",
-                        (int)(name.length < 200 ? name.length : 200), name.bytes);
+        return unknown(name, err);
     /* Its prepared statements would hold the tables. */
     dm__conn_model_forget(conn, dm__conn_model_find(conn, name));
     if (rc == DM_OK)

@@ -165,7 +165,10 @@ static dm_status requests_join(dm__conn *conn, dm__model *from, dm__model *to, d
     if (rc == DM_OK)
         rc = dm__row_id_last(conn, from, &last_id, err);
     if (rc == DM_OK && last_id > INT64_MAX - behind)
-        rc = dm__fail_sqlite(err, conn->db, SQLITE_FULL, "number the requests of both");
+        rc = dm__fail(err, DM_CORRUPT_DATA,
+                      "%s_requests and %s_requests: the numbers of rows are used up:"
+                      " together they pass 2^63-1",
+                      to->safe, from->safe);
     if (rc == DM_OK)
         rc = left_forget(conn, to->safe, behind, err);
     if (rc == DM_OK)
