@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import errno
 import os
+import pickle
 import re
 import shutil
 import sqlite3
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -225,3 +226,36 @@ def test_each_error_has_the_names_of_sqlite() -> None:
         if isinstance(kind, type) and issubclass(kind, datamanager.DataManagerError):
             error = kind("text")
             assert error.sqlite_errorcode is None and error.sqlite_errorname is None
+
+
+def folder_at(path: Path) -> None:
+    path.mkdir()
+
+
+@pytest.mark.parametrize("format", ["csv", "jsonl", "parquet"])
+@pytest.mark.parametrize(
+    ("make", "built_in", "number"),
+    [
+        (lambda path: None, FileNotFoundError, errno.ENOENT),
+        (folder_at, IsADirectoryError, errno.EISDIR),
+        (lambda path: path.symlink_to(path), OSError, errno.ELOOP),
+    ],
+    ids=["none", "folder", "loop"],
+)
+def test_a_file_of_requests_that_cannot_be_opened(
+    tmp_path: Path, format: str, make: Callable[[Path], None], built_in: type, number: int
+) -> None:
+    if format == "parquet":
+        pytest.importorskip("pyarrow")
+    path = tmp_path / f"rows.{format}"
+    make(path)
+    with DataManager(":memory:") as dm, pytest.raises(datamanager.CannotOpenError) as caught:
+        dm.import_requests(path)
+    for error in (caught.value, pickle.loads(pickle.dumps(caught.value))):
+        assert isinstance(error, datamanager.CannotOpenError) and isinstance(error, built_in)
+        assert (error.errno, error.filename) == (number, str(path))
+        assert (type(error).__module__, type(error).__name__) == ("datamanager", "CannotOpenError")
+    if built_in is IsADirectoryError:
+        DataManager(tmp_path / "usage.db").close()
+        done = run("import", str(path), "--db", str(tmp_path / "usage.db"))
+        assert done.returncode == 6 and f"{path}: Is a directory" in done.stderr

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import mmap
 import os
 import re
@@ -11,7 +10,7 @@ import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
 
 from datamanager import _core
 from datamanager._core import CannotOpenError, InvalidDataError
@@ -350,22 +349,31 @@ def _check_model(model: str | None) -> None:
         raise InvalidDataError(str(error).replace("model_name", "model", 1)) from None
 
 
-class _MissingFileError(CannotOpenError, FileNotFoundError):
+def _cannot_open(code: int, text: str, path: str) -> CannotOpenError:
     """As each error of the package it is one of ours and the built-in one."""
+    built_in = type(OSError(code, text))  # FileNotFoundError, IsADirectoryError …
+    kind = type(
+        "CannotOpenError",
+        (CannotOpenError,) if built_in is OSError else (CannotOpenError, built_in),
+        {
+            "__module__": "datamanager",
+            "__reduce__": lambda self: (_cannot_open, (code, text, path)),
+        },
+    )
+    return cast("CannotOpenError", kind(code, text, path))
 
 
 @contextlib.contextmanager
 def _opened(path: str, format: str) -> Iterator[TextIO | None]:
-    if not os.path.exists(path):
-        raise _MissingFileError(errno.ENOENT, os.strerror(errno.ENOENT), path)
     # Closing any descriptor of a database drops the locks that SQLite has on it.
     if _core._is_open(path):
         raise InvalidDataError(f"{path} is a database that is open, not a file of requests")
-    if format == "parquet":
-        yield None
-        return
-    with open(path, encoding="utf-8-sig", errors="surrogateescape", newline="") as file:
-        yield file
+    try:
+        file = open(path, encoding="utf-8-sig", errors="surrogateescape", newline="")
+    except OSError as error:
+        raise _cannot_open(error.errno or 0, error.strerror or str(error), path) from None
+    with file:
+        yield None if format == "parquet" else file
 
 
 def import_requests(
