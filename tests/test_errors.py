@@ -185,6 +185,14 @@ def test_a_name_that_occurs_in_the_text(
     assert done.stderr.startswith(f"datamanager: {name}: the database file is damaged")
 
 
+def test_an_open_database_is_no_file_of_requests_and_is_named_once(tmp_path: Path) -> None:
+    path = str(tmp_path / "usage.db")
+    DataManager(path).close()
+    done = run("import", path, "--format", "csv", "--db", path)
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"datamanager: {path} is a database") and ": /" not in done.stderr
+
+
 def test_a_statement_in_words(tmp_path: Path) -> None:
     path = tmp_path / "usage.db"
     with DataManager(path) as dm:

@@ -161,17 +161,16 @@ def path_of(options: Namespace) -> str:
 
 
 @contextmanager
-def naming(what: str, path: str, kinds: tuple[type[Exception], ...] = ()) -> Iterator[None]:
-    """Values that are refused inside, or errors of these kinds, say of ``what`` they are, where
-    they name neither that nor the path. Those that are of the database do so by themselves."""
+def naming(what: str, path: str) -> Iterator[None]:
+    """Values that are refused inside say of ``what`` they are, where they do not name the path.
+    Errors of a database name it by themselves."""
     from datamanager import InvalidDataError
 
-    caught = kinds or (InvalidDataError,)
     try:
         yield
-    except caught as error:
+    except InvalidDataError as error:
         text = str(error)
-        if not re.search(rf"(^|\s)({re.escape(what)}|{re.escape(path)})([\s:]|$)", text):
+        if not re.search(rf"(^|\s){re.escape(path)}([\s:]|$)", text):
             error.args = (f"{what}: {text}",)
         raise
 
@@ -195,9 +194,6 @@ def open_file(options: Namespace, path: str, *, write: bool = False) -> DataMana
 
     with telling_adopt(path):
         return DataManager(path, read_only=not write, busy_timeout=options.wait)
-
-
-working_on = open_file
 
 
 def opened(options: Namespace, *, write: bool = False) -> DataManager:

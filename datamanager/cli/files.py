@@ -15,9 +15,9 @@ from datamanager.cli.command import (
     database_at,
     existing,
     naming,
+    open_file,
     opened,
     path_of,
-    working_on,
 )
 from datamanager.cli.errors import WARNED, UsageError, printable
 from datamanager.exchange.formats import FORMATS
@@ -131,15 +131,14 @@ def _show(options: Namespace, result: ImportResult) -> None:
 
 
 def _import(options: Namespace) -> int:
-    from datamanager import InvalidDataError
     from datamanager.cli.terminal import meter_of_a_call
 
     source, path = existing(options.source), path_of(options)
     form, columns = _format(options, source), _columns(options)
     if not options.new:
         database_at(path, " (--new makes one)")
-    said_of_source = naming(source, path, (InvalidDataError,))
-    with working_on(options, path, write=True) as dm, said_of_source, _in_words_of_options():
+    said_of_source = naming(source, source)
+    with open_file(options, path, write=True) as dm, said_of_source, _in_words_of_options():
         done = "{done} of {total} " + ("rows" if form == "parquet" else "bytes") + " read"
         result = dm.import_requests(
             source,
