@@ -471,6 +471,68 @@ def test_nothing_is_kept(path: str) -> None:
         assert dm.usage("m")[0].runtime_seconds > 0  # the newest run
 
 
+@pytest.mark.parametrize("kept", ["hour", None])
+def test_a_run_that_ended_just_then_goes_as_a_row_and_as_a_sum(dm: DataManager, kept: Any) -> None:
+    at = BEGIN + DAY
+    add_runs(dm, "m", [(at - 600, 600), (at - 10, 10.5), (at + HOUR, 1)])
+    dm.add_model_requests("m", [[at + second, 1, 1, 0, 1] for second in (-1, 0)])
+    if kept is not None:
+        assert dm.prune(at + 60, kept, tz="UTC").total == Pruned(None, 2, 2)
+    for dry_run in (True, False):
+        assert dm.prune(at, None, dry_run=dry_run).total == Pruned(None, 1, 1)
+    (left,) = dm.usage("m")
+    assert (left.requests, left.runtime_seconds) == (1, 11.5)
+
+
+def test_sums_go_in_no_more_steps_than_requests(path: str) -> None:
+    """Each is found without a look at all the others."""
+    with DataManager(path, durability="normal") as dm:
+        count, steps = 10_000, [0, 0]
+        dm.add_model_requests("m", [[BEGIN + i * HOUR, 10, 1, 0, 10] for i in range(count)])
+        ways: Any = ("hour", None)
+        for which, keep in enumerate(ways):
+
+            def look(done: int, total: int, which: int = which) -> None:
+                steps[which] += 1
+
+            pruned = dm.prune(BEGIN + count * HOUR, keep, tz="UTC", progress=look)
+            assert pruned.total == Pruned(None, count, 0)
+        assert steps[1] <= steps[0]
+
+
+def with_sums(path: str, count: int) -> DataManager:
+    dm = DataManager(path, durability="normal")
+    dm.add_model_requests("m", [[BEGIN + i * HOUR, 10, 1, 0, 10] for i in range(count)])
+    dm.prune(BEGIN + count * HOUR, tz="UTC")
+    return dm
+
+
+def test_a_sum_that_goes_on_meanwhile_stays(path: str) -> None:
+    end = BEGIN + 20_000 * HOUR
+    with with_sums(path, 20_000) as dm:
+        told: list[int] = []
+
+        def add(done: int, total: int) -> None:
+            if not told:
+                told.append(done)
+                dm.add_model_request("m", [end - 1, 10, 1, 0, 10])
+                dm.prune(end, tz="UTC")
+
+        assert dm.prune(end - 2, None, progress=add).total.requests == 19_999
+        assert dm.usage("m")[0].requests == 2 and wrong(dm) == []
+
+
+def test_sums_that_others_drop_meanwhile(path: str) -> None:
+    with with_sums(path, 20_000) as dm:
+
+        def drop(done: int, total: int) -> None:
+            for table in ("usage", "uptime"):
+                other_program(path, f"DROP TABLE IF EXISTS datamanager_{table}_sums")
+
+        pruned = dm.prune(BEGIN + 20_000 * HOUR, None, progress=drop).total.requests
+        assert 0 < pruned < 20_000 and dm.usage("m")[0].requests == 0 and wrong(dm) == []
+
+
 def test_read_only(path: str) -> None:
     filled(path).close()
     with DataManager(path, read_only=True) as dm:

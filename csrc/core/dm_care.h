@@ -39,14 +39,15 @@ dm_status dm_restore(const char *src, const char *dest, int64_t busy_timeout_ms,
  * name: then nobody here may open the file in another way. */
 bool dm_database_is_open(const char *path);
 
-/* Which requests and runs go: what was over before `before_s`. The newest run of a model, and of
- * the program, stays. */
+/* Which requests and runs go: requests of before `before_s`, and runs that were over by then. The
+ * newest run of a model, and of the program, stays. */
 typedef struct {
     const dm_str *models; /* NULL: all, and the runs of the program */
     size_t model_count;
     double before_s;
     /* Where the buckets begin of which sums are kept, ascending; at least one: what lies before the
-     * first stays. NULL: nothing is kept, and what was kept of that time before goes, too. */
+     * first stays. NULL: nothing is kept, and the sums of requests of before
+     * `before_s`, and of runs that were over by then, go, too. */
     const double *edges_s;
     size_t edge_count;
     bool dry_run; /* only say what would go */
@@ -65,13 +66,13 @@ void dm_prune_result_reset(dm_prune_result *result);
 
 /* Remove old requests and runs in short transactions, between which others write; each takes rows
  * away and puts them into what is kept. Stopped anywhere, also by a crash, what has gone is in the
- * sums and the rest is there. Takes 16 bytes of memory for each request of a model. `progress`, in
- * requests and runs, may be NULL: with it, DM_INTERRUPTED leaves what was done. Questions then
- * answer as before, but for those of which an edge lies inside a bucket that was kept: dm_usage_get
- * refuses these, and what would store such an edge is refused, too (DM_INVALID). So is a call
- * inside a batch, unless it is dry. A request whose checksum differs stays, unless nothing is
- * kept. Where a model's data are damaged the others are pruned, and then the first such error is
- * returned (DM_CORRUPT_DATA). DM_MODEL_NOT_FOUND. */
+ * sums and the rest is there. Takes 16 bytes of memory for each request of a model, and for each
+ * sum that goes. `progress`, in requests and runs, may be NULL: with it, DM_INTERRUPTED leaves what
+ * was done. Questions then answer as before, but for those of which an edge lies inside a bucket
+ * that was kept: dm_usage_get refuses these, and what would store such an edge is refused, too
+ * (DM_INVALID). So is a call inside a batch, unless it is dry. A request whose checksum differs
+ * stays, unless nothing is kept. Where a model's data are damaged the others are pruned, and then
+ * the first such error is returned (DM_CORRUPT_DATA). DM_MODEL_NOT_FOUND. */
 dm_status dm_prune(dm_manager *m, const dm_prune_query *query, const dm_progress *progress,
                    dm_prune_result *result_out, dm_error *err) DM_CHECKED;
 

@@ -136,6 +136,9 @@ typedef enum {
     DM__STMT_PRUNED_PART_PUT,
     DM__STMT_PRUNED_RUN_OF_BUCKET,
     DM__STMT_PRUNED_RUN_PUT,
+    DM__STMT_PRUNED_OLD, /* sums of what was over: a 1 for runs, their ids, how many they are of */
+    DM__STMT_PRUNED_PART_DELETE,
+    DM__STMT_PRUNED_RUN_DELETE,
     DM__STMT_STORE_VALUE,
     DM__STMT_ERA,
     DM__STMT_GLOBAL_COUNT,

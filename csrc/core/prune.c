@@ -18,12 +18,17 @@
 
 #define CLOCK_ROWS 32
 #define LATE_MAX   2048 /* ids that a step looks at: more are for a reader */
-#define KEPT_MAX   64   /* parts that are removed at once */
 
 typedef struct {
     double time_s;
     int64_t id;
 } planned;
+
+typedef struct {
+    int64_t id;
+    uint32_t count; /* of requests or runs */
+    bool runs;
+} planned_sum;
 
 /* Of one model, or of the program. */
 typedef struct {
@@ -35,7 +40,9 @@ typedef struct {
     double end_s;    /* those that come meanwhile belong into the plan only before that */
     dm_runs runs;    /* newest first; those from `run_count` on have gone */
     size_t run_count;
-    bool kept_done; /* nothing is left to remove of what was kept before */
+    planned_sum *sums; /* of what is no longer to be kept; those before `sum_at` have gone */
+    size_t sum_at, sum_count, sum_capacity;
+    bool begun;     /* runs and sums are planned once */
     double stays_s; /* of the last that was left */
     dm_pruned done;
 } prune_plan;
@@ -43,8 +50,14 @@ typedef struct {
 static void plan_reset(prune_plan *plan)
 {
     dm__free(plan->rows);
+    dm__free(plan->sums);
     dm_runs_reset(&plan->runs);
     *plan = (prune_plan){0};
+}
+
+static const char *safe_of(const dm__model *model)
+{
+    return model == NULL ? DM__PROGRAM : model->safe;
 }
 
 /* What lies before the first bucket has come since the buckets were made, and has none: it is left
@@ -164,33 +177,46 @@ static dm_status runs_plan(dm__conn *conn, dm__model *model, const dm_prune_quer
     return rc;
 }
 
-/* ---- how much there is ---- */
+/* ---- the plan: sums ---- */
 
-typedef struct {
-    const char *table, *count, *end;
-} kept_table;
-
-static const kept_table kept_tables[] = {{"datamanager_usage_sums", "requests", "last_request"},
-                                         {"datamanager_uptime_sums", "runs", "end_time"}};
-
-/* Of what was kept before and is to go: the first `limit` rows. */
-static dm_status kept_count(dm__conn *conn, const char *safe, const prune_plan *plan, int which,
-                            int64_t limit, int64_t *count_out, dm_error *err)
+static dm_status sums_read(dm__conn *conn, sqlite3_stmt *stmt, prune_plan *plan, dm_error *err)
 {
-    const kept_table *of = &kept_tables[which];
-    *count_out = 0;
+    bool more = true;
+    dm_status rc = DM_OK;
+    while ((rc = dm__stmt_step(conn, stmt, &more, err)) == DM_OK && more) {
+        if (!dm__array_grow(&plan->sums, &plan->sum_capacity, plan->sum_count, sizeof *plan->sums))
+            return dm__no_memory(err);
+        plan->sums[plan->sum_count++] =
+            (planned_sum){.runs = sqlite3_column_int(stmt, 0) != 0,
+                          .id = sqlite3_column_int64(stmt, 1),
+                          .count = (uint32_t)sqlite3_column_int64(stmt, 2)};
+    }
+    return rc;
+}
+
+static dm_status sums_plan(dm__conn *conn, const char *safe, prune_plan *plan, dm_error *err)
+{
+    sqlite3_stmt *stmt = NULL;
+    bool there = false;
+    plan->sum_count = 0;
     if (plan->query->edges_s != NULL)
         return DM_OK;
-    bool there = false;
     dm_status rc = dm__kept_find(conn, &there, err);
     if (rc != DM_OK || !there)
         return rc;
-    return dm__conn_integer(conn, count_out, err,
-                            "SELECT coalesce(sum(%s),0) FROM (SELECT %s FROM %s WHERE safe_name=%Q"
-                            " AND %s<%!.17g ORDER BY id LIMIT %lld)",
-                            of->count, of->count, of->table, safe, of->end, plan->query->before_s,
-                            (long long)limit);
+    rc = dm__stmt_get(conn, DM__STMT_PRUNED_OLD, &stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_text(stmt, 1, safe, -1, SQLITE_STATIC);
+        (void)sqlite3_bind_double(stmt, 2, plan->query->before_s);
+        dm__conn_stoppable_set(conn, true);
+        rc = sums_read(conn, stmt, plan, err);
+        dm__conn_stoppable_set(conn, false);
+    }
+    dm__stmt_put(stmt);
+    return rc;
 }
+
+/* ---- how much there is ---- */
 
 static dm_status count_add(void *argument, const dm__rows_part *part, dm_error *err)
 {
@@ -224,19 +250,15 @@ static dm_status what_goes(dm__conn *conn, dm__model *model, const dm_prune_quer
                            dm_pruned *count, dm_error *err)
 {
     prune_plan plan = {.query = query};
-    const char *safe = model == NULL ? DM__PROGRAM : model->safe;
-    dm_pruned kept = {0, 0};
     *count = (dm_pruned){0, 0};
     dm_status rc = runs_plan(conn, model, query, &plan.runs, err);
     count->runs = (int64_t)plan.runs.count;
     if (rc == DM_OK && model != NULL)
         rc = requests_count(conn, model, query, &count->requests, err);
     if (rc == DM_OK)
-        rc = kept_count(conn, safe, &plan, 0, INT64_MAX, &kept.requests, err);
-    if (rc == DM_OK)
-        rc = kept_count(conn, safe, &plan, 1, INT64_MAX, &kept.runs, err);
-    count->requests += kept.requests;
-    count->runs += kept.runs;
+        rc = sums_plan(conn, safe_of(model), &plan, err);
+    for (size_t i = 0; i < plan.sum_count; i++)
+        *(plan.sums[i].runs ? &count->runs : &count->requests) += plan.sums[i].count;
     plan_reset(&plan);
     return rc;
 }
@@ -370,26 +392,22 @@ static dm_status run_prune(dm__conn *conn, dm__model *model, const dm_run *run, 
     return rc;
 }
 
-/* Of what was kept before, where nothing is to be kept. */
-static dm_status kept_prune(dm__conn *conn, const char *safe, step *job, bool *more, dm_error *err)
+/* One that has gone on beyond `before_s` since the plan was made is left alone. */
+static dm_status sum_prune(dm__conn *conn, const char *safe, const planned_sum *sum, step *job,
+                           dm_error *err)
 {
-    dm_pruned some = {0, 0};
-    int64_t *const counts[] = {&some.requests, &some.runs};
-    dm_status rc = DM_OK;
-    for (int which = 0; which < 2 && rc == DM_OK; which++) {
-        const kept_table *of = &kept_tables[which];
-        rc = kept_count(conn, safe, job->plan, which, KEPT_MAX, counts[which], err);
-        if (rc == DM_OK && *counts[which] > 0)
-            rc = dm__conn_exec(conn, err,
-                               "DELETE FROM %s WHERE id IN (SELECT id FROM"
-                               " %s WHERE safe_name=%Q AND %s<%!.17g"
-                               " ORDER BY id LIMIT %d)",
-                               of->table, of->table, safe, of->end, job->plan->query->before_s,
-                               KEPT_MAX);
+    sqlite3_stmt *stmt = NULL;
+    dm__stmt_id id = sum->runs ? DM__STMT_PRUNED_RUN_DELETE : DM__STMT_PRUNED_PART_DELETE;
+    dm_status rc = dm__stmt_get(conn, id, &stmt, err);
+    if (rc == DM_OK) {
+        (void)sqlite3_bind_text(stmt, 1, safe, -1, SQLITE_STATIC);
+        (void)sqlite3_bind_double(stmt, 2, job->plan->query->before_s);
+        (void)sqlite3_bind_int64(stmt, 3, sum->id);
+        rc = dm__stmt_run(conn, stmt, err);
     }
-    *more = some.requests + some.runs > 0;
-    job->done.requests += some.requests;
-    job->done.runs += some.runs;
+    if (rc == DM_OK && sqlite3_changes(conn->db) > 0)
+        *(sum->runs ? &job->done.runs : &job->done.requests) += sum->count;
+    dm__stmt_put(stmt);
     return rc;
 }
 
@@ -409,11 +427,9 @@ static dm_status plan_prune(dm__conn *conn, dm__model *model, dm__keeper *keeper
         rc = run_prune(conn, model, &plan->runs.runs[--plan->run_count], keeper, job, err);
         going = i % CLOCK_ROWS != 0 || dm__step_time_left(job->steps);
     }
-    while (going && !plan->kept_done && rc == DM_OK) {
-        bool more = false;
-        rc = kept_prune(conn, model == NULL ? DM__PROGRAM : model->safe, job, &more, err);
-        plan->kept_done = !more;
-        going = dm__step_time_left(job->steps);
+    for (size_t i = 1; going && plan->sum_at < plan->sum_count && rc == DM_OK; i++) {
+        rc = sum_prune(conn, safe_of(model), &plan->sums[plan->sum_at++], job, err);
+        going = i % CLOCK_ROWS != 0 || dm__step_time_left(job->steps);
     }
     return rc;
 }
@@ -447,11 +463,15 @@ static dm_status step_apply(dm__conn *conn, dm__model *model, dm__model_read *re
 static dm_status step_work(dm__conn *conn, void *argument, dm_error *err)
 {
     step *job = argument;
-    const prune_plan *plan = job->plan;
+    prune_plan *plan = job->plan;
     bool there = true;
-    dm_status rc = plan->query->edges_s == NULL ? DM_OK : dm__kept_find(conn, &there, err);
-    if (rc == DM_OK && !there)
+    dm_status rc = dm__conn_read_once(conn, err); /* others may have dropped the tables */
+    if (rc == DM_OK)
+        rc = dm__kept_find(conn, &there, err);
+    if (rc == DM_OK && !there && plan->query->edges_s != NULL)
         rc = dm__kept_create(conn, err);
+    if (!there)
+        plan->sum_at = plan->sum_count;
     if (rc == DM_OK)
         rc = plan->program ? step_apply(conn, NULL, &job->read, err)
                            : dm__read_model(conn, &job->read, err);
@@ -469,10 +489,13 @@ static dm_status model_plan(dm__conn *conn, dm__model *model, dm__model_read *re
         rc = dm__rows_last_id(conn, model, &last_id, err);
     if (rc == DM_OK && model != NULL)
         rc = plan_extend(conn, model, plan, last_id, err);
-    if (rc == DM_OK && plan->runs.runs == NULL) {
-        rc = runs_plan(conn, model, plan->query, &plan->runs, err);
-        plan->run_count = plan->runs.count;
-    }
+    if (rc != DM_OK || plan->begun)
+        return rc;
+    rc = runs_plan(conn, model, plan->query, &plan->runs, err);
+    plan->run_count = plan->runs.count;
+    if (rc == DM_OK)
+        rc = sums_plan(conn, safe_of(model), plan, err);
+    plan->begun = rc == DM_OK;
     return rc;
 }
 
@@ -483,27 +506,19 @@ static dm_status program_plan(dm__conn *conn, void *job, dm_error *err)
 
 static bool plan_left(const prune_plan *plan)
 {
-    return plan->at < plan->count || plan->run_count > 0 || !plan->kept_done;
+    return plan->at < plan->count || plan->run_count > 0 || plan->sum_at < plan->sum_count;
 }
 
-/* A transaction. Where it fails the plan is as it was before. */
+/* A transaction. Where it fails, the plan is no longer what is left to do. */
 static dm_status step_take(dm__steps *steps, step *job, dm_error *err)
 {
     prune_plan *plan = job->plan;
-    size_t at = plan->at, run_count = plan->run_count;
-    bool kept_done = plan->kept_done;
-    double stays_s = plan->stays_s;
     job->done = (dm_pruned){0, 0};
     job->behind = false;
     job->read.from = step_apply;
     dm_status rc = dm__step_take(steps, step_work, job, err);
-    if (rc != DM_OK) {
-        plan->at = at;
-        plan->run_count = run_count;
-        plan->kept_done = kept_done;
-        plan->stays_s = stays_s;
+    if (rc != DM_OK)
         return rc;
-    }
     plan->done.requests += job->done.requests;
     plan->done.runs += job->done.runs;
     steps->done += job->done.requests + job->done.runs;
@@ -538,8 +553,7 @@ static dm_status one_prune(dm__steps *steps, const dm_prune_query *query, const 
                        .program = name == NULL,
                        .last_id = INT64_MIN,
                        .end_s = query->before_s,
-                       .stays_s = -INFINITY,
-                       .kept_done = query->edges_s != NULL};
+                       .stays_s = -INFINITY};
     step job = {.plan = &plan, .steps = steps};
     if (count->requests + count->runs == 0)
         return DM_OK;

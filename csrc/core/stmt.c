@@ -17,6 +17,9 @@
     " ORDER BY first_request,id"
 #define FIRST_IS_TIME DM__IS_TIME("first_request")
 #define LAST_IS_TIME  DM__IS_TIME("last_request")
+/* What was over before ?2: a run that ends at a moment has used nothing since. */
+#define OLD_REQUESTS " WHERE safe_name=?1 AND last_request<?2"
+#define OLD_RUNS     " WHERE safe_name=?1 AND end_time<=?2"
 
 /* In a model's text every %w is its safe name. */
 static const char *const stmt_sql[DM__STMT_COUNT] = {
@@ -92,6 +95,11 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_PRUNED_RUN_PUT] =
         "INSERT OR REPLACE INTO datamanager_uptime_sums(id,safe_name,bucket_start,start_time,"
         "end_time,runs,seconds) VALUES(?1,?2,?3,?4,?5,?6,?7)",
+    [DM__STMT_PRUNED_OLD] =
+        "SELECT 0,id,min(max(requests,0),2147483647) FROM datamanager_usage_sums" OLD_REQUESTS
+        " UNION ALL SELECT 1,id,min(max(runs,0),2147483647) FROM datamanager_uptime_sums" OLD_RUNS,
+    [DM__STMT_PRUNED_PART_DELETE] = "DELETE FROM datamanager_usage_sums" OLD_REQUESTS " AND id=?3",
+    [DM__STMT_PRUNED_RUN_DELETE] = "DELETE FROM datamanager_uptime_sums" OLD_RUNS " AND id=?3",
     [DM__STMT_STORE_VALUE] = "SELECT value FROM datamanager_store WHERE name=?1",
     [DM__STMT_ERA] = "SELECT era,last_row FROM datamanager_eras WHERE safe_name=?1 AND last_row>=?2"
                      " ORDER BY last_row LIMIT 1",

@@ -379,15 +379,23 @@ static void with_old(void)
         CHECK_OK(dm_model_end(m, old_model, start_s + 0.5, &err));
     }
 }
-static dm_status call_prune(void)
+static dm_status prune_to(const double *edges_s, size_t edge_count)
 {
-    const dm_prune_query query = {&old_model, 1, 20, edges, 3, false};
+    const dm_prune_query query = {&old_model, 1, 20, edges_s, edge_count, false};
     dm_prune_result result = {.counts = NULL};
     dm_status rc = dm_prune(m, &query, NULL, &result, &err);
     CHECK_INT(result.counts != NULL, rc == DM_OK);
     if (rc == DM_OK)
         dm_prune_result_reset(&result);
     return rc;
+}
+static dm_status call_prune(void)
+{
+    return prune_to(edges, 3);
+}
+static dm_status call_prune_sums(void)
+{
+    return prune_to(NULL, 0);
 }
 /* A prune that fails may have done some of its steps. */
 static void all_are_kept(void)
@@ -625,6 +633,7 @@ static const struct {
     {"price_history", path, NULL, call_history},
     {"price_history with another's price", path, with_foreign_price, call_history_foreign},
     {"prune", path, with_old, call_prune},
+    {"prune of sums", path, with_pruned, call_prune_sums},
     {"pricing_set where requests were pruned", path, with_pruned, call_pricing_set_pruned},
     {"model_rename to a known name", path, with_both, call_join},
     {"model_rename to a new name", path, with_unnamed, call_rename},
@@ -666,7 +675,8 @@ static bool fail_at(size_t i, bool sqlite, trap set)
     disarm();
     if (rc == DM_NO_MEMORY || !sqlite)
         CHECK_INT(rc == DM_OK || rc == DM_NO_MEMORY, 1);
-    bool in_part = calls[i].call == call_prune || calls[i].call == call_history_foreign;
+    bool in_part = calls[i].call == call_prune || calls[i].call == call_prune_sums ||
+                   calls[i].call == call_history_foreign;
     if (calls[i].call == call_prune)
         all_are_kept();
     if (!in_part && rc != DM_OK && file_hash(calls[i].file) != before) {
