@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 import time
+from array import array
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, date, datetime
@@ -882,6 +883,32 @@ def test_what_comes_meanwhile_before_or_after_all_buckets(path: str, days: int) 
         found = dm.prune(end, tz="UTC", dry_run=True)
         assert found.total.requests == 6 and dm.prune(end, tz="UTC") == found
         assert dm.usage(by="day", tz="UTC") == wanted[0] and wrong(dm) == []
+
+
+def test_beside_those_who_add_many_without_a_pause(path: str) -> None:
+    """Between any two looks more come than a step looks at in the beginning."""
+    with DataManager(path, durability="normal") as dm:
+        dm.add_model_requests("m", [[BEGIN + i, 1, 1, 0, 1] for i in range(100)])
+        ones = array("q", [1] * 10_000)
+        many: Any = dict.fromkeys(("input_tokens", "output_tokens", "cache_n", "prompt_n"), ones)
+        many["timestamp"] = array("d", [BEGIN + 9 * DAY] * 10_000)
+        over, gave_up = threading.Event(), []
+
+        def add() -> None:
+            for _ in range(200):
+                if over.is_set():
+                    return
+                dm.add_model_requests("m", many)
+            gave_up.append(True)
+
+        threads = [threading.Thread(target=add) for _ in range(2)]
+        for thread in threads:
+            thread.start()
+        pruned = dm.prune(BEGIN + DAY, tz="UTC").total.requests
+        over.set()
+        for thread in threads:
+            thread.join()
+        assert pruned == 100 and gave_up == []
 
 
 def test_two_prune_at_once(path: str) -> None:
