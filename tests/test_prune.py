@@ -534,6 +534,22 @@ def test_sums_that_others_drop_meanwhile(path: str) -> None:
         assert 0 < pruned < 20_000 and dm.usage("m")[0].requests == 0 and wrong(dm) == []
 
 
+@pytest.mark.parametrize("edges", [[0.0], [BEGIN, math.inf], None])
+def test_before_and_buckets_that_are_infinite(path: str, edges: Any) -> None:
+    """As a program in C may say it."""
+    with DataManager(path, checksums=True) as dm:
+        dm.add_model_requests("m", [[BEGIN + i, 1, 1, 0, 1] for i in range(9)])
+        for before, count in [(-math.inf, 0), (math.inf, 9), (math.inf, 0)]:
+            for dry_run in (True, False):
+                pruned = dm._prune(None, before, edges, dry_run, None)
+                assert [row.requests for row in pruned] == [count, 0]
+        for before, count in [(-math.inf, 0), (math.inf, 0 if edges is None else 9)]:
+            assert dm._prune(None, before, None, False, None)[0].requests == count
+        with pytest.raises(InvalidDataError, match="first bucket must begin at a time"):
+            dm._prune(None, math.inf, [-math.inf, 5.0], False, None)
+        assert wrong(dm) == []
+
+
 def test_read_only(path: str) -> None:
     filled(path).close()
     with DataManager(path, read_only=True) as dm:

@@ -110,6 +110,11 @@ dm_status dm__checksum_differs(dm__conn *conn, dm__model *model, int64_t row_id,
     return rc;
 }
 
+double dm__sql_time(double time_s)
+{
+    return fmin(fmax(time_s, -9e307), 9e307);
+}
+
 dm_status dm__checksums_differing(dm__conn *conn, const char *safe, double start_s, double end_s,
                                   int64_t *count, dm_error *err)
 {
@@ -122,7 +127,7 @@ dm_status dm__checksums_differing(dm__conn *conn, const char *safe, double start
         "SELECT count(*) FROM \"%w_requests\" NOT INDEXED JOIN \"%w_checksums\" ON request_id=id"
         " WHERE timestamp>=%!.17g AND timestamp<%!.17g AND checksum IS NOT"
         " datamanager_checksum(timestamp,input_tokens,output_tokens,cache_n,prompt_n)",
-        safe, safe, start_s, fmin(end_s, 9e307)); /* no time is later; SQL has no infinity */
+        safe, safe, dm__sql_time(start_s), dm__sql_time(end_s));
     dm__conn_stoppable_set(conn, false);
     return rc;
 }

@@ -44,9 +44,9 @@ bool dm_database_is_open(const char *path);
 typedef struct {
     const dm_str *models; /* NULL: all, and the runs of the program */
     size_t model_count;
-    double before_s;
+    double before_s; /* may be infinite */
     /* Where the buckets begin of which sums are kept, ascending; at least one: what lies before the
-     * first stays. NULL: nothing is kept, and the sums of requests of before
+     * first, which is finite, stays. NULL: nothing is kept, and the sums of requests of before
      * `before_s`, and of runs that were over by then, go, too. */
     const double *edges_s;
     size_t edge_count;

@@ -64,6 +64,8 @@ void dm__checksums_look(dm__conn *conn, dm__model *model, sqlite3_stmt *insert);
 /* Of a model that has them: is the row no longer what was stored? */
 dm_status dm__checksum_differs(dm__conn *conn, dm__model *model, int64_t row_id, bool *differs,
                                dm_error *err) DM_CHECKED;
+/* The same, or one that every time is on the same side of: SQL text has no infinity. */
+double dm__sql_time(double time_s);
 /* How many rows of the window are not; 0 where the model has none. */
 dm_status dm__checksums_differing(dm__conn *conn, const char *safe, double start_s, double end_s,
                                   int64_t *count, dm_error *err) DM_CHECKED;

@@ -235,10 +235,11 @@ static dm_status requests_count(dm__conn *conn, dm__model *model, const dm_prune
     if (!model_compares(conn, model, query))
         return dm__rows_each(conn, model, &rows, err);
     dm__conn_stoppable_set(conn, true);
-    dm_status rc = dm__conn_integer(conn, count, err,
-                                    "SELECT count(*) FROM \"%w_requests\" NOT INDEXED"
-                                    " WHERE timestamp>=%!.17g AND timestamp<%!.17g",
-                                    model->safe, rows.start_s, fmin(rows.end_s, 9e307));
+    dm_status rc =
+        dm__conn_integer(conn, count, err,
+                         "SELECT count(*) FROM \"%w_requests\" NOT INDEXED"
+                         " WHERE timestamp>=%!.17g AND timestamp<%!.17g",
+                         model->safe, dm__sql_time(rows.start_s), dm__sql_time(rows.end_s));
     dm__conn_stoppable_set(conn, false);
     if (rc == DM_OK)
         rc = dm__checksums_differing(conn, model->safe, rows.start_s, rows.end_s, &staying, err);
@@ -608,6 +609,8 @@ static dm_status query_check(const dm_prune_query *query, dm_error *err)
         return dm__fail(err, DM_INVALID, "before must be a time");
     if (query->edges_s != NULL && query->edge_count == 0)
         return dm__fail(err, DM_INVALID, "there must be at least one bucket");
+    if (query->edges_s != NULL && isinf(query->edges_s[0]))
+        return dm__fail(err, DM_INVALID, "the first bucket must begin at a time");
     return dm__ascending_check("buckets", query->edges_s, query->edge_count, err);
 }
 
