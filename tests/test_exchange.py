@@ -175,6 +175,22 @@ def test_a_file_that_was_plainly_copied(tmp_path: Path) -> None:
         assert [request.timestamp for request in one.get_model_requests("m", limit=2)] == [5, 6]
 
 
+def test_a_row_that_came_from_elsewhere_is_not_that_of_its_number(tmp_path: Path) -> None:
+    """Also when it has gone since, and nothing tells any more what was in it."""
+    with DataManager(tmp_path / "one.db") as one:
+        one.add_model_request("m", ROW)
+    shutil.copyfile(tmp_path / "one.db", tmp_path / "two.db")
+    with DataManager(tmp_path / "two.db") as two:
+        two.add_model_request("m", [5, 5, 5, 5, 5])
+        two.export(tmp_path / "two.csv")
+    with DataManager(tmp_path / "one.db") as one:
+        assert one.add_model_request("m", [6, 6, 6, 6, 6], request_id="its own") == 2
+        one.prune(ROW[0] + 1, None)
+        for added in (1, 0):
+            assert one.import_requests(tmp_path / "two.csv")[1:3] == (added, 2 - added)
+        assert [request.timestamp for request in one.get_model_requests("m")] == [5]
+
+
 def test_what_was_removed_since(filled: DataManager, path: str, tmp_path: Path) -> None:
     """Rows that were pruned do not come back; a model that was deleted does, whole, and once."""
     file = tmp_path / "a.csv"
@@ -274,6 +290,25 @@ def test_rows_of_models_that_have_no_era(tmp_path: Path) -> None:
         dm.prune(60_000, tz="UTC")
         for added in (5, 0):
             assert dm.import_requests(file)[1:3] == (added, 10 - added)
+
+
+def test_rows_of_models_without_an_era_that_a_file_and_its_copy_begin(tmp_path: Path) -> None:
+    """A copy has an id of its own for them."""
+    with DataManager(tmp_path / "a.db") as dm:
+        dm.add_model_request("x", ROW)
+        dm.backup(tmp_path / "c.db")
+    for name, second in (("a", 1000), ("c", 2000)):
+        with DataManager(tmp_path / f"{name}.db") as dm:
+            dm.add_model_requests("y", rows_at(second, 5))
+            safe = dm.get_safe_model_name("y")
+        with closing(sqlite3.connect(tmp_path / f"{name}.db")) as other, other:
+            other.execute("DELETE FROM datamanager_eras WHERE safe_name=?", (safe,))
+        with DataManager(tmp_path / f"{name}.db") as dm:
+            dm.export(tmp_path / f"{name}.csv", models="y")
+            dm.prune(60_000, tz="UTC")
+    with DataManager(tmp_path / "a.db") as dm:
+        for file, added in (("a", 0), ("c", 5), ("c", 0)):
+            assert dm.import_requests(tmp_path / f"{file}.csv")[1:3] == (added, 5 - added)
 
 
 def test_a_copy_of_eras_that_are_not_as_they_should_be(dm: DataManager, tmp_path: Path) -> None:

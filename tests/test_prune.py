@@ -190,6 +190,39 @@ def test_late_requests_of_an_hour_that_is_yet_to_go(path: str, tmp_path: Path) -
         assert ask(dm, HOUR) == ask(twin, HOUR) and wrong(dm) == []
 
 
+def test_a_late_request_from_before_all_that_has_gone(path: str) -> None:
+    with filled(path, 30_000) as dm:
+        dm.add_model_request("m", [BEGIN, 5, 5, 0, 5])
+        late: list[float] = []
+
+        def add(done: int, total: int) -> None:
+            if done > 0 and not late:
+                late.append(BEGIN + 0.125)
+                dm.add_model_request("m", [*late, 7, 7, 0, 7])
+
+        dm.prune(BEGIN + 4 * DAY, tz="UTC", progress=add)
+        assert late and min(r.timestamp for r in dm.get_model_requests("m")) >= BEGIN + 4 * DAY
+        assert dm.usage("m")[0].requests == 30_002 and wrong(dm) == []
+
+
+def test_a_request_that_is_given_a_later_time_meanwhile_stays(path: str) -> None:
+    with filled(path, 30_000) as dm:
+        old = [r for r in dm.get_model_requests("m") if r.timestamp < BEGIN + DAY]
+        last = max(old, key=lambda request: request.timestamp)
+        later: list[float] = []
+
+        def move(done: int, total: int) -> None:
+            if not later:
+                later.append(BEGIN + 9 * DAY)
+                table = dm.get_safe_model_name("m") + "_requests"
+                other_program(path, f"UPDATE {table} SET timestamp={later[0]} WHERE id={last.id}")
+
+        dm.prune(BEGIN + DAY, tz="UTC", progress=move)
+        left = {request.id: request.timestamp for request in dm.get_model_requests("m")}
+        assert left[last.id] == later[0] and min(left.values()) >= BEGIN + DAY
+        assert dm.usage("m")[0].requests == 30_000 and wrong(dm) == []
+
+
 def test_prices_of_later(path: str, tmp_path: Path) -> None:
     """New prices with other tiers, dated back into the pruned time, count as for the requests."""
     with filled(path) as dm, filled(str(tmp_path / "whole.db")) as whole:
