@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import mmap
 import os
 import re
@@ -10,7 +11,7 @@ import tempfile
 from collections.abc import Mapping
 from datetime import datetime
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from datamanager import _core
 from datamanager._core import CannotOpenError, InvalidDataError
@@ -349,18 +350,22 @@ def _check_model(model: str | None) -> None:
         raise InvalidDataError(str(error).replace("model_name", "model", 1)) from None
 
 
-def _cannot_open(code: int, text: str, path: str) -> CannotOpenError:
+@functools.cache
+def _that_is(built_in: type[OSError]) -> type[CannotOpenError]:
     """As each error of the package it is one of ours and the built-in one."""
-    built_in = type(OSError(code, text))  # FileNotFoundError, IsADirectoryError …
-    kind = type(
-        "CannotOpenError",
-        (CannotOpenError,) if built_in is OSError else (CannotOpenError, built_in),
-        {
-            "__module__": "datamanager",
-            "__reduce__": lambda self: (_cannot_open, (code, text, path)),
-        },
-    )
-    return cast("CannotOpenError", kind(code, text, path))
+    if built_in is OSError:
+        return CannotOpenError
+
+    def reduce(error: OSError) -> tuple[Any, ...]:
+        return _cannot_open, (error.errno, error.strerror, error.filename)
+
+    bases, body = (CannotOpenError, built_in), {"__module__": "datamanager", "__reduce__": reduce}
+    return type("CannotOpenError", bases, body)
+
+
+def _cannot_open(code: int, text: str, path: str) -> CannotOpenError:
+    built_in: type = type(OSError(code, text))  # FileNotFoundError, IsADirectoryError …
+    return _that_is(built_in)(code, text, path)
 
 
 @contextlib.contextmanager
