@@ -116,7 +116,7 @@ dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...)
 
 dm_status dm__conn_read_once(dm__conn *conn, dm_error *err)
 {
-    return dm__conn_exec(conn, err, "SELECT 1 FROM sqlite_schema LIMIT 1");
+    return dm__stmt_exec(conn, DM__STMT_READ_ONCE, err);
 }
 
 static int conn_stop(void *conn)

@@ -105,6 +105,7 @@ typedef enum {
     /* without a model */
     DM__STMT_BEGIN, /* deferred: a reader's snapshot */
     DM__STMT_BEGIN_IMMEDIATE,
+    DM__STMT_READ_ONCE,
     DM__STMT_COMMIT,
     DM__STMT_ROLLBACK,
     DM__STMT_SAVEPOINT,
@@ -273,6 +274,10 @@ dm_status dm__side_stmt_get(dm__conn *conn, dm__model *model, dm__stmt_id id,
                             dm_error *err) DM_CHECKED;
 dm_status dm__side_stmt_run(dm__conn *conn, dm__model *model, dm__side_create create,
                             sqlite3_stmt *stmt, dm_error *err) DM_CHECKED;
+/* Begin to read, with the tables of that moment: where no transaction has read yet, SQLite looks
+ * for tables in one of its own, and gives up over one that is not there when others are made
+ * meanwhile. */
+dm_status dm__begin_snapshot(dm__conn *conn, dm_error *err) DM_CHECKED;
 /* Begin to write, waiting for others. */
 dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err) DM_CHECKED;
 /* Undo the transaction, if there is one. */
@@ -647,8 +652,8 @@ dm_status dm__conn_integer(dm__conn *conn, int64_t *out, dm_error *err, const ch
 typedef dm_status (*dm__read_fn)(dm__conn *conn, void *argument, dm_error *err);
 
 /* Run `read` on a reader connection. With `snapshot` inside one read transaction; without, the
- * function steps one statement only. Waits for a connection and for locks; repeats `read` from
- * the start when SQLite says busy, so it must be repeatable. */
+ * function begins its own, or steps one statement only. Waits for a connection and for locks;
+ * repeats `read` from the start when SQLite says busy, so it must be repeatable. */
 dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argument,
                    dm_error *err) DM_CHECKED;
 /* A snapshot that may take rows from memory, and leave them there; of one model or `many`. */

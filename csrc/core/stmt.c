@@ -25,6 +25,7 @@
 static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_BEGIN] = "BEGIN",
     [DM__STMT_BEGIN_IMMEDIATE] = "BEGIN IMMEDIATE",
+    [DM__STMT_READ_ONCE] = "SELECT 1 FROM sqlite_schema LIMIT 1",
     [DM__STMT_COMMIT] = "COMMIT",
     [DM__STMT_ROLLBACK] = "ROLLBACK",
     [DM__STMT_SAVEPOINT] = "SAVEPOINT job",
@@ -326,6 +327,12 @@ dm_status dm__stmt_exec(dm__conn *conn, dm__stmt_id id, dm_error *err)
         rc = dm__stmt_run(conn, stmt, err);
     dm__stmt_put(stmt);
     return rc;
+}
+
+dm_status dm__begin_snapshot(dm__conn *conn, dm_error *err)
+{
+    dm_status rc = dm__stmt_exec(conn, DM__STMT_BEGIN, err);
+    return rc == DM_OK ? dm__conn_read_once(conn, err) : rc;
 }
 
 dm_status dm__begin_waiting(dm__conn *conn, int64_t deadline_ns, dm_error *err)

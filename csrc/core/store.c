@@ -89,7 +89,7 @@ static dm_status read_repeating(dm__conn *conn, bool snapshot, dm__read_fn read,
 {
     conn->stop.next_ns = 0;
     for (;;) {
-        dm_status rc = snapshot ? dm__stmt_exec(conn, DM__STMT_BEGIN, err) : DM_OK;
+        dm_status rc = snapshot ? dm__begin_snapshot(conn, err) : DM_OK;
         if (rc == DM_OK)
             rc = read(conn, argument, err);
         dm__rollback(conn);
@@ -166,7 +166,7 @@ dm_status dm__read(dm_manager *m, bool snapshot, dm__read_fn read, void *argumen
 dm_status dm__read_rows(dm_manager *m, bool many, dm__read_fn read, void *argument, dm_error *err)
 {
     dm__witnessed witnessed = {m->store, read, argument, many};
-    return dm__read(m, true, dm__witnessed_read, &witnessed, err);
+    return dm__read(m, false, dm__witnessed_read, &witnessed, err);
 }
 
 dm_status dm__read_aside(dm_manager *m, dm__read_fn read, void *argument, dm_error *err)

@@ -51,12 +51,6 @@ typedef struct {
     bool partner_agrees;
 } snapshot_turn;
 
-static dm_status snapshot_take(dm__conn *conn, bool begin, dm_error *err)
-{
-    dm_status rc = begin ? dm__stmt_exec(conn, DM__STMT_BEGIN, err) : DM_OK;
-    return rc == DM_OK ? dm__conn_read_once(conn, err) : rc;
-}
-
 static dm_status turn_run(dm__conn *writer, void *argument, dm_error *err)
 {
     snapshot_turn *turn = argument;
@@ -66,9 +60,9 @@ static dm_status turn_run(dm__conn *writer, void *argument, dm_error *err)
         return rc;
     dm__witness_look(store, false);
     uint64_t epoch = atomic_load(&store->epoch);
-    rc = snapshot_take(turn->reader, false, err);
+    rc = dm__conn_read_once(turn->reader, err);
     if (rc == DM_OK && turn->partner != NULL)
-        turn->partner_agrees = snapshot_take(turn->partner, true, NULL) == DM_OK;
+        turn->partner_agrees = dm__begin_snapshot(turn->partner, NULL) == DM_OK;
     if (rc == DM_OK)
         rc = dm__conn_read_once(writer, err);
     if (rc != DM_OK)
@@ -114,7 +108,11 @@ static dm_status read_beside_writers(dm__store *store, dm__conn *conn, dm__witne
     snapshot_turn turn = {.store = store, .reader = conn};
     if (wants_partner(store, read->many))
         turn.partner = dm__pool_try(store);
-    dm_status rc = turn_take(&turn, err);
+    dm_status rc = dm__stmt_exec(conn, DM__STMT_BEGIN, err);
+    if (rc == DM_OK)
+        rc = turn_take(&turn, err);
+    if (rc == DM_OK)
+        rc = dm__conn_read_once(conn, err); /* where there was no turn */
     if (rc == DM_OK)
         rc = read->read(conn, read->argument, err);
     conn->partner = NULL;

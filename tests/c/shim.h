@@ -124,7 +124,7 @@ static int shim_open(sqlite3_vfs *vfs, const char *name, sqlite3_file *file, int
 }
 
 /* Whether this SQLite has the race that the second of them is there to show. */
-static bool has_race(void)
+static inline bool has_race(void)
 {
     dm_sqlite_info info;
     dm_sqlite_info_get(&info);
