@@ -101,6 +101,30 @@ def test_joining_one_without_prices(filled: DataManager) -> None:
     assert filled.check() == []
 
 
+def test_joining_one_with_nothing_but_defaults(filled: DataManager) -> None:
+    """What is set but costs nothing does not make the past free."""
+    cost, history = filled.usage("old")[0].cost, filled.get_price_history("old")
+    assert cost > 0
+    filled.update_billing_method("bare", use_tier_pricing=True)
+    filled.update_hourly_price("bare", 0.0)
+    filled.rename_model("old", "bare")
+    assert filled.get_price_history("bare") == history
+    assert filled.usage("bare")[0].cost == cost and filled.check() == []
+
+
+def test_joining_two_without_prices(dm: DataManager) -> None:
+    for name, tiers in (("old", True), ("new", False)):
+        dm.update_billing_method(name, tiers)
+    dm.rename_model("old", "new")
+    assert not dm.get_model_billing("new").use_tier_pricing and dm.check() == []
+
+
+def test_joining_one_that_was_made_free(filled: DataManager) -> None:
+    filled.set_pricing("free", tiers=[[1, 0, 0, 0.0, 0.0, False, 0.0]])
+    filled.rename_model("old", "free")
+    assert filled.usage("free")[0].cost == 0
+
+
 def test_ids_that_were_used_are_not_used_again(filled: DataManager, path: str) -> None:
     with closing(sqlite3.connect(path)) as connection:
         safe = filled.get_safe_model_name("other")

@@ -197,19 +197,30 @@ static dm_status runs_join(dm__conn *conn, const char *from, const char *to, dm_
                          to, from, to, to, newest);
 }
 
+/* Of a method alone, or an hourly price of 0, nobody has said that it is free. */
+static bool has_price(const dm__history *history)
+{
+    for (size_t i = 0; i < history->count; i++)
+        if (history->changes[i].tier_count > 0 || history->changes[i].hourly_price != 0)
+            return true;
+    return false;
+}
+
 /* Those of `to` count for both, unless it has none. None may begin inside a sum of the other. */
 static dm_status prices_admit(dm__conn *conn, dm__model *from, dm__model *to, bool *takes,
                               dm_error *err)
 {
-    dm__history history = {0};
-    dm_status rc = dm__history_read(conn, to, &history, err);
-    *takes = history.count == 0;
-    if (rc == DM_OK && *takes)
-        rc = dm__history_read(conn, from, &history, err);
-    for (size_t i = 0; i < history.count && rc == DM_OK; i++)
-        rc = dm__kept_price_admit(conn, *takes ? from : to, history.changes[i].from_s,
+    dm__history old = {0}, new = {0};
+    dm_status rc = dm__history_read(conn, to, &new, err);
+    if (rc == DM_OK && !has_price(&new))
+        rc = dm__history_read(conn, from, &old, err);
+    *takes = has_price(&old) || new.count == 0;
+    const dm__history *both = *takes ? &old : &new;
+    for (size_t i = 0; i < both->count && rc == DM_OK; i++)
+        rc = dm__kept_price_admit(conn, *takes ? from : to, both->changes[i].from_s,
                                   *takes ? to : from, err);
-    dm__history_reset(&history);
+    dm__history_reset(&old);
+    dm__history_reset(&new);
     return rc;
 }
 
@@ -224,6 +235,8 @@ static dm_status prices_take(dm__conn *conn, const char *from, const char *to, d
                                  "support_cache,cache_hit_price_per_million"
                                  " FROM \"%w_tier_pricing\"",
                                  to, to, to, from, to, from);
+    if (rc == DM_OK)
+        rc = dm__history_forget(conn, to, err);
     return rc == DM_OK ? history_move(conn, from, to, err) : rc;
 }
 
