@@ -476,6 +476,8 @@ def test_sequences(store: DataManager) -> None:
         lambda: repr(requests),
         lambda: requests.index(items[1]) + requests.count(items[0]),
         lambda: items[0] in requests,
+        lambda: (requests.copy(), requests + items, requests + requests),
+        fails(lambda: requests + 1),
         lambda: requests.columns,
         lambda: requests.id,
         lambda: list(column),

@@ -428,6 +428,22 @@ def test_sequences(dm: DataManager) -> None:
     assert not dm.get_model_requests("m", start=100)
 
 
+def test_sequences_add_up_as_lists_do(dm: DataManager) -> None:
+    dm.add_model_requests("m", [[t, t, t, t, t] for t in range(3)])
+    requests = dm.get_model_requests("m")
+    records = list(requests)
+    same: list[object] = [requests.copy(), requests + records[:0], requests[3:] + requests]
+    assert all(type(each) is list and each == records for each in same)
+    assert requests + requests[:1] == [*records, records[0]]
+    extended: list[object] = []
+    also = extended
+    also += requests
+    assert extended == records and extended is also
+    for other in (tuple(records), "abc", 5):
+        with pytest.raises(TypeError, match=type(other).__name__):
+            requests + other  # type: ignore[operator]
+
+
 EXITING = """
 import contextlib, datamanager, os, sys, threading
 dm = datamanager.DataManager(sys.argv[1])

@@ -124,6 +124,19 @@ static PyObject *requests_list(PyObject *self, PyObject *none)
     return PySequence_List(self);
 }
 
+/* A new list, as of lists. Only what it begins with is ours to say: a list that is extended in
+ * place by these (`rows += requests`) would otherwise be replaced by another one. */
+static PyObject *requests_concat(PyObject *self, PyObject *other)
+{
+    if (!PyList_Check(other) && Py_TYPE(other) != Py_TYPE(self))
+        return PyErr_Format(PyExc_TypeError, "can only add a list or ModelRequests, not %.100s",
+                            Py_TYPE(other)->tp_name);
+    PyObject *records = requests_list(self, NULL);
+    if (records != NULL && PyList_SetSlice(records, PY_SSIZE_T_MAX, PY_SSIZE_T_MAX, other) < 0)
+        Py_CLEAR(records);
+    return records;
+}
+
 /* As a list would: with any sequence that is no text, element by element. */
 static PyObject *requests_compare(PyObject *self, PyObject *other, int op)
 {
@@ -299,6 +312,7 @@ static PyGetSetDef requests_getset[] = {
     {NULL, NULL, NULL, NULL, NULL}};
 
 static PyMethodDef requests_methods[] = {
+    {"copy", requests_list, METH_NOARGS, "copy($self, /)\n--\n\nA list of the records."},
     {"index", requests_index, METH_O, "index($self, value, /)\n--\n\nThe first place of a record."},
     {"count", requests_count, METH_O, "count($self, value, /)\n--\n\nHow often a record occurs."},
     {"__reduce__", requests_reduce, METH_NOARGS, "How to pickle the sequence."},
@@ -331,6 +345,7 @@ static PyType_Slot requests_slots[] = {
     {Py_tp_iter, PySeqIter_New},
     {Py_sq_length, requests_length},
     {Py_sq_item, requests_item},
+    {Py_sq_concat, requests_concat},
     {Py_mp_length, requests_length},
     {Py_mp_subscript, requests_subscript},
     {0, NULL}};
