@@ -701,7 +701,7 @@ static void works_on(size_t i)
 
 static long points[CALLS][2]; /* of each call, ours and SQLite's */
 
-/* Most are those of SQLite's parser, which reads the schema anew for each table that is renamed. */
+/* Most are those of SQLite's parser. */
 static long sparsely(size_t i)
 {
     if (getenv("DM_TEST_ALL") != NULL)
