@@ -145,7 +145,8 @@ class DataManager(_core.Manager):
         """
         from datamanager import usage, windows
 
-        window = windows.window(minutes, start, end)
+        cut = by is not None or buckets is not None
+        window = windows.window(minutes, start, end, until_now=cut)
         rows, _ = usage.usage(
             self, models, window, by, buckets, tz, strategy, prices, billing_anchor
         )
@@ -269,7 +270,7 @@ class DataManager(_core.Manager):
         """
         from datamanager import performance, windows
 
-        window = windows.window(minutes, start, end)
+        window = windows.window(minutes, start, end, until_now=True)
         return performance.performance(self, models, window, by, buckets, tz)
 
     def add_response(

@@ -117,7 +117,7 @@ class _Asked:
         if not 0 < self.stale_after < math.inf:
             raise InvalidDataError(f"stale_after must be seconds above 0, not {stale_after!r}")
         self.now = time.time()
-        first, last = windows.window(minutes, start, end)
+        first, last = windows.window(minutes, start, end, until_now=True)
         last = self.now if last is None else last
         first = last - 86400 if first is None else first
         if not first < last:

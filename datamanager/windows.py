@@ -86,9 +86,15 @@ def to_moment(value: float | datetime | None, field: str) -> float | None:
 
 
 def window(
-    minutes: float | None, start: float | datetime | None, end: float | datetime | None
+    minutes: float | None,
+    start: float | datetime | None,
+    end: float | datetime | None,
+    *,
+    until_now: bool = False,
 ) -> tuple[float | None, float | None]:
-    """Start and end in epoch seconds; None where open."""
+    """Start and end in epoch seconds; None where open. The last minutes are open at their end, as
+    those of get_model_requests are: a clock elsewhere may be ahead. What is cut into buckets, or
+    divided by their length, has them end ``until_now``."""
     first, last = to_moment(start, "start"), to_moment(end, "end")
     span_s = 0.0 if minutes is None else length(minutes, "minutes") * 60
     if span_s == 0:
@@ -99,7 +105,7 @@ def window(
         raise InvalidDataError("minutes and start or end exclude each other")
     now = time.time()
     # The window is half-open, and a clock may stand still for some milliseconds.
-    return now - span_s, math.nextafter(now, math.inf)
+    return now - span_s, math.nextafter(now, math.inf) if until_now else None
 
 
 # ---- calendar steps: the boundary at or before a time, and the one after a boundary ----

@@ -479,7 +479,10 @@ def test_the_last_minutes(dm: DataManager, monkeypatch: pytest.MonkeyPatch) -> N
     now = 1_700_000_000.0
     monkeypatch.setattr("datamanager.windows.time.time", lambda: now)
     dm.add_model_requests("m", [[now + after, 1, 1, 0, 1] for after in (-61, -60, -1, 0, 1)])
-    assert dm.usage("m", minutes=1)[0].requests == 3
+    assert dm.usage("m", minutes=1)[0].requests == 4  # of a clock that is ahead, too
+    dm.set_pricing("m", tiers=[[1, 0, 0, 2.0, 8.0, False, 0.0]])
+    assert [line.input_tokens for line in dm.invoice("m", minutes=1)] == [4]
+    assert dm.performance("m", minutes=1)[0].requests == 3
     assert dm.usage("m", minutes=0)[0].requests == 5
     table = dm.usage("m", minutes=1, by=30)
     assert [row.requests for row in table[:2]] == [1, 1]
