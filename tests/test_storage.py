@@ -105,6 +105,56 @@ def test_few_rows_are_copied(dm: DataManager, path: str, rows: int, copied: bool
     assert (names.index(new) > names.index(last)) == copied
 
 
+def test_many_rows_take_the_place_of_none(dm: DataManager, path: str) -> None:
+    """The tables themselves, so that others need not wait for copies."""
+    dm.add_model_requests("old", [ROW] * 5000)
+    dm.add_model_request("old", ROW, request_id="a", duration=2.0)
+    dm.add_model_runtime_start("old", 5.0)
+    dm.set_pricing("old", hourly_price=7.0)
+    dm.add_model_request("last", ROW)
+    dm.set_pricing("new", tiers=TIERS)
+    before, billing, history = (
+        records(dm, "old"),
+        dm.get_model_billing("new"),
+        dm.get_price_history("new"),
+    )
+    dm.rename_model("old", "new")
+    assert records(dm, "new") == (*before[:3], billing, history) and dm.check() == []
+    assert dm.add_model_request("new", ROW, request_id="a") == 5001
+    assert dm.add_model_request("new", ROW) == 5002 and dm.get_models() == ["last", "new"]
+    with closing(sqlite3.connect(path)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema")]
+    new, last = (dm.get_safe_model_name(name) + "_requests" for name in ("new", "last"))
+    assert names.index(new) < names.index(last)
+
+
+def test_tables_with_an_index_are_not_replaced(dm: DataManager, path: str) -> None:
+    dm.add_model_requests("old", [ROW] * 5000)
+    dm.set_pricing("new", tiers=TIERS)
+    with closing(sqlite3.connect(path)) as connection:
+        table = dm.get_safe_model_name("new") + "_requests"
+        connection.execute(f"CREATE INDEX theirs ON {table}(timestamp)")
+        dm.rename_model("old", "new")
+        found = connection.execute("SELECT tbl_name FROM sqlite_schema WHERE name='theirs'")
+        assert found.fetchall() == [(table,)] and len(dm.get_model_requests("new")) == 5000
+
+
+@pytest.mark.parametrize("what", ["a request", "a run", "a request that was pruned"])
+def test_nothing_is_replaced(dm: DataManager, what: str) -> None:
+    dm.add_model_requests("old", [ROW] * 5000)
+    dm.set_pricing("new", tiers=TIERS)
+    if what == "a run":
+        dm.add_model_runtime_start("new", 5.0)
+    else:
+        dm.add_model_request("new", [5.0, *ROW[1:]])
+    if what == "a request that was pruned":
+        dm.prune(6.0, models="new", tz="UTC")
+    dm.rename_model("old", "new")
+    assert dm.usage("new")[0].requests == 5000 + (what != "a run") and dm.check() == []
+    assert len(dm.get_model_runtime("new")) == (what == "a run")
+    assert dm.add_model_request("new", ROW) == 5001 + (what != "a run")
+
+
 def test_rename_and_back_and_to_itself(filled: DataManager) -> None:
     before = records(filled, "old")
     filled.rename_model("old", "old")

@@ -101,28 +101,30 @@ static dm_status prices_copy(dm__conn *conn, const char *from, const char *to, d
 
 /* ---- another name ---- */
 
-/* Those of the manual come first. */
-static const char *const suffixes[] = {"_runtime", "_requests",    "_billing",  "_tier_pricing",
-                                       "_timings", "_request_ids", "_checksums"};
-enum { SUFFIXES = sizeof suffixes / sizeof *suffixes, MANUAL_SUFFIXES = 4 };
+/* Prices come first, those that a model need not have last. */
+static const char *const suffixes[] = {"_billing", "_tier_pricing", "_runtime",  "_requests",
+                                       "_timings", "_request_ids",  "_checksums"};
+enum { SUFFIXES = sizeof suffixes / sizeof *suffixes, PRICES = 2, MANUAL = 4 };
 
-static dm_status tables_alter(dm__conn *conn, const char *from, const char *to, dm_error *err)
+/* All but the first so many. */
+static dm_status tables_alter(dm__conn *conn, int first, const char *from, const char *to,
+                              dm_error *err)
 {
     dm_status rc = DM_OK;
     /* Views and triggers are not ours, and what is wrong in them must not matter. */
     (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, 1, NULL);
-    for (int i = 0; i < SUFFIXES && rc == DM_OK; i++)
-        if (i < MANUAL_SUFFIXES || has_table(conn, from, suffixes[i]))
+    for (int i = first; i < SUFFIXES && rc == DM_OK; i++)
+        if (i < MANUAL || has_table(conn, from, suffixes[i]))
             rc = dm__conn_exec(conn, err, "ALTER TABLE \"%w%s\" RENAME TO \"%w%s\"", from,
                                suffixes[i], to, suffixes[i]);
     (void)sqlite3_db_config(conn->db, SQLITE_DBCONFIG_LEGACY_ALTER_TABLE, 0, NULL);
     return rc;
 }
 
-static dm_status tables_drop(dm__conn *conn, const char *safe, dm_error *err)
+static dm_status tables_drop(dm__conn *conn, int first, const char *safe, dm_error *err)
 {
     dm_status rc = DM_OK;
-    for (int i = 0; i < SUFFIXES && rc == DM_OK; i++)
+    for (int i = first; i < SUFFIXES && rc == DM_OK; i++)
         rc = dm__conn_exec(conn, err, "DROP TABLE IF EXISTS \"%w%s\"", safe, suffixes[i]);
     return rc;
 }
@@ -130,18 +132,27 @@ static dm_status tables_drop(dm__conn *conn, const char *safe, dm_error *err)
 /* To alter a table SQLite parses the whole schema anew, under the write lock: of 1000 models that
  * takes 0.8 s, of 3000 4 s, and there 10,000 requests are copied in 30 and 70 ms. By the numbers of
  * the rows, which would have to be counted. */
-static dm_status copy_is_faster(dm__conn *conn, const char *from, const char *to, bool *is_out,
-                                dm_error *err)
+static dm_status copy_is_faster(dm__conn *conn, const char *from, bool *is_out, dm_error *err)
 {
     int64_t is = 0;
     dm_status rc = dm__conn_integer(
         conn, &is, err,
         "SELECT coalesce((SELECT max(id) FROM \"%w_requests\")-(SELECT min(id) FROM"
         " \"%w_requests\"),0)+coalesce((SELECT max(id) FROM \"%w_runtime\")-(SELECT min(id) FROM"
-        " \"%w_runtime\"),0)<30*(SELECT count(*) FROM sqlite_schema) AND NOT EXISTS(SELECT 1 FROM"
-        " sqlite_schema WHERE substr(name,1,%d)='%q_' COLLATE NOCASE)",
-        from, from, from, from, (int)strlen(to) + 1, to);
+        " \"%w_runtime\"),0)<30*(SELECT count(*) FROM sqlite_schema)",
+        from, from, from, from);
     *is_out = is != 0;
+    return rc;
+}
+
+static dm_status tables_found(dm__conn *conn, const char *safe, bool *found_out, dm_error *err)
+{
+    int64_t found = 0;
+    dm_status rc = dm__conn_integer(conn, &found, err,
+                                    "SELECT EXISTS(SELECT 1 FROM sqlite_schema WHERE"
+                                    " substr(name,1,%d)='%q_' COLLATE NOCASE)",
+                                    (int)strlen(safe) + 1, safe);
+    *found_out = found != 0;
     return rc;
 }
 
@@ -193,18 +204,20 @@ static dm_status tables_fill(dm__conn *conn, const char *from, const char *to, d
 
 static dm_status tables_move(dm__conn *conn, const char *from, const char *to, dm_error *err)
 {
-    bool copy = false;
-    dm_status rc = copy_is_faster(conn, from, to, &copy, err);
-    if (rc != DM_OK || !copy)
-        return rc == DM_OK ? tables_alter(conn, from, to, err) : rc;
+    bool copy = false, found = false;
+    dm_status rc = copy_is_faster(conn, from, &copy, err);
+    if (rc == DM_OK)
+        rc = tables_found(conn, to, &found, err);
+    if (rc != DM_OK || !copy || found)
+        return rc == DM_OK ? tables_alter(conn, 0, from, to, err) : rc;
     rc = tables_make(conn, from, to, err);
     if (rc == DM_OK)
         rc = tables_alike(conn, from, to, &copy, err);
     if (rc == DM_OK && copy)
         rc = tables_fill(conn, from, to, err);
     if (rc == DM_OK)
-        rc = tables_drop(conn, copy ? from : to, err);
-    return rc == DM_OK && !copy ? tables_alter(conn, from, to, err) : rc;
+        rc = tables_drop(conn, 0, copy ? from : to, err);
+    return rc == DM_OK && !copy ? tables_alter(conn, 0, from, to, err) : rc;
 }
 
 static dm_status name_set(dm__conn *conn, const char *from, dm_str name, const char *to,
@@ -306,6 +319,51 @@ static bool has_price(const dm__history *history)
     return false;
 }
 
+/* Many rows take the place of none, in which no number was given, and to which others have added no
+ * index or trigger: to copy them would take long. */
+static dm_status may_replace(dm__conn *conn, dm__model *from, dm__model *to, bool *may_out,
+                             dm_error *err)
+{
+    int64_t last_id = 0, more = 0;
+    bool copy = false;
+    dm_status rc = dm__row_id_last(conn, to, &last_id, err);
+    if (rc == DM_OK)
+        rc = dm__conn_integer(conn, &more, err,
+                              "SELECT EXISTS(SELECT 1 FROM \"%w_runtime\") OR EXISTS(SELECT 1 FROM"
+                              " sqlite_schema WHERE substr(tbl_name,1,%d)='%q_' COLLATE NOCASE AND"
+                              " sql IS NOT NULL AND type<>'table')",
+                              to->safe, (int)strlen(to->safe) + 1, to->safe);
+    if (rc == DM_OK)
+        rc = copy_is_faster(conn, from->safe, &copy, err);
+    *may_out = last_id == 0 && more == 0 && !copy;
+    return rc;
+}
+
+static dm_status rows_replace(dm__conn *conn, dm__model *from, dm__model *to, dm_error *err)
+{
+    int64_t last_id = 0;
+    bool checksums = has_table(conn, to->safe, "_checksums");
+    dm_status rc = dm__row_id_last(conn, from, &last_id, err);
+    if (rc == DM_OK)
+        rc = left_forget(conn, from->safe, last_id, err);
+    if (rc == DM_OK)
+        rc = tables_drop(conn, PRICES, to->safe, err);
+    if (rc == DM_OK)
+        rc = tables_alter(conn, PRICES, from->safe, to->safe, err);
+    return rc == DM_OK && checksums ? dm__checksums_create(conn, to->safe, err) : rc;
+}
+
+static dm_status rows_and_runs_join(dm__conn *conn, dm__model *from, dm__model *to, dm_error *err)
+{
+    bool replace = false;
+    dm_status rc = may_replace(conn, from, to, &replace, err);
+    if (rc == DM_OK && replace)
+        return rows_replace(conn, from, to, err);
+    if (rc == DM_OK)
+        rc = requests_join(conn, from, to, err);
+    return rc == DM_OK ? runs_join(conn, from->safe, to->safe, err) : rc;
+}
+
 /* Those of `to` count for both, unless it has none. None may begin inside a sum of the other. */
 static dm_status prices_admit(dm__conn *conn, dm__model *from, dm__model *to, bool *takes,
                               dm_error *err)
@@ -338,9 +396,7 @@ static dm_status models_join(dm__conn *conn, dm_str old_name, dm__model *from, d
     bool takes = false;
     dm_status rc = prices_admit(conn, from, to, &takes, err);
     if (rc == DM_OK)
-        rc = requests_join(conn, from, to, err);
-    if (rc == DM_OK)
-        rc = runs_join(conn, from->safe, to->safe, err);
+        rc = rows_and_runs_join(conn, from, to, err);
     if (rc == DM_OK && takes)
         rc = prices_take(conn, from->safe, to->safe, err);
     if (rc == DM_OK)
