@@ -86,6 +86,14 @@ def fill(path: Path, names: list[str], requests: int = 200) -> None:
         dm.update_program_runtime_end(BEGIN + 172_800)
 
 
+def in_milliseconds(dm: DataManager, model: str, row: list[float]) -> None:
+    """A request whose time another program has written so; this one refuses it."""
+    row_id = dm.add_model_request(model, row)
+    with closing(sqlite3.connect(dm.db_path)) as other, other:
+        table = f"{dm.get_safe_model_name(model)}_requests"
+        other.execute(f"UPDATE {table} SET timestamp = timestamp * 1000 WHERE id = ?", [row_id])
+
+
 def damaged(path: Path) -> None:
     """A database whose pages after the first are no more what they were."""
     fill(path, ["m"])

@@ -5,16 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
-import sqlite3
 from array import array
-from contextlib import closing
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import BEGIN, HOSTILE, READING, WIDE, fill, run
+from commands import BEGIN, HOSTILE, READING, WIDE, fill, in_milliseconds, run
 from conftest import ROOT
 
 from datamanager import DataManager
@@ -33,10 +31,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
     fill(path, NAMES[:-1])
     with DataManager(path, models=[NAMES[-1]]) as dm:
         dm.update_hourly_price(NAMES[0], 2.5, effective_from=BEGIN + 86_400)
-        dm.add_model_request(NAMES[0], [1e9, 10, 10, 0, 10])
-        table = dm.get_safe_model_name(NAMES[0]) + "_requests"
-    with closing(sqlite3.connect(path)) as other, other:  # milliseconds, by mistake
-        other.execute(f"UPDATE {table} SET timestamp = 1e15 WHERE timestamp = 1e9")
+        in_milliseconds(dm, NAMES[0], [2e11, 10, 10, 0, 10])
     return path
 
 

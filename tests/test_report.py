@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commands import BEGIN, HOSTILE, WIDE, environment, fill, run
+from commands import BEGIN, HOSTILE, WIDE, environment, fill, in_milliseconds, run
 from test_cli_forms import valid
 
 from datamanager import DataManager
@@ -108,7 +108,7 @@ def days_pruned(dm: DataManager) -> None:
 
 
 def milliseconds(dm: DataManager) -> None:
-    dm.add_model_request(WIDE, [BEGIN * 1000, 1000, 1000, 0, 1000])
+    in_milliseconds(dm, WIDE, [BEGIN, 1000, 1000, 0, 1000])
 
 
 @pytest.mark.parametrize(("change", "step"), [(days_pruned, "day"), (milliseconds, "month")])
@@ -288,7 +288,7 @@ def test_an_empty_database(tmp_path: Path, ending: str) -> None:
 def test_times_beyond_calendars(tmp_path: Path) -> None:
     """Milliseconds where seconds are meant: told, not a traceback."""
     with DataManager(tmp_path / "usage.db") as dm:
-        dm.add_model_request("m", [1_760_000_000_000, 1, 1, 0, 1])
+        in_milliseconds(dm, "m", [1_760_000_000, 1, 1, 0, 1])
     done = run("report", "--db", str(tmp_path / "usage.db"))
     assert done.returncode in (0, 2) and "Traceback" not in done.stderr, done.stderr
 
