@@ -131,14 +131,14 @@ static const char *const stmt_sql[DM__STMT_COUNT] = {
     [DM__STMT_REQUEST_LAST] = "SELECT max(id) FROM \"%w_requests\"",
     [DM__STMT_REQUEST_AFTER] = "SELECT min(id) FROM \"%w_requests\" WHERE id>?1",
     [DM__STMT_REQUEST_DELETE] = "DELETE FROM \"%w_requests\" WHERE id=?1",
-    /* A run that ends at a moment has used nothing since; the newest goes on until it is ended. */
+    /* A run that ends at a moment has used nothing since; the newest goes on until it is ended. The
+     * newest request mostly answers it, and OR would look at all of them in any case. */
     [DM__STMT_USED_SINCE] =
-        /* The newest request first, which mostly answers it; OR would look at all in any case. */
-    "SELECT CASE WHEN (SELECT timestamp>=?1 FROM \"%w_requests\" ORDER BY id DESC LIMIT 1)"
-    " THEN 1 WHEN EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)"
-    " THEN 1 WHEN EXISTS(SELECT 1 FROM (SELECT start_time,end_time FROM \"%w_runtime\""
-    " ORDER BY id DESC LIMIT 1) WHERE start_time=end_time AND max(start_time,?1)<?2)"
-    " THEN 1 ELSE EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>=?1) END",
+        "SELECT CASE WHEN (SELECT timestamp>=?1 FROM \"%w_requests\" ORDER BY id DESC LIMIT 1)"
+        " THEN 1 WHEN EXISTS(SELECT 1 FROM \"%w_runtime\" WHERE end_time>?1)"
+        " THEN 1 WHEN EXISTS(SELECT 1 FROM (SELECT start_time,end_time FROM \"%w_runtime\""
+        " ORDER BY id DESC LIMIT 1) WHERE start_time=end_time AND max(start_time,?1)<?2)"
+        " THEN 1 ELSE EXISTS(SELECT 1 FROM \"%w_requests\" WHERE timestamp>=?1) END",
     [DM__STMT_RUN_SPAN] = "SELECT min(start_time),max(end_time) FROM \"%w_runtime\"",
     [DM__STMT_BILLING] = "SELECT use_tier_pricing,hourly_price FROM \"%w_billing\" LIMIT 1",
     [DM__STMT_BILLING_SET] = "UPDATE \"%w_billing\" SET use_tier_pricing=?1,hourly_price=?2",

@@ -57,11 +57,12 @@ dm_status dm__enter(dm_manager *m, dm_error *err)
 
 dm_status dm__leave(dm_manager *m, dm_status rc, dm_error *err)
 {
+    rc = dm__fail_at(err, rc, "", m->store->path); /* afterwards a closed handle may be gone */
     dm__mutex_lock(&m->store->lock);
     if (--m->inside == 0 && m->closed)
         dm__cond_broadcast(&m->store->changed);
     dm__mutex_unlock(&m->store->lock);
-    return dm__fail_at(err, rc, "", m->store->path);
+    return rc;
 }
 
 int64_t dm__deadline_ns(const dm_manager *m)
