@@ -113,7 +113,7 @@ def test_progress_is_for_terminals(path: Path, tmp_path: Path) -> None:
     words = ["backup", str(tmp_path / "copy.db"), "--db", str(path)]
     with Terminal([*COMMAND, *words], environment()) as terminal:
         assert terminal.finish() == 0
-        assert any(line.endswith("pages") for line in terminal.lines)
+        assert any(line.endswith(" pages and checking them") for line in terminal.lines)
     assert run(*words, "--overwrite").stderr == ""
 
 

@@ -41,7 +41,7 @@ def _backup(options: Namespace) -> None:
     from datamanager.cli.terminal import meter_of_a_call
 
     with opened(options) as dm:
-        meter = meter_of_a_call("copied {done} of {total} pages")
+        meter = meter_of_a_call("copied {done} of {total} pages", then=" and checking them")
         dm.backup(options.to, meter, overwrite=options.overwrite)
     size = os.stat(options.to).st_size
     say(options, {"path": options.to, "bytes": size}, f"{options.to} holds it all, {size:,} bytes")

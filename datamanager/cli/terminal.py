@@ -66,10 +66,11 @@ def progress_to_a_file(items: Iterable[Item], total: int, text: str) -> Iterable
 
 class Meter:
     """Tells on standard error how far a job is; ``text`` has "{done} of {total}". A total of 0 is
-    one that is not known, where something is done."""
+    one that is not known, where something is done. ``then`` says what follows the end."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, then: str = "") -> None:
         self._text = text
+        self._then = then
         self._live = sys.stderr.isatty()
         self._told = time.monotonic()
 
@@ -80,12 +81,13 @@ class Meter:
             end = "\r" if self._live and done != total else "\n"
             text = self._text if total or not done else self._text.replace(" of {total}", "")
             line = text.format(done=f"{done:,}", total=f"{total:,}")
+            line += self._then if done == total else ""
             print(line, end=end, file=sys.stderr, flush=True)
 
 
-def meter_of_a_call(text: str) -> Meter | None:
+def meter_of_a_call(text: str, then: str = "") -> Meter | None:
     """One for a call that reports its progress; None where no terminal shows it."""
-    return Meter(text) if sys.stderr.isatty() else None
+    return Meter(text, then) if sys.stderr.isatty() else None
 
 
 def progress(items: Iterable[Item], total: int, text: str) -> Iterator[Item]:
