@@ -150,6 +150,24 @@ def test_a_change_of_one_tier_leaves_the_others_to_other_changes(dm: DataManager
     assert at == [[LOW, HIGH], [LOW, cheap], [middle, cheap], [LOW, cheap], [LOW, dear]]
 
 
+def test_a_change_of_all_tiers_goes_on_beside_one(dm: DataManager) -> None:
+    """In a change that was told of another tier, with what is added and without what has gone."""
+    dear = TierPricing(2, 32768, 131072, 5, 20, False, 0)
+    other, third = (
+        TierPricing(1, 0, 32768, 3, 9, True, 1),
+        TierPricing(3, 131072, 0, 6, 24, True, 1),
+    )
+    dm.set_pricing("m", tiers=[LOW, HIGH])
+    dm.update_tier_pricing("m", dear, effective_from=FUTURE)
+    dm.delete_tier_pricing("m", 1, effective_from=FUTURE + 1)
+    dm.set_pricing("m", tiers=[other, HIGH, third], effective_from=PAST)
+    at = [tariff.tier_pricing for tariff in dm.get_price_history("m")]
+    assert at == [[LOW, HIGH], [other, HIGH, third], [other, dear, third], [dear, third]]
+    dm.set_pricing("m", tiers=[LOW, HIGH], effective_from=PAST)
+    at = [tariff.tier_pricing for tariff in dm.get_price_history("m")]
+    assert at == [[LOW, HIGH], [LOW, HIGH], [LOW, dear], [dear]]
+
+
 def test_a_change_of_one_tier_ends_where_all_are_set(path: str) -> None:
     """Also where that sets just what held before, and after the file was opened anew."""
     other = TierPricing(1, 0, 32768, 3, 9, True, 1)
@@ -169,7 +187,7 @@ def test_a_change_of_one_tier_that_later_ones_have_no_place_for(dm: DataManager)
     dm.add_tier_pricing("m", HIGH, effective_from=FUTURE)
     before = dm.get_price_history("m")
     with pytest.raises(
-        datamanager.InvalidDataError, match=r"overlap tier 2 .* of the prices that "
+        datamanager.InvalidDataError, match=r"overlap tier 1 .* of the prices that "
     ):
         dm.update_tier_pricing("m", wide, effective_from=PAST)
     assert dm.get_price_history("m") == before

@@ -316,32 +316,68 @@ static dm_status tiers_edit(const dm__tariff *before, const dm__price_edit *edit
     return DM_OK;
 }
 
-/* What is told of one tier goes on in later changes that were told of others and only copied it,
- * until one that sets it anew, or all of them. */
-static dm_status edit_carry(dm__history *history, size_t at, const dm__tariff *before,
-                            const dm__price_edit *edit, dm_error *err)
+/* The tiers of a later change that was told of some: those that it copied of what held before it
+ * are now what holds before it. */
+static dm_status tiers_follow(const dm__tariff *was, const dm__tariff *now,
+                              const dm__price_change *later, dm_tier **tiers_out, size_t *count_out,
+                              dm_error *err)
 {
-    int64_t index = edit->tier.tier_index;
-    const dm_tier *was = tier_find(before->tiers, before->tier_count, index);
+    dm_tier *tiers = dm__calloc(later->tier_count + now->tier_count + 1, sizeof *tiers);
+    size_t count = 0;
+    if (tiers == NULL)
+        return dm__no_memory(err);
+    for (size_t i = 0; i < later->tier_count; i++) {
+        const dm_tier *theirs = &later->tiers[i];
+        if (tiers_within(theirs, 1, was->tiers, was->tier_count))
+            theirs = tier_find(now->tiers, now->tier_count, theirs->tier_index);
+        if (theirs != NULL)
+            tiers[count++] = *theirs;
+    }
+    for (size_t i = 0; i < now->tier_count; i++) {
+        int64_t index = now->tiers[i].tier_index;
+        if (tier_find(was->tiers, was->tier_count, index) == NULL &&
+            tier_find(later->tiers, later->tier_count, index) == NULL)
+            tiers[count++] = now->tiers[i];
+    }
+    dm_error why = {0};
+    dm_status rc = prices_check(0, tiers, count, &why);
+    if (rc != DM_OK) {
+        dm__free(tiers);
+        return dm__fail(err, rc, "%s of the prices that hold from %.17g on", why.text,
+                        later->from_s);
+    }
+    *tiers_out = tiers;
+    *count_out = count;
+    return DM_OK;
+}
+
+/* What an edit changes goes on in later changes that were told of other tiers, until one that was
+ * told of all. */
+static dm_status edit_carry(dm__history *history, size_t at, dm__tariff was, dm__tariff now,
+                            dm_error *err)
+{
+    dm_status rc = DM_OK;
+    dm_tier *replaced = NULL;
     for (size_t i = at + 1; i < history->count; i++) {
         dm__price_change *later = &history->changes[i];
         if (!(later->sets & DM_PRICE_TIERS))
             continue;
-        const dm_tier *theirs = tier_find(later->tiers, later->tier_count, index);
-        bool copied = was == NULL || theirs == NULL ? was == theirs : tiers_equal(was, theirs);
-        if (!later->by_tier || !copied)
+        if (!later->by_tier)
             break;
-        dm__tariff holds = {.tiers = later->tiers, .tier_count = later->tier_count};
-        dm_error why = {0};
         dm_tier *tiers = NULL;
-        dm_status rc = tiers_edit(&holds, edit, &tiers, &later->tier_count, &why);
+        size_t count = 0;
+        rc = tiers_follow(&was, &now, later, &tiers, &count, err);
         if (rc != DM_OK)
-            return dm__fail(err, rc, "%s of the prices that hold from %.17g on", why.text,
-                            later->from_s);
-        dm__free(later->tiers);
+            break;
+        was = (dm__tariff){.tiers = later->tiers, .tier_count = later->tier_count};
+        now = (dm__tariff){.tiers = tiers, .tier_count = count};
+        dm__free(replaced);
+        replaced = later->tiers;
         later->tiers = tiers;
+        later->tier_count = count;
     }
-    return DM_OK;
+    dm__free(replaced);
+    return rc;
 }
 
 static dm_status edit_apply_tiers(dm__history *history, dm__price_change *change,
@@ -351,8 +387,9 @@ static dm_status edit_apply_tiers(dm__history *history, dm__price_change *change
     dm_tier *tiers = NULL;
     size_t count = 0;
     dm_status rc = tiers_edit(&before, edit, &tiers, &count, err);
-    if (rc == DM_OK && edit->kind != DM__EDIT_SET)
-        rc = edit_carry(history, (size_t)(change - history->changes), &before, edit, err);
+    dm__tariff after = {.tiers = tiers, .tier_count = count};
+    if (rc == DM_OK)
+        rc = edit_carry(history, (size_t)(change - history->changes), before, after, err);
     if (rc != DM_OK) {
         dm__free(tiers);
         return rc;
