@@ -157,5 +157,5 @@ def test_what_the_system_says_stays(dm: DataManager, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         dm.import_requests(tmp_path / "none.parquet")
     (tmp_path / "folder.parquet").mkdir()
-    with pytest.raises(InvalidDataError, match=r"folder\.parquet is no Parquet file: .*dir"):
+    with pytest.raises(IsADirectoryError, match=r"folder\.parquet"):
         dm.import_requests(tmp_path / "folder.parquet")

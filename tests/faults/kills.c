@@ -223,7 +223,7 @@ static void look_on(bool (*is_right)(const dm_request_columns *rows))
 static int be(const char *role, int number)
 {
     char path[WORK_PATH];
-    w.serial = (int64_t)number << 32;
+    w.serial = (int64_t)number << 22; /* a time too, of before the year 10000 */
     w.random = (uint64_t)number * 2654435761u + 1;
     (void)snprintf(w.backup, sizeof w.backup, "%s/backup-%d.db", folder, number % WORKERS);
     (void)snprintf(path, sizeof path, "%s/ledger-%d", folder, number);

@@ -293,7 +293,7 @@ dm_status work_run(work *w, size_t operation)
     dm_status rc = work_operations[operation].run(w);
     bool refused = rc == DM_INVALID || rc == DM_MODEL_NOT_FOUND || rc == DM_TIER_NOT_FOUND ||
                    rc == DM_RUN_NOT_FOUND;
-    return refused ? DM_OK : rc;
+    return refused && work_operations[operation].adds == 0 ? DM_OK : rc; /* no request ever is */
 }
 
 size_t work_choose(work *w)
