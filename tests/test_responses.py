@@ -265,6 +265,8 @@ REFUSED: list[tuple[object, str]] = [
         "eval_duration is 10706818084, but total_duration is 10706818083",
     ),
     (chat(bare(), created=-1), "created must be a finite number of at least 0, not -1"),
+    (chat(bare(), created=1.7e12), "created must be seconds since 1970 and before the year 10000"),
+    ({**OLLAMA, "created_at": 1.7e18}, "created_at must be seconds since 1970 .* not 1.7e"),
     (chat(bare(), created="today"), "created must be a finite number .* not 'today'"),
     (
         {**OLLAMA, "created_at": "2023-11-14T22:13:20"},

@@ -10,6 +10,8 @@ from datamanager._core import InvalidDataError
 from datamanager.responses.facts import Facts, at, shown
 from datamanager.windows import real
 
+_YEAR_10000 = 253_402_300_800  # in the core, too, no time is accepted from then on
+
 
 def _number(facts: Facts, path: str) -> float | None:
     value = at(facts, path)
@@ -55,7 +57,13 @@ def times(facts: Facts) -> tuple[float | None, float | None]:
 def timestamp_of(facts: Facts) -> float | None:
     text = facts.get("created_at")
     if not isinstance(text, str):
-        return _number(facts, "created" if text is None else "created_at")
+        path = "created" if text is None else "created_at"
+        made = _number(facts, path)
+        if made is not None and made >= _YEAR_10000:
+            raise InvalidDataError(
+                f"{path} must be seconds since 1970 and before the year 10000, not {made!r}"
+            )
+        return made
     try:
         moment = datetime.fromisoformat(text)
     except ValueError:
