@@ -560,3 +560,13 @@ def test_close_while_others_wait_for_a_lock(path: str, calls: list[Any]) -> None
         assert said == [datamanager.ClosedError] * len(calls)
     with DataManager(path) as dm:
         assert len(dm.get_model_requests("m")) == 2
+
+
+def test_a_name_that_another_process_deleted_is_registered_again(path: str) -> None:
+    with DataManager(path) as dm:
+        dm.add_model_request("m", ROW)
+        code = f"import datamanager; datamanager.DataManager({path!r}).delete_model_tables('m')"
+        subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+        with DataManager(path, models=["m"]) as again:
+            assert again.get_models() == dm.get_models() == ["m"]
+            assert dm.get_model_requests("m") == []

@@ -115,23 +115,13 @@ static dm_status model_apply(dm__conn *conn, dm__change *change, bool in_transac
                     change->model.bytes);
 }
 
-static dm_status models_register(dm__conn *conn, dm__change *change, dm_error *err)
-{
-    dm_status rc = DM_OK;
-    for (size_t i = 0; i < change->as.models.count && rc == DM_OK; i++) {
-        dm__model *model = NULL;
-        rc = dm__model_find_or_register(conn, change->as.models.names[i], true, &model, err);
-    }
-    return rc;
-}
-
 dm_status dm__change_apply(dm__conn *conn, dm__change *change, bool in_transaction, dm_error *err)
 {
     change->ids = (dm_ids){0};
     dm_status rc;
     switch (change->kind) {
     case DM__CHANGE_MODEL_REGISTER:
-        rc = models_register(conn, change, err);
+        rc = dm__models_register(conn, change->as.models.names, change->as.models.count, err);
         break;
     case DM__CHANGE_MODEL_DELETE:
         rc = dm__model_drop(conn, change->model, err);

@@ -12,8 +12,6 @@
  */
 #include "dm_store.h"
 
-#include <string.h>
-
 /* ---- the log's locks ---- */
 
 /* By their numbers in the shared memory, which are a part of SQLite's file format: one of the
@@ -30,23 +28,16 @@ static int log_lock(dm__conn *conn, int first, int count, int what)
     return file->pMethods->xShmLock(file, first, count, what | SQLITE_SHM_EXCLUSIVE);
 }
 
-static int mode_is_wal(void *is_wal, int count, char **values, char **names)
-{
-    (void)names;
-    *(bool *)is_wal = count == 1 && values[0] != NULL && strcmp(values[0], "wal") == 0;
-    return 0;
-}
-
-/* Another program can do without one while we have no connection. The question has the connection
- * read, so that it has that shared memory: without it SQLite 3.34 would crash at a lock. */
+/* Another program can do without one while we have no connection. A connection that has not read
+ * since it got one has no shared memory yet, and SQLite 3.34 would crash at a lock. */
 static dm_status log_find(dm__conn *writer, bool *there, dm_error *err)
 {
-    int code = sqlite3_exec(writer->db, "PRAGMA journal_mode", mode_is_wal, there, NULL);
-    if (code != SQLITE_OK)
-        return dm__fail_sqlite(err, writer->db, code, "checkpoint");
-    if (!*there)
+    dm_status rc = dm__conn_read_once(writer, err);
+    if (rc == DM_OK)
+        rc = dm__conn_has_log(writer, there, err);
+    if (rc == DM_OK && !*there)
         writer->log_frames = 0;
-    return DM_OK;
+    return rc;
 }
 
 static dm_status writers_stop(dm__conn *writer, dm_error *err)

@@ -142,13 +142,8 @@ dm_status dm__checksums_wanted(dm__conn *conn, bool *wanted, dm_error *err)
     return rc;
 }
 
-static dm_status wanted_read(dm__conn *conn, void *wanted, dm_error *err)
-{
-    return dm__checksums_wanted(conn, wanted, err);
-}
-
 /* Only where there is no model yet: requests without checksums would look damaged. */
-static dm_status wanted_write(dm__conn *conn, const char *path, dm_error *err)
+dm_status dm__checksums_begin(dm__conn *conn, const char *path, dm_error *err)
 {
     bool wanted = false;
     int64_t models = 0;
@@ -164,31 +159,4 @@ static dm_status wanted_write(dm__conn *conn, const char *path, dm_error *err)
                                        "INSERT OR REPLACE INTO datamanager_store"
                                        " VALUES('checksums','1')")
                        : rc;
-}
-
-typedef struct {
-    const char *path;
-    int64_t deadline_ns;
-} want_job;
-
-static dm_status want_run(dm__conn *conn, void *argument, dm_error *err)
-{
-    const want_job *job = argument;
-    dm_status rc = dm__begin_waiting(conn, job->deadline_ns, err);
-    if (rc == DM_OK)
-        rc = wanted_write(conn, job->path, err);
-    if (rc == DM_OK)
-        rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
-    dm__rollback(conn);
-    return rc;
-}
-
-dm_status dm__checksums_want(dm_manager *m, dm_error *err)
-{
-    bool wanted = false;
-    dm_status rc = dm__read(m, true, wanted_read, &wanted, err);
-    if (rc != DM_OK || wanted)
-        return rc;
-    want_job job = {m->store->path, dm__deadline_ns(m)};
-    return dm__write_alone(m, want_run, &job, err);
 }

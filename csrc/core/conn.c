@@ -5,6 +5,7 @@
 #include "dm_internal.h"
 
 #include <stdarg.h>
+#include <string.h>
 
 /* Nothing of ours comes near these; a hostile file would. */
 static const struct {
@@ -63,6 +64,21 @@ static dm_status conn_configure(dm__conn *conn, dm_error *err)
                          "PRAGMA synchronous=FULL; PRAGMA journal_size_limit=4000000");
 }
 
+static bool log_is_empty(dm__conn *conn)
+{
+    sqlite3_file *log = NULL;
+    sqlite3_int64 size = 1;
+    if (conn->db != NULL)
+        (void)sqlite3_file_control(conn->db, "main", SQLITE_FCNTL_JOURNAL_POINTER, &log);
+    return log != NULL && log->pMethods != NULL &&
+           log->pMethods->xFileSize(log, &size) == SQLITE_OK && size == 0;
+}
+
+void dm__conn_abandon(dm__conn *conn)
+{
+    dm__conn_close(conn, log_is_empty(conn));
+}
+
 dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, dm__conn **conn_out,
                         dm_error *err)
 {
@@ -79,7 +95,7 @@ dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, d
     while (rc == DM_BUSY && (rc = dm__busy_wait(&conn->stop, conn->db, deadline_ns, err)) == DM_OK)
         rc = conn_configure(conn, err);
     if (rc != DM_OK) {
-        dm__conn_close(conn, false);
+        dm__conn_abandon(conn);
         return rc;
     }
     conn->durability = DM_DURABILITY_FULL;
@@ -112,6 +128,20 @@ dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...)
         rc = dm__sql_failed(conn, code, sql, err);
     sqlite3_free(sql);
     return rc;
+}
+
+static int mode_is_wal(void *is_wal, int count, char **values, char **names)
+{
+    (void)names;
+    *(bool *)is_wal = count == 1 && values[0] != NULL && strcmp(values[0], "wal") == 0;
+    return 0;
+}
+
+dm_status dm__conn_has_log(dm__conn *conn, bool *there_out, dm_error *err)
+{
+    static const char sql[] = "PRAGMA journal_mode";
+    int code = sqlite3_exec(conn->db, sql, mode_is_wal, there_out, NULL);
+    return code == SQLITE_OK ? DM_OK : dm__sql_failed(conn, code, sql, err);
 }
 
 dm_status dm__conn_read_once(dm__conn *conn, dm_error *err)

@@ -19,6 +19,7 @@
  *   partner ahead                     and the second thread of those that are long
  *   change writes                     one write as a value, and the public calls that make it
  *   schema adopt                      tables, versions, older layouts
+ *   prepare                           a file that is opened is made ours
  *   store pool writer checkpoint      threads, sharing, waiting: know no tables
  *   fork batch steps witness stats
  *   integrity verify shape            is all as it should be?
@@ -234,10 +235,15 @@ dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, d
                         dm_error *err) DM_CHECKED;
 /* `checkpoint` lets SQLite write the log back when this is the file's last connection. */
 void dm__conn_close(dm__conn *conn, bool checkpoint);
+/* The same for a file that is refused: a log that came into being by this goes again, what was
+ * there stays as it is. */
+void dm__conn_abandon(dm__conn *conn);
 /* Run SQL that is not kept: schema changes and pragmas. Formats as sqlite3_mprintf (%Q, %w). */
 dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...) DM_CHECKED;
 /* A read that returns nothing: a transaction has its snapshot from then on. */
 dm_status dm__conn_read_once(dm__conn *conn, dm_error *err) DM_CHECKED;
+/* Whether the file is in WAL mode. */
+dm_status dm__conn_has_log(dm__conn *conn, bool *there_out, dm_error *err) DM_CHECKED;
 /* Long statements then ask now and then whether to go on, and end with DM_INTERRUPTED. */
 void dm__conn_stoppable_set(dm__conn *conn, bool stoppable);
 dm_status dm__conn_query_only_set(dm__conn *conn, bool query_only, dm_error *err) DM_CHECKED;
@@ -323,6 +329,8 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
  * new name is DM__NEEDS_TRANSACTION. */
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err) DM_CHECKED;
+dm_status dm__models_register(dm__conn *conn, const dm_str *names, size_t count,
+                              dm_error *err) DM_CHECKED;
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
 dm_status dm__model_rename(dm__conn *conn, dm_str old_name, dm_str new_name, bool merge,
                            dm_error *err) DM_CHECKED;

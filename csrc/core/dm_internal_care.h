@@ -71,8 +71,8 @@ dm_status dm__checksums_differing(dm__conn *conn, const char *safe, double start
                                   int64_t *count, dm_error *err) DM_CHECKED;
 /* Was the database made with them? */
 dm_status dm__checksums_wanted(dm__conn *conn, bool *wanted, dm_error *err) DM_CHECKED;
-/* Make it so; DM_INVALID where it has models without them. */
-dm_status dm__checksums_want(dm_manager *m, dm_error *err) DM_CHECKED;
+/* Make it so, in the caller's transaction; DM_INVALID where it has models without them. */
+dm_status dm__checksums_begin(dm__conn *conn, const char *path, dm_error *err) DM_CHECKED;
 
 /* ---- schema.c ---- */
 

@@ -144,6 +144,15 @@ dm__conn *dm__pool_try(dm__store *store);
 dm__conn *dm__pool_take(dm__store *store);
 void dm__pool_close(dm__store *store);
 
+/* prepare.c */
+/* For the write lock, to store prices of another program: nobody waits longer for that. */
+#define DM__FOREIGN_WAIT_NS (50 * DM__MS)
+/* Make what `conn` has just opened ours. */
+dm_status dm__store_prepare(const dm__store *store, dm__conn *conn, const dm_options *options,
+                            int64_t deadline_ns, dm_error *err) DM_CHECKED;
+/* What the file is to have by `options`, all or nothing. */
+dm_status dm__options_store(dm_manager *m, const dm_options *options, dm_error *err) DM_CHECKED;
+
 /* writer.c */
 dm_status dm__submit(dm__store *store, dm__job *job, dm_error *err) DM_CHECKED;
 void dm__writer_close(dm__store *store, bool checkpoint);

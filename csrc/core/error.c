@@ -181,6 +181,8 @@ static const char *reason_of(sqlite3 *db, int sqlite_code, int system_code)
     switch (sqlite_code) {
     case SQLITE_READONLY:
         return "opened for reading only: the file cannot be written to";
+    case SQLITE_READONLY_ROLLBACK:
+        return "a process ended in the middle of writing: open it once for writing, to undo that";
     case SQLITE_READONLY_DIRECTORY:
     case SQLITE_READONLY_CANTINIT:
     case SQLITE_READONLY_CANTLOCK:

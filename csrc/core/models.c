@@ -212,6 +212,18 @@ dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transa
     return rc;
 }
 
+dm_status dm__models_register(dm__conn *conn, const dm_str *names, size_t count, dm_error *err)
+{
+    dm_status rc = DM_OK;
+    for (size_t i = 0; i < count && rc == DM_OK; i++) {
+        dm__model *model = dm__conn_model_find(conn, names[i]);
+        /* Deleted by another process, perhaps, or registered in a transaction that was undone. */
+        dm__conn_model_forget(conn, model);
+        rc = dm__model_find_or_register(conn, names[i], true, &model, err);
+    }
+    return rc;
+}
+
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err)
 {
     char safe[DM_SAFE_NAME_SIZE];

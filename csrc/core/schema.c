@@ -137,6 +137,23 @@ static bool table_has(dm__conn *conn, const char *table, const char *const *colu
     return true;
 }
 
+/* Where the first page has lost what it says of tables their pages are still in use. One in at
+ * least 100 is SQLite's own, by which it moves others. */
+static dm_status empty_verify(dm__conn *conn, dm_error *err)
+{
+    int64_t all = 0, free = 0, tables = 0;
+    dm_status rc = dm__conn_integer(conn, &all, err, "PRAGMA page_count");
+    if (rc == DM_OK)
+        rc = dm__conn_integer(conn, &free, err, "PRAGMA freelist_count");
+    if (rc == DM_OK)
+        rc = dm__conn_integer(conn, &tables, err, "SELECT count(*) FROM sqlite_schema");
+    if (rc == DM_OK && all - free > 2 + all / 100 + tables)
+        rc = dm__fail(err, DM_DAMAGED,
+                      "the database file is damaged: it has %lld pages in use, but no tables",
+                      (long long)(all - free));
+    return rc;
+}
+
 dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *err)
 {
     static const char *const mapping_columns[] = {"id", "original_name", "safe_name", NULL};
@@ -151,7 +168,7 @@ dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *er
         return rc;
     if (objects == 0) {
         *kind_out = DM__FILE_EMPTY;
-        return DM_OK;
+        return empty_verify(conn, err);
     }
     bool mapping = table_has(conn, "model_name_mapping", mapping_columns);
     bool program = table_has(conn, "program_runtime", run_columns);

@@ -11,7 +11,6 @@
 #define POOL_MAX                1000
 #define BUSY_TIMEOUT_DEFAULT_MS 30000
 #define CACHE_DEFAULT_BYTES     ((size_t)64 << 20)
-#define FOREIGN_WAIT_NS         (50 * DM__MS)
 
 dm__mutex dm__stores_lock = DM__MUTEX_INITIALIZER;
 dm__store *dm__stores;
@@ -123,7 +122,7 @@ static dm_status foreign_store(dm__conn *conn, void *deadline_ns, dm_error *err)
 
 static bool foreign_stored(dm_manager *m)
 {
-    int64_t deadline_ns = dm__monotonic_ns() + FOREIGN_WAIT_NS;
+    int64_t deadline_ns = dm__monotonic_ns() + DM__FOREIGN_WAIT_NS;
     dm__job job = {.deadline_ns = deadline_ns,
                    .closed = &m->closed,
                    .durability = m->durability,
@@ -314,63 +313,15 @@ static dm_status pool_grow(dm__store *store, int pool_size, dm_error *err)
     return DM_OK;
 }
 
-/* Make or adopt under the write lock; switch the log on first, which needs the file alone. */
-static dm_status store_prepare_once(const dm__store *store, dm__conn *conn, dm__file_kind kind,
-                                    dm_error *err)
-{
-    dm_status rc = DM_OK;
-    if (kind == DM__FILE_EMPTY) /* before there is a first page */
-        rc = dm__conn_exec(conn, err, "PRAGMA auto_vacuum=INCREMENTAL");
-    if (rc == DM_OK && !store->in_memory)
-        rc = dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
-    if (rc == DM_OK)
-        rc = dm__stmt_exec(conn, DM__STMT_BEGIN_IMMEDIATE, err);
-    if (rc == DM_OK)
-        rc = dm__schema_prepare(conn, err);
-    if (rc == DM_OK)
-        rc = dm__stmt_exec(conn, DM__STMT_COMMIT, err);
-    dm__rollback(conn);
-    return rc;
-}
-
-/* What cannot be stored now, whyever, is stored after the first question. */
-static void foreign_keep_now(dm__conn *conn)
-{
-    dm_status rc = dm__foreign_prices_keep(conn, dm__monotonic_ns() + FOREIGN_WAIT_NS, NULL);
-    (void)rc;
-}
-
-static dm_status store_probe_and_prepare(const dm__store *store, dm__conn *conn, dm_error *err)
-{
-    dm__file_kind kind;
-    dm_status rc = dm__schema_probe(conn, &kind, err);
-    /* A backup, or what another program has switched, has no log. */
-    if (rc == DM_OK && kind == DM__FILE_OURS && !store->in_memory &&
-        sqlite3_db_readonly(conn->db, "main") == 0) {
-        rc = dm__conn_exec(conn, err, "PRAGMA journal_mode=WAL");
-        if (rc == DM_OK && !store->read_only)
-            foreign_keep_now(conn);
-        return rc;
-    }
-    if (rc != DM_OK || kind == DM__FILE_OURS)
-        return rc;
-    if (store->read_only)
-        return dm__fail(err, DM_READ_ONLY, "%s %s: open it once for writing", store->path,
-                        kind == DM__FILE_EMPTY ? "holds no tables yet" : "has the older layout");
-    return store_prepare_once(store, conn, kind, err);
-}
-
 /* The first connection; the first who reads or writes takes it. */
-static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *err)
+static dm_status store_connect(dm__store *store, const dm_options *options, int64_t deadline_ns,
+                               dm_error *err)
 {
     dm__conn *conn = NULL;
-    dm__stop stop = {0};
     dm_status rc = dm__store_conn_open(store, deadline_ns, &conn, err);
     if (rc != DM_OK)
         return rc;
-    while ((rc = store_probe_and_prepare(store, conn, err)) == DM_BUSY)
-        if ((rc = dm__busy_wait(&stop, conn->db, deadline_ns, err)) != DM_OK)
-            break;
+    rc = dm__store_prepare(store, conn, options, deadline_ns, err);
     if (rc == DM_OK && store->in_memory) {
         store->writer = conn;
         return DM_OK;
@@ -378,7 +329,7 @@ static dm_status store_connect(dm__store *store, int64_t deadline_ns, dm_error *
     if (rc == DM_OK)
         store->idle[store->idle_count++] = conn, store->reader_count++;
     else
-        dm__conn_close(conn, false);
+        dm__conn_abandon(conn);
     return rc;
 }
 
@@ -536,7 +487,7 @@ static dm_status store_join(dm__store *store, const char *path, const dm_options
         store->state = DM__STORE_OPENING;
         dm__sqlite_begin(store);
         dm__mutex_unlock(&store->lock);
-        rc = store_connect(store, deadline_ns, err);
+        rc = store_connect(store, options, deadline_ns, err);
         dm__mutex_lock(&store->lock);
         dm__sqlite_end(store);
         store->moved = false;
@@ -619,10 +570,7 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
         dm__free(m);
         return rc;
     }
-    if (options->checksums && !options->read_only)
-        rc = dm__checksums_want(m, err);
-    if (rc == DM_OK && options->model_count > 0 && !options->read_only)
-        rc = dm_model_register(m, options->models, options->model_count, err);
+    rc = dm__options_store(m, options, err); /* of a store that was open already */
     if (rc != DM_OK)
         dm_free(m);
     else

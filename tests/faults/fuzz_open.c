@@ -17,7 +17,7 @@
 
 #define SIZE_MAX_ ((size_t)1 << 20)
 
-enum { WITH_LOG = 1, READ_ONLY = 2, REPAIR = 4, CUT = 8 };
+enum { WITH_LOG = 1, READ_ONLY = 2, REPAIR = 4, CUT = 8, MODELS = 16, CHECKSUMS = 32 };
 
 typedef struct {
     uint8_t bytes[SIZE_MAX_];
@@ -175,17 +175,6 @@ static void read_all(dm_manager *m, bool repair)
     dm_findings_reset(&findings);
 }
 
-/* A file without a log is given one before all of it that is needed can be read. */
-static void mode_forget(uint8_t *bytes)
-{
-    static const struct {
-        uint8_t from, length;
-    } fields[] = {{18, 2}, {24, 8}, {92, 8}}; /* versions, and how often, since when, by which
-                                                 SQLite it was changed, and its size then */
-    for (size_t i = 0; i < sizeof fields / sizeof *fields; i++)
-        memset(bytes + fields[i].from, 0, fields[i].length);
-}
-
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     static uint8_t file[SIZE_MAX_], log[SIZE_MAX_];
@@ -206,8 +195,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     file_write(path, file, file_size);
     if (flags & WITH_LOG)
         file_write(log_path, log, changed_log.size);
-    dm_options options = {
-        .busy_timeout_ms = 50, .read_only = (flags & READ_ONLY) != 0, .cache_bytes = -1};
+    const dm_str models[] = {DM_STR("a"), DM_STR("new")};
+    dm_options options = {.busy_timeout_ms = 50,
+                          .read_only = (flags & READ_ONLY) != 0,
+                          .cache_bytes = -1,
+                          .models = models,
+                          .model_count = flags & MODELS ? 2 : 0,
+                          .checksums = (flags & CHECKSUMS) != 0};
     dm_manager *m = NULL;
     if (shown(dm_open(path, &options, &m, &err)) == DM_OK) {
         read_all(m, (flags & (REPAIR | READ_ONLY)) == REPAIR);
@@ -215,8 +209,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     } else if (!(flags & WITH_LOG) && file_size > 0) {
         now.filled_count = 0;
         file_read(path, &now);
-        mode_forget(file);
-        mode_forget(now.bytes);
         MUST(now.size == file_size && memcmp(now.bytes, file, file_size) == 0);
     }
     return 0;
