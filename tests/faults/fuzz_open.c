@@ -17,7 +17,7 @@
 
 #define SIZE_MAX_ ((size_t)1 << 20)
 
-enum { WITH_LOG = 1, READ_ONLY = 2, REPAIR = 4, CUT = 8, MODELS = 16, CHECKSUMS = 32 };
+enum { WITH_LOG = 1, READ_ONLY = 2, REPAIR = 4, CUT = 8, MODELS = 16 };
 
 typedef struct {
     uint8_t bytes[SIZE_MAX_];
@@ -200,8 +200,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
                           .read_only = (flags & READ_ONLY) != 0,
                           .cache_bytes = -1,
                           .models = models,
-                          .model_count = flags & MODELS ? 2 : 0,
-                          .checksums = (flags & CHECKSUMS) != 0};
+                          .model_count = flags & MODELS ? 2 : 0};
     dm_manager *m = NULL;
     if (shown(dm_open(path, &options, &m, &err)) == DM_OK) {
         read_all(m, (flags & (REPAIR | READ_ONLY)) == REPAIR);
