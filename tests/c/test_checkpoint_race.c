@@ -197,6 +197,21 @@ static void test_a_file_without_a_log(void)
     (void)sqlite3_close(b);
 }
 
+/* Given by a connection that has known the file before, and has not read since. */
+static void test_a_log_that_has_just_come(void)
+{
+    dm__conn *w = NULL, *a = NULL;
+    b = open_plain();
+    CHECK_INT(run(b, "PRAGMA journal_mode=DELETE"), SQLITE_OK);
+    CHECK_INT(sqlite3_close(b), SQLITE_OK);
+    CHECK_OK(dm__conn_open(path, false, 0, &w, &err));
+    CHECK_OK(dm__conn_open(path, false, 0, &a, &err));
+    CHECK_OK(dm__conn_exec(w, &err, "SELECT 1 FROM t; PRAGMA journal_mode=WAL"));
+    CHECK_OK(dm__checkpoint_run(w, a, &err));
+    dm__conn_close(a, false);
+    dm__conn_close(w, true);
+}
+
 int main(void)
 {
     if (mkdtemp(folder) == NULL)
@@ -208,6 +223,7 @@ int main(void)
     test_ours_holds_no_mark();
     test_ours_leaves_a_transaction_its_lock();
     test_a_file_without_a_log();
+    test_a_log_that_has_just_come();
     (void)unlink(path);
     (void)rmdir(folder);
     return check_report();
