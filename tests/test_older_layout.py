@@ -173,6 +173,17 @@ def test_values_that_are_not_there(path: str) -> None:
         assert dm.get_model_billing(NAMES[0]) == datamanager.ModelBilling(True, 0.0, [])
 
 
+def test_processes_at_once(path: str) -> None:
+    """None waits for ever for another that adopts it, though it has no log yet."""
+    build_older(path, names=[f"older {i}" for i in range(200)], rows=2)
+    code = "import sys, datamanager; print(len(datamanager.DataManager(sys.argv[1]).get_models()))"
+    processes = [
+        subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+        for _ in range(4)
+    ]
+    assert [process.communicate()[0] for process in processes] == ["200\n"] * 4
+
+
 def test_read_only_does_not_adopt(path: str) -> None:
     build_older(path)
     before = Path(path).read_bytes()

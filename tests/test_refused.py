@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import re
 import sqlite3
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -18,12 +19,17 @@ ROW = [1, 2, 3, 4, 5]
 SAFE = "model_62c66a7a5dd70c31"  # of "m"
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    """But for the log's index, which is nobody's data."""
+    return {f.name: f.read_bytes() for f in folder.iterdir() if not f.name.endswith("-shm")}
+
+
 @contextmanager
 def untouched(file: Path) -> Iterator[None]:
-    content, beside = file.read_bytes(), os.listdir(file.parent)
+    before, time_ns = contents(file.parent), file.stat().st_mtime_ns
     yield
-    assert file.read_bytes() == content
-    assert os.listdir(file.parent) == beside
+    assert contents(file.parent) == before
+    assert file.stat().st_mtime_ns == time_ns
 
 
 def run_sql(file: Path, *statements: str) -> None:
@@ -88,8 +94,16 @@ def test_damaged(either: Path, damage: str) -> None:
     assert str(caught.value.sqlite_errorname).startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT"))
 
 
-def test_tables_that_the_first_page_has_lost(either: Path) -> None:
+@pytest.mark.parametrize("free", ["none", "most"])
+def test_tables_that_the_first_page_has_lost(either: Path, free: str) -> None:
     """It would pass for a new database, and what was paid for for nothing."""
+    if free == "most":
+        fill = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i+1 FROM n LIMIT 20000)"
+        run_sql(
+            either,
+            f"CREATE TABLE much AS {fill} SELECT randomblob(500) FROM n",
+            "DROP TABLE much",
+        )
     content = bytearray(either.read_bytes())
     content[103:105] = bytes(2)  # how many there are
     either.write_bytes(content)
@@ -97,6 +111,7 @@ def test_tables_that_the_first_page_has_lost(either: Path) -> None:
         DataManager(either)
     with pytest.raises(datamanager.DamagedDatabaseError, match="no tables"):
         DataManager(either, read_only=True)
+    assert either.read_bytes() == content
 
 
 def test_a_database_without_tables_is_not_refused(file: Path) -> None:
@@ -106,6 +121,19 @@ def test_a_database_without_tables_is_not_refused(file: Path) -> None:
     run_sql(file, *(f"DROP TABLE {name}" for name in names))
     with DataManager(file, models=["again"]) as dm:
         assert dm.get_models() == ["again"]
+
+
+def test_newer_with_a_log_that_a_killed_process_left(file: Path) -> None:
+    code = (
+        "import os, sqlite3, sys; c = sqlite3.connect(sys.argv[1], isolation_level=None);"
+        f"c.execute('PRAGMA user_version=99'); c.execute('DELETE FROM {SAFE}_requests');"
+        "os._exit(0)"
+    )
+    subprocess.run([sys.executable, "-c", code, file], check=True, timeout=60)
+    assert Path(f"{file}-wal").stat().st_size > 0
+    for read_only in (True, False):
+        with untouched(file), pytest.raises(datamanager.NewerDatabaseError, match="99"):
+            DataManager(file, read_only=read_only)
 
 
 def test_newer(either: Path) -> None:
@@ -149,6 +177,31 @@ def test_names_are_registered_all_or_none(either: Path) -> None:
         with pytest.raises(datamanager.CorruptDataError, match=f"{taken}_requests"):
             DataManager(either, models=["new", "taken"])
         assert dm.get_models() == ["m"]
+
+
+def test_names_that_take_more_room_than_there_is_in_memory(either: Path) -> None:
+    """Of its pages some would be written before it is known that all is undone."""
+    with DataManager(":memory:") as memory:
+        taken = memory.get_safe_model_name("taken")
+    run_sql(either, f"CREATE TABLE {taken}_requests(id INTEGER PRIMARY KEY)")
+    names = [f"new {i}" for i in range(300)]
+    with untouched(either), pytest.raises(datamanager.CorruptDataError, match=f"{taken}_requests"):
+        DataManager(either, models=[*names, "taken"])
+    with DataManager(either, models=names) as dm:
+        assert len(dm.get_models()) == 301
+
+
+def test_what_is_there_needs_no_lock(tmp_path: Path) -> None:
+    file = tmp_path / "summed.db"
+    with DataManager(file, checksums=True, models=["m"]):
+        pass
+    with closing(sqlite3.connect(file, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        for _ in range(2):  # the second where it is open already
+            dm = DataManager(file, checksums=True, models=["m"], busy_timeout=0)
+            assert dm.get_models() == ["m"]
+        with pytest.raises(datamanager.BusyError):
+            DataManager(file, models=["m", "new"], busy_timeout=0)
 
 
 def test_an_unfinished_write_is_undone_only_for_writing(file: Path) -> None:

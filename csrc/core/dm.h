@@ -309,9 +309,9 @@ typedef struct dm_manager dm_manager;
 /* Open the database at `path` (UTF-8 or the system's bytes, terminated; a path, never a URI),
  * making it (0600) and its folders (0700) where they are missing and `read_only` is not set.
  * ":memory:" is a database private to this handle. Older layouts are adopted in one transaction. A
- * file that is refused is not touched: one that is not ours (DM_FOREIGN), newer (DM_NEWER), damaged
- * (DM_DAMAGED), not a regular file or hard-linked (DM_CANNOT_OPEN), or which cannot be given what
- * `options` ask for. */
+ * file that is refused for what is found is not touched: one that is not ours (DM_FOREIGN), newer
+ * (DM_NEWER), damaged (DM_DAMAGED), not a regular file or hard-linked (DM_CANNOT_OPEN), or which
+ * cannot be given what `options` ask for. Of `models` all are registered or none. */
 dm_status dm_open(const char *path, const dm_options *options, dm_manager **manager_out,
                   dm_error *err) DM_CHECKED;
 

@@ -235,8 +235,7 @@ dm_status dm__conn_open(const char *path, bool read_only, int64_t deadline_ns, d
                         dm_error *err) DM_CHECKED;
 /* `checkpoint` lets SQLite write the log back when this is the file's last connection. */
 void dm__conn_close(dm__conn *conn, bool checkpoint);
-/* The same for a file that is refused: a log that came into being by this goes again, what was
- * there stays as it is. */
+/* The same for a file that is refused: a log that is empty goes again, any other stays as it is. */
 void dm__conn_abandon(dm__conn *conn);
 /* Run SQL that is not kept: schema changes and pragmas. Formats as sqlite3_mprintf (%Q, %w). */
 dm_status dm__conn_exec(dm__conn *conn, dm_error *err, const char *format, ...) DM_CHECKED;
@@ -329,6 +328,9 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
  * new name is DM__NEEDS_TRANSACTION. */
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err) DM_CHECKED;
+/* Whether all are, with their tables. In a transaction that has read. */
+dm_status dm__models_known(dm__conn *conn, const dm_str *names, size_t count, bool *known_out,
+                           dm_error *err) DM_CHECKED;
 dm_status dm__models_register(dm__conn *conn, const dm_str *names, size_t count,
                               dm_error *err) DM_CHECKED;
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;

@@ -212,13 +212,33 @@ dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transa
     return rc;
 }
 
-dm_status dm__models_register(dm__conn *conn, const dm_str *names, size_t count, dm_error *err)
+/* Deleted by another process, or registered in a transaction that was undone. After a read. */
+static void model_forget_if_gone(dm__conn *conn, dm_str name)
+{
+    dm__model *model = dm__conn_model_find(conn, name);
+    if (model != NULL && !has_requests(conn, model->safe))
+        dm__conn_model_forget(conn, model);
+}
+
+dm_status dm__models_known(dm__conn *conn, const dm_str *names, size_t count, bool *known_out,
+                           dm_error *err)
 {
     dm_status rc = DM_OK;
     for (size_t i = 0; i < count && rc == DM_OK; i++) {
-        dm__model *model = dm__conn_model_find(conn, names[i]);
-        /* Deleted by another process, perhaps, or registered in a transaction that was undone. */
-        dm__conn_model_forget(conn, model);
+        dm__model *model = NULL;
+        model_forget_if_gone(conn, names[i]);
+        rc = dm__model_find(conn, names[i], &model, err);
+    }
+    *known_out = rc == DM_OK;
+    return rc == DM_MODEL_NOT_FOUND || rc == DM_CORRUPT_DATA ? DM_OK : rc;
+}
+
+dm_status dm__models_register(dm__conn *conn, const dm_str *names, size_t count, dm_error *err)
+{
+    dm_status rc = dm__conn_read_once(conn, err);
+    for (size_t i = 0; i < count && rc == DM_OK; i++) {
+        dm__model *model = NULL;
+        model_forget_if_gone(conn, names[i]);
         rc = dm__model_find_or_register(conn, names[i], true, &model, err);
     }
     return rc;

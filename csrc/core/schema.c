@@ -137,20 +137,25 @@ static bool table_has(dm__conn *conn, const char *table, const char *const *colu
     return true;
 }
 
-/* Where the first page has lost what it says of tables their pages are still in use. One in at
- * least 100 is SQLite's own, by which it moves others. */
+#define OBJECTS                                                                                    \
+    "SELECT count(*) AS objects FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%%' ESCAPE '\\'"
+
+/* Where the first page has lost what it says of tables, their pages are still in use: all but the
+ * free ones, one for each of SQLite's own tables, and with auto_vacuum at most one in 96 by which
+ * SQLite moves the others. Ours has sqlite_sequence for ever, but for a VACUUM, which leaves two.
+ * One question, as another process may be making the tables. */
 static dm_status empty_verify(dm__conn *conn, dm_error *err)
 {
-    int64_t all = 0, free = 0, tables = 0;
-    dm_status rc = dm__conn_integer(conn, &all, err, "PRAGMA page_count");
-    if (rc == DM_OK)
-        rc = dm__conn_integer(conn, &free, err, "PRAGMA freelist_count");
-    if (rc == DM_OK)
-        rc = dm__conn_integer(conn, &tables, err, "SELECT count(*) FROM sqlite_schema");
-    if (rc == DM_OK && all - free > 2 + all / 100 + tables)
-        rc = dm__fail(err, DM_DAMAGED,
-                      "the database file is damaged: it has %lld pages in use, but no tables",
-                      (long long)(all - free));
+    int64_t lost = 0;
+    dm_status rc = dm__conn_integer(
+        conn, &lost, err,
+        "SELECT objects=0 AND (page_count-freelist_count > 2+tables+(auto_vacuum>0)*page_count/96"
+        " OR user_version=%d AND tables=0 AND page_count>2)"
+        " FROM (" OBJECTS "), (SELECT count(*) AS tables FROM sqlite_schema),"
+        " pragma_page_count, pragma_freelist_count, pragma_auto_vacuum, pragma_user_version",
+        DM__SCHEMA_VERSION);
+    if (rc == DM_OK && lost)
+        rc = dm__fail(err, DM_DAMAGED, "the database file is damaged: it has pages, but no tables");
     return rc;
 }
 
@@ -159,9 +164,7 @@ dm_status dm__schema_probe(dm__conn *conn, dm__file_kind *kind_out, dm_error *er
     static const char *const mapping_columns[] = {"id", "original_name", "safe_name", NULL};
     static const char *const run_columns[] = {"id", "start_time", "end_time", NULL};
     int64_t objects = 0, version = 0, older = 0;
-    dm_status rc = dm__conn_integer(
-        conn, &objects, err,
-        "SELECT count(*) FROM sqlite_schema WHERE name NOT LIKE 'sqlite\\_%%' ESCAPE '\\'");
+    dm_status rc = dm__conn_integer(conn, &objects, err, OBJECTS);
     if (rc == DM_OK)
         rc = dm__conn_integer(conn, &version, err, "PRAGMA user_version");
     if (rc != DM_OK)

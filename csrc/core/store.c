@@ -570,7 +570,7 @@ dm_status dm_open(const char *path, const dm_options *options, dm_manager **mana
         dm__free(m);
         return rc;
     }
-    rc = dm__options_store(m, options, err); /* of a store that was open already */
+    rc = dm__options_store(m, options, err); /* where the store was open already */
     if (rc != DM_OK)
         dm_free(m);
     else

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * A database and its log, changed in some places, is opened, read and checked. Whatever is in it:
- * no crash, no hang; what is read obeys the rules; a file that is refused is not touched; and no
- * error is without a text that can be shown.
+ * no crash, no hang; what is read obeys the rules; a file that is refused is not touched, nor its
+ * log, and none is left beside it; and no error is without a text that can be shown.
  *
  *     input    flags, then for each change: where (2 bytes, as a share of what is not zero),
  *              how many bytes (1), the bytes
@@ -175,10 +175,17 @@ static void read_all(dm_manager *m, bool repair)
     dm_findings_reset(&findings);
 }
 
+static void must_hold(const char *name, const uint8_t *bytes, size_t size)
+{
+    static image now;
+    now.filled_count = 0;
+    file_read(name, &now);
+    MUST(now.size == size && memcmp(now.bytes, bytes, size) == 0);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
 {
     static uint8_t file[SIZE_MAX_], log[SIZE_MAX_];
-    static image now;
     fuzz f = {bytes, size};
     if (database.size == 0)
         images_make();
@@ -205,10 +212,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size)
     if (shown(dm_open(path, &options, &m, &err)) == DM_OK) {
         read_all(m, (flags & (REPAIR | READ_ONLY)) == REPAIR);
         dm_free(m);
-    } else if (!(flags & WITH_LOG) && file_size > 0) {
-        now.filled_count = 0;
-        file_read(path, &now);
-        MUST(now.size == file_size && memcmp(now.bytes, file, file_size) == 0);
+    } else if (file_size > 0) {
+        must_hold(path, file, file_size);
+        if (flags & WITH_LOG)
+            must_hold(log_path, log, changed_log.size);
+        else if (!(flags & READ_ONLY)) /* that must leave one: it cannot take the lock for it */
+            MUST(access(log_path, F_OK) != 0 && access(shared_path, F_OK) != 0);
     }
     return 0;
 }
