@@ -176,7 +176,10 @@ def test_values_that_are_not_there(path: str) -> None:
 def test_processes_at_once(path: str) -> None:
     """None waits for ever for another that adopts it, though it has no log yet."""
     build_older(path, names=[f"older {i}" for i in range(200)], rows=2)
-    code = "import sys, datamanager; print(len(datamanager.DataManager(sys.argv[1]).get_models()))"
+    code = (
+        "import sys, datamanager;"
+        "print(len(datamanager.DataManager(sys.argv[1], busy_timeout=10).get_models()))"
+    )
     processes = [
         subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
         for _ in range(4)
