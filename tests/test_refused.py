@@ -214,7 +214,9 @@ def test_an_unfinished_write_is_undone_only_for_writing(file: Path) -> None:
         connection.execute(f"UPDATE {SAFE}_requests SET cache_n=9, prompt_n=1000000")
         torn.write_bytes(file.read_bytes())
         Path(f"{torn}-journal").write_bytes(Path(f"{file}-journal").read_bytes())
-    with untouched(torn), pytest.raises(datamanager.ReadOnlyError, match="once for writing"):
+    refused = pytest.raises(datamanager.ReadOnlyError, match="once for writing")
+    with untouched(torn), refused as caught:
         DataManager(torn, read_only=True)
+    assert caught.value.sqlite_errorname == "SQLITE_READONLY_ROLLBACK"
     with DataManager(torn) as dm:
         assert {request.cache_n for request in dm.get_model_requests("m")} == {ROW[3]}

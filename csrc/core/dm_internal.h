@@ -328,9 +328,10 @@ dm_status dm__model_find(dm__conn *conn, dm_str name, dm__model **model_out,
  * new name is DM__NEEDS_TRANSACTION. */
 dm_status dm__model_find_or_register(dm__conn *conn, dm_str name, bool in_transaction,
                                      dm__model **model_out, dm_error *err) DM_CHECKED;
-/* Whether all are, with their tables. In a transaction that has read. */
+/* Whether all are known, with their tables. In a transaction that has read. */
 dm_status dm__models_known(dm__conn *conn, const dm_str *names, size_t count, bool *known_out,
                            dm_error *err) DM_CHECKED;
+/* Those that are not. In the caller's transaction. */
 dm_status dm__models_register(dm__conn *conn, const dm_str *names, size_t count,
                               dm_error *err) DM_CHECKED;
 dm_status dm__model_drop(dm__conn *conn, dm_str name, dm_error *err) DM_CHECKED;
